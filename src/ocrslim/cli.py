@@ -1,0 +1,268 @@
+"""The command line: one function a subcommand, no logic of its own.
+
+Heavy rooms are imported inside the subcommands, so that ``eval`` and ``bench`` start without torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from ocrslim import __version__
+from ocrslim.errors import InputError, OcrslimError
+
+__all__ = ["build_parser", "main"]
+
+EXIT_USER = 2  # the user's mistake
+EXIT_FAILED = 1  # ours, or the engine's
+EXIT_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0 done, 1 failed, 2 a mistake in the input, 130 interrupted."""
+    parsed = build_parser().parse_args(arguments)
+    try:
+        parsed.run(parsed)
+    except InputError as error:
+        return _fail(str(error), EXIT_USER)
+    except OcrslimError as error:
+        return _fail(str(error), EXIT_FAILED)
+    except KeyboardInterrupt:
+        return _fail("interrupted; nothing half-written is left, the same command goes on from the last checkpoint", EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader went away, as `| head` does
+    return 0
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"ocrslim: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all subcommands."""
+    parser = argparse.ArgumentParser(prog="ocrslim", description="Small, fast PP-OCR models, measured on your engine.")
+    parser.add_argument("--version", action="version", version=f"ocrslim {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_compress(commands)
+    _add_eval(commands)
+    _add_bench(commands)
+    _add_models(commands)
+    inspect = commands.add_parser("inspect", help="what a model consists of")
+    inspect.add_argument("model", metavar="MODEL", help="official name, ONNX file or folder")
+    inspect.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    inspect.set_defaults(run=run_inspect)
+    demo = commands.add_parser("demo", help="compress a real model on rendered text, from nothing, in minutes")
+    demo.add_argument("--out", type=Path, default=Path("ocrslim-demo"), metavar="DIR", help="default: %(default)s")
+    demo.add_argument("--threads", type=_positive, default=2, metavar="N", help="default: %(default)s")
+    demo.set_defaults(run=run_demo)
+    return parser
+
+
+def _add_compress(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("compress", help="make an int8 model for one engine and measure it there")
+    parser.add_argument("model", metavar="MODEL", help="official name, ONNX file or folder")
+    parser.add_argument("--data", type=Path, metavar="LABELS|FOLDER", help="images to learn from; without it, rendered text")
+    parser.add_argument("--eval", type=Path, metavar="LABELS", help="images to judge by; without it, a held-back part of --data")
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="what image paths in label files are relative to")
+    parser.add_argument("--target", required=True, choices=("onnxruntime", "openvino"), help="the engine that will run the model")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
+    parser.add_argument("--steps", type=_natural, metavar="N", help="training steps; default: 300 for rec, 100 for det")
+    parser.add_argument("--ptq-only", action="store_true", help="calibrate only, no training")
+    parser.add_argument("--threads", type=_positive, default=2, metavar="N", help="default: %(default)s")
+    parser.add_argument("--profile", metavar="NAME", help="pre- and post-processing; see eval")
+    parser.add_argument("--observer", default="percentile", choices=("minmax", "moving_average", "percentile", "mse"), help="of activation ranges; default: %(default)s")
+    parser.add_argument("--learning-rate", type=float, default=2e-5, metavar="X", help="of the weights; default: %(default)s")
+    parser.set_defaults(run=run_compress)
+
+
+def _add_eval(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("eval", help="score a model on labelled images")
+    parser.add_argument("model", metavar="MODEL", help="official name, ONNX file or folder")
+    parser.add_argument("--data", type=Path, required=True, metavar="LABELS", help="PaddleOCR label file or LMDB")
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="what image paths in the label file are relative to")
+    parser.add_argument("--task", choices=("det", "rec"), help="default: the model's")
+    parser.add_argument("--engine", default="openvino", choices=("onnxruntime", "openvino"), help="default: %(default)s")
+    parser.add_argument("--profile", choices=("example", "model", "paddleocr", "rapidocr"), help="default: the model's inference.yml, else example")
+    parser.add_argument("--loose", action="store_true", help="also score with NFKC, case and spaces folded")
+    parser.add_argument("--rec-width", default="dynamic", choices=("dynamic", "fixed"), help="line width as deployed, or PaddleOCR's fixed evaluation width; default: %(default)s")
+    parser.add_argument("--threads", type=_positive, default=2, metavar="N", help="default: %(default)s")
+    parser.add_argument("--limit", type=_positive, metavar="N", help="only the first N images")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.set_defaults(run=run_eval)
+
+
+def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("bench", help="time models against each other, interleaved")
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="official name, ONNX file or folder")
+    parser.add_argument("--engine", nargs="+", default=["openvino"], choices=("onnxruntime", "openvino"), help="default: openvino")
+    parser.add_argument("--threads", type=_positive, default=2, metavar="N", help="default: %(default)s")
+    parser.add_argument("--batch", type=_positive, default=1, metavar="N", help="default: %(default)s")
+    parser.add_argument("--shape", type=_shape, metavar="HxW", help="default: 48x320 for rec, 640x640 for det")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.set_defaults(run=run_bench)
+
+
+def _add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("models", help="list or fetch the official models")
+    parser.add_argument("action", nargs="?", default="list", choices=("list", "pull", "path"), help="default: %(default)s")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="official name, for pull and path")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.set_defaults(run=run_models)
+
+
+def run_compress(options: argparse.Namespace) -> None:
+    """``ocrslim compress``."""
+    _require_torch()
+    from ocrslim.compress import CompressSettings, compress
+    from ocrslim.report.table import result_table
+
+    settings = CompressSettings(
+        target=options.target,
+        out=options.out,
+        data=options.data,
+        eval=options.eval,
+        data_dir=options.data_dir,
+        profile=options.profile,
+        seed=options.seed,
+        steps=options.steps,
+        ptq_only=options.ptq_only,
+        threads=options.threads,
+        observer=options.observer,
+        learning_rate=options.learning_rate,
+    )
+    console = Console()
+    result = compress(options.model, settings, console)
+    console.print(result_table(result))
+    console.print(result["verdict"], markup=False, highlight=False, soft_wrap=True)
+
+
+def run_eval(options: argparse.Namespace) -> None:
+    """``ocrslim eval``."""
+    from ocrslim.evaluate import evaluate_file
+    from ocrslim.report.table import eval_table
+
+    console = Console(stderr=options.json)
+    result = evaluate_file(
+        options.model,
+        options.data,
+        data_dir=options.data_dir,
+        task=options.task,
+        engine=options.engine,
+        profile=options.profile,
+        loose=options.loose,
+        rec_width=options.rec_width,
+        threads=options.threads,
+        limit=options.limit,
+        console=console,
+    ).to_json()
+    if options.json:
+        print(json.dumps(result, ensure_ascii=False))
+    else:
+        console.print(eval_table(result))
+
+
+def run_bench(options: argparse.Namespace) -> None:
+    """``ocrslim bench``."""
+    from ocrslim.engines.timing import bench
+    from ocrslim.graph.importers.source import open_model
+    from ocrslim.report.table import bench_table
+
+    sources = [open_model(model) for model in options.models]
+    tasks = {source.task for source in sources}
+    if len(tasks) > 1 and options.shape is None:
+        raise InputError("bench: det and rec models take different shapes; time them apart or give --shape HxW")
+    height, width = options.shape or ((48, 320) if tasks == {"rec"} else (640, 640))
+    rows = bench(
+        list(zip(options.models, (source.path for source in sources), strict=True)),
+        options.engine,
+        threads=options.threads,
+        shape=(options.batch, 3, height, width),
+    )
+    if options.json:
+        print(json.dumps({"shape": [options.batch, 3, height, width], "rows": [row.to_json() for row in rows]}))
+    else:
+        Console().print(bench_table([row.to_json() for row in rows]))
+
+
+def run_models(options: argparse.Namespace) -> None:
+    """``ocrslim models``."""
+    from ocrslim.graph.importers.zoo import MODELS, model_folder, pull
+    from ocrslim.report.table import models_table
+
+    if options.action == "list":
+        rows = [model.to_json() | {"cached": model_folder(name).is_dir()} for name, model in MODELS.items()]
+        if options.json:
+            print(json.dumps(rows, ensure_ascii=False))
+        else:
+            Console().print(models_table(rows))
+        return
+    if options.name is None:
+        raise InputError(f"models {options.action}: name a model; `ocrslim models` lists them")
+    print(pull(options.name) if options.action == "pull" else model_folder(options.name))
+
+
+def run_inspect(options: argparse.Namespace) -> None:
+    """``ocrslim inspect``."""
+    from ocrslim.graph.importers.onnx import load_onnx
+    from ocrslim.graph.importers.source import open_model
+    from ocrslim.graph.inspect import describe
+    from ocrslim.report.table import inspect_table
+
+    source = open_model(options.model)
+    facts = {"name": source.name, "task": source.task, "sha256": source.sha256} | describe(load_onnx(source.path))
+    if options.json:
+        print(json.dumps(facts, ensure_ascii=False))
+    else:
+        Console().print(inspect_table(facts))
+
+
+def run_demo(options: argparse.Namespace) -> None:
+    """``ocrslim demo``: PP-OCRv4 mobile rec for OpenVINO on rendered lines."""
+    _require_torch()
+    from ocrslim.compress import CompressSettings, compress
+    from ocrslim.report.table import result_table
+
+    console = Console()
+    settings = CompressSettings(target="openvino", out=options.out, steps=DEMO_STEPS, threads=options.threads)
+    result = compress("PP-OCRv4_mobile_rec", settings, console)
+    console.print(result_table(result))
+    console.print(result["verdict"], markup=False, highlight=False, soft_wrap=True)
+    console.print(f"The model and its figures are in {options.out}", markup=False, highlight=False)
+
+
+DEMO_STEPS = 100  # under two minutes on two cores
+
+
+def _require_torch() -> None:
+    """Say how to get torch where the base install is all there is."""
+    if importlib.util.find_spec("torch") is None:
+        raise InputError("compress needs torch: pip install 'ocrslim[compress]'")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
+    return value
+
+
+def _natural(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
+    return value
+
+
+def _shape(text: str) -> tuple[int, int]:
+    height, cross, width = text.lower().partition("x")
+    if not cross or not height.isdigit() or not width.isdigit():
+        raise argparse.ArgumentTypeError(f"{text} is not HxW, for instance 48x320")
+    return int(height), int(width)

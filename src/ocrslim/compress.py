@@ -1,0 +1,358 @@
+"""The recipe: a float model and images go in, an int8 model and the figures that judge it come out.
+
+Read it from top to bottom: :func:`compress` is the whole job, each function below it one stage.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from ocrslim import __version__
+from ocrslim.config.profile import Profile, load_profile
+from ocrslim.engines.cpu import cpu_info
+from ocrslim.engines.session import ENGINES, open_session
+from ocrslim.engines.targets import Target, get_target
+from ocrslim.engines.timing import bench
+from ocrslim.errors import InputError
+from ocrslim.export.bundle import write_bundle
+from ocrslim.export.onnx_qdq import export_qdq
+from ocrslim.export.verify import Verification, verify_det, verify_rec
+from ocrslim.graph.executor.graph_module import GraphModule
+from ocrslim.graph.importers.onnx import load_onnx
+from ocrslim.graph.importers.source import ModelSource, open_model
+from ocrslim.graph.passes.canonical import canonicalize
+from ocrslim.graph.points import distillation_points
+from ocrslim.report.result import sha256_of, write_json
+from ocrslim.report.run_log import RunLog
+from ocrslim.scoring import Judged, judge_models
+from ocrslim.slimming.quantization.bias import correct_bias
+from ocrslim.slimming.quantization.placement import Placement, place
+from ocrslim.slimming.quantization.prepare import Quantization, calibrate, prepare
+from ocrslim.slimming.training.data import (
+    TrainingData,
+    calibration_batches,
+    open_training_data,
+    training_batches,
+    validation_batches,
+)
+from ocrslim.slimming.training.distillation import Distillation, DistillationSettings, TeacherJudge
+from ocrslim.slimming.training.trainer import ParameterGroup, Trainer, TrainingResult, TrainSettings
+
+__all__ = ["CompressSettings", "compress"]
+
+STEPS = {"rec": 300, "det": 100}  # some five minutes on two cores
+BENCH_SHAPE = {"rec": (1, 3, 48, 320), "det": (1, 3, 640, 640)}
+WEIGHT_SCALE_FACTOR = 10.0  # learning rates relative to the weights'; scales live in log space
+ACTIVATION_SCALE_FACTOR = 20.0
+
+
+@dataclass(frozen=True)
+class CompressSettings:
+    """What to do; every field has the meaning of the command line's option of that name.
+
+    Args:
+        target: ``onnxruntime`` or ``openvino``.
+        out: folder for the results; made if missing.
+        data: label file, folder of images or LMDB to learn from; ``None`` renders text.
+        eval: label file to judge by; ``None`` judges by the held-back part of ``data``.
+        data_dir: what image paths in label files are relative to.
+        profile: pre- and post-processing; see :func:`ocrslim.config.profile.load_profile`.
+        seed: of everything random.
+        steps: training steps; ``None`` is 300 for rec and 100 for det.
+        ptq_only: calibrate, but do not train.
+        threads: of training, scoring and timing.
+        observer: of activation ranges.
+        learning_rate: of the weights.
+        distillation: the losses.
+    """
+
+    target: str
+    out: Path
+    data: Path | None = None
+    eval: Path | None = None
+    data_dir: Path | None = None
+    profile: str | None = None
+    seed: int = 0
+    steps: int | None = None
+    ptq_only: bool = False
+    threads: int = 2
+    observer: str = "percentile"
+    learning_rate: float = 2e-5
+    distillation: DistillationSettings = field(default_factory=DistillationSettings)
+
+
+def compress(model: str | Path, settings: CompressSettings, console: Console | None = None) -> dict[str, Any]:
+    """Compress ``model`` for one engine, measure what came of it and write the output folder.
+
+    Args:
+        model: a zoo name, an ONNX file or a model folder.
+        settings: see there.
+        console: where progress is shown; a quiet one when ``None``.
+
+    Returns:
+        dict: what ``result.json`` holds.
+
+    Raises:
+        InputError: the model, the data or a setting cannot be used.
+        VerifyError: the engine does not compute what the trained model computed.
+    """
+    target = get_target(settings.target)
+    source = open_model(model)
+    profile = load_profile(settings.profile, source.inference_yml)
+    with _output(settings.out) as partial:
+        log = RunLog(settings.out, console or Console(quiet=True))
+        try:
+            return _run(source, profile, target, settings, partial, log)
+        finally:
+            log.close()
+
+
+def _run(
+    source: ModelSource, profile: Profile, target: Target, settings: CompressSettings, partial: Path, log: RunLog
+) -> dict[str, Any]:
+    torch.set_num_threads(settings.threads)
+    torch.manual_seed(settings.seed)
+    log.note(f"ocrslim {__version__}: {source.name} ({source.sha256}) for {target.name}; {_jsonable(asdict(settings))}")
+    with log.stage("data"):
+        data = open_training_data(source.task, settings.data, settings.data_dir, source.characters or (), settings.seed)
+        log.say(f"{len(data.train)} images to learn from, {len(data.held)} held back, {len(data.skipped)} skipped")
+    with log.stage("import"):
+        graph = canonicalize(load_onnx(source.path))
+        teacher, student = GraphModule(graph).eval(), GraphModule(graph).eval()
+    with log.stage("calibrate"):
+        placement = place(graph, target)
+        quantization = _quantize(student, placement, target, data, profile, settings)
+    training = None
+    if not settings.ptq_only:
+        with log.stage("train"):
+            training = _distil(graph, student, teacher, quantization, data, profile, source, settings, log)
+    with log.stage("export"):
+        quantization.freeze()
+        exported = partial / "model.onnx"
+        export_qdq(quantization, exported)
+    with log.stage("verify"):
+        verified = _verify(student, exported, target, data, profile, settings)
+    with log.stage("evaluate"):
+        judged = judge_models(
+            source, exported, data, settings.eval, settings.data_dir, target.engine, profile, settings.threads, log
+        )
+    with log.stage("bench"):
+        rows = [asdict(row) for row in _bench(source, exported, settings)]
+    result = _result(source, target, settings, data, judged, placement, verified, training, rows, exported, log)
+    write_bundle(partial, source, int8=True)
+    write_json(partial / "result.json", result)
+    return result
+
+
+def _quantize(
+    student: GraphModule,
+    placement: Placement,
+    target: Target,
+    data: TrainingData,
+    profile: Profile,
+    settings: CompressSettings,
+) -> Quantization:
+    """Put fake quantizers into the student, find their ranges and mend the means that they shift."""
+    batches = calibration_batches(data, profile, settings.seed)
+    quantization = prepare(student, placement, target)
+    calibrate(quantization, batches, observer=settings.observer)
+    correct_bias(quantization, batches)
+    return quantization
+
+
+def _distil(
+    graph: ir.Model,
+    student: GraphModule,
+    teacher: GraphModule,
+    quantization: Quantization,
+    data: TrainingData,
+    profile: Profile,
+    source: ModelSource,
+    settings: CompressSettings,
+    log: RunLog,
+) -> TrainingResult:
+    """Train the fake-quantized student to answer as the float teacher does."""
+    points = distillation_points(graph)
+    steps = STEPS[source.task] if settings.steps is None else settings.steps
+    judge = TeacherJudge(
+        student, teacher, source.task, points.logits, validation_batches(data, profile, settings.seed)
+    )
+    criterion = Distillation(student, teacher, source.task, points.logits, points.features, settings.distillation)
+    with log.bar("train") as update:
+        trainer = Trainer(
+            student,
+            _groups(student, quantization),
+            criterion,
+            judge,
+            TrainSettings(steps=steps, learning_rate=settings.learning_rate),
+            folder=settings.out / "checkpoints",
+            fingerprint=_fingerprint(source, settings),
+            progress=update,
+        )
+        if trainer.resume():
+            log.say(f"going on from step {trainer.step}")
+        try:
+            training = trainer.run(lambda start, count: training_batches(data, profile, settings.seed, start, count))
+        except KeyboardInterrupt:
+            trainer.save()
+            raise
+    for line in training.history:
+        log.note(" ".join(f"{key} {value:.5g}" for key, value in line.items()))
+    log.say(f"best step {training.best_step} of {training.steps}: {dict(training.best.figures)}")
+    return training
+
+
+def _groups(student: GraphModule, quantization: Quantization) -> list[ParameterGroup]:
+    """Weights, weight scales and activation scales learn at different rates."""
+    weight_scales = tuple(quantization.weight_scales())
+    activation_scales = tuple(quantization.activation_scales())
+    taken = {id(parameter) for parameter in (*weight_scales, *activation_scales)}
+    weights = tuple(parameter for parameter in student.parameters() if id(parameter) not in taken)
+    return [
+        ParameterGroup("weights", weights),
+        ParameterGroup("weight scales", weight_scales, WEIGHT_SCALE_FACTOR, weight_decay=False),
+        ParameterGroup("activation scales", activation_scales, ACTIVATION_SCALE_FACTOR, weight_decay=False),
+    ]
+
+
+def _verify(
+    student: GraphModule, exported: Path, target: Target, data: TrainingData, profile: Profile, settings: CompressSettings
+) -> Verification:
+    """Compare the exported file in the target's engine with the student that it was written from."""
+    session = open_session(exported, target.engine, settings.threads)
+    inputs = [batch.numpy() for batch in validation_batches(data, profile, settings.seed)]
+
+    def forward(images: Any) -> Any:
+        with torch.no_grad():
+            output = student(torch.from_numpy(images))
+        assert isinstance(output, Tensor)
+        return output.numpy()
+
+    verification = (verify_rec if data.task == "rec" else verify_det)(forward, session, inputs)
+    verification.check()
+    return verification
+
+
+def _bench(source: ModelSource, exported: Path, settings: CompressSettings) -> list[Any]:
+    """Time float and int8 on every engine, interleaved."""
+    models = [("float", source.path), ("int8", exported)]
+    return bench(models, ENGINES, threads=settings.threads, shape=BENCH_SHAPE[source.task])
+
+
+@contextmanager
+def _output(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder; what lies in it is moved into ``folder`` when the body succeeds, ``result.json`` last.
+
+    A run that fails or is interrupted leaves no half-written result, only the log and the checkpoints.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--out {folder}: is a file; name a folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / ".partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+    except OSError as error:
+        raise InputError(f"--out {folder}: cannot be written ({error.strerror}); name a folder that you may write") from error
+    try:
+        yield partial
+        for path in sorted(partial.iterdir(), key=lambda path: path.name == "result.json"):
+            os.replace(path, folder / path.name)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _fingerprint(source: ModelSource, settings: CompressSettings) -> str:
+    """Identify what the training depends on: the model, the data and the settings, not the output folder."""
+    data = asdict(settings) | {"out": None, "eval": None, "model": source.sha256}
+    data["data_sha256"] = sha256_of(settings.data) if settings.data else None
+    return hashlib.sha256(json.dumps(_jsonable(data), sort_keys=True).encode()).hexdigest()
+
+
+def _jsonable(value: Any) -> Any:
+    """Return nested settings with paths as text."""
+    if isinstance(value, dict):
+        return {key: _jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_jsonable(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _result(
+    source: ModelSource,
+    target: Target,
+    settings: CompressSettings,
+    data: TrainingData,
+    judged: Judged,
+    placement: Placement,
+    verified: Verification,
+    training: TrainingResult | None,
+    rows: list[dict[str, Any]],
+    exported: Path,
+    log: RunLog,
+) -> dict[str, Any]:
+    """Gather what ``result.json`` holds."""
+    sizes = {"float": source.path.stat().st_size, "int8": exported.stat().st_size}
+    result: dict[str, Any] = {
+        "ocrslim": __version__,
+        "model": {
+            "name": source.name,
+            "task": source.task,
+            "sha256": source.sha256,
+            "licence": source.licence,
+            "path": str(source.path),
+        },
+        "data": {
+            "path": str(settings.data) if settings.data else None,
+            "sha256": sha256_of(settings.data) if settings.data else None,
+            "n_train": len(data.train),
+            "n_held": len(data.held),
+            "n_eval": judged.n,
+            "judged_by": judged.judged_by,
+        },
+        "settings": _jsonable(asdict(settings)),
+        "target": target.name,
+        "metrics": {"float": {target.engine: judged.float_metrics}, "int8": {target.engine: judged.int8_metrics}},
+        "drop": {target.engine: judged.drop},
+        "latency": rows,
+        "size": sizes | {"ratio": sizes["int8"] / sizes["float"]},
+        "placement": {
+            "quantized": [{"node": site.node, "reason": site.reason} for site in placement.sites],
+            "float": [{"node": node, "reason": reason} for node, reason in placement.float_nodes.items()],
+        },
+        "verify": [asdict(verified)],
+        "stages": log.stages,
+        "training": asdict(training) if training else None,
+        "skipped": [asdict(item) for item in (*data.skipped, *judged.skipped)],
+        "cpu": asdict(cpu_info()),
+    }
+    result["verdict"] = _verdict(result, target)
+    return result
+
+
+def _verdict(result: dict[str, Any], target: Target) -> str:
+    """Say in one sentence whether int8 is worth it on the target engine."""
+    rows = {row["label"]: row["median_ms"] for row in result["latency"] if row["engine"] == target.engine}
+    ratio = rows["int8"] / rows["float"]
+    drop = result["drop"][target.engine]
+    cost = (
+        f"{drop['points']:+.2f} points of {drop['metric']} lost (95 % interval {drop['low']:+.2f} to {drop['high']:+.2f},"
+        f" {drop['n']} images), {ratio:.2f} times the time of float on {target.engine},"
+        f" {result['size']['ratio']:.2f} times the size"
+    )
+    if ratio >= 1.0:
+        return f"float is faster here: int8 gains no time on {target.engine}; {cost}"
+    return f"int8: {cost}"

@@ -1,0 +1,79 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as ort
+
+from ocrslim.engines.checks import check_batch, one_line, only
+from ocrslim.errors import EngineError, ModelError
+
+__all__ = ["OnnxRuntimeSession"]
+
+BROKEN = (ort.InvalidProtobuf, ort.InvalidGraph, ort.InvalidArgument, ort.NoModel, ort.NoSuchFile)
+FAILED = (ort.Fail, ort.NotImplemented, ort.RuntimeException, ort.EPFail, RuntimeError)
+FATAL_ONLY = 4  # log level: what matters is raised, and said once
+# "[ONNXRuntimeError] : 7 : INVALID_PROTOBUF : Load model from PATH failed:Protobuf parsing failed."
+PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .*? failed:)?")
+
+
+class OnnxRuntimeSession:
+    """An :class:`ocrslim.engines.session.InferenceSession` of ONNX Runtime's CPU provider.
+
+    Worker threads stop spinning when a run ends (``session.force_spinning_stop``): otherwise they take the cores
+    from whatever runs next, and sessions that are timed in turns slow each other down.
+
+    Args:
+        path: the ONNX file.
+        threads: that an operator may use; operators run one after another.
+        optimize: false turns every graph optimisation off.
+
+    Raises:
+        ModelError: the file is not a sound ONNX model with one input and one output.
+        EngineError: ONNX Runtime cannot run it.
+    """
+
+    engine = "onnxruntime"
+    version: str = onnxruntime.__version__
+
+    def __init__(self, path: Path, threads: int, optimize: bool = True) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        options.log_severity_level = FATAL_ONLY
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        level = onnxruntime.GraphOptimizationLevel
+        options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except BROKEN as error:
+            raise ModelError(f"{path}: is no ONNX model that onnxruntime can read: {_said(error)}") from error
+        except FAILED as error:
+            raise EngineError(f"{path}: onnxruntime {self.version} cannot run it: {_said(error)}") from error
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        self.input_name = only(path, [value.name for value in inputs], "input")
+        self._outputs = [only(path, [value.name for value in outputs], "output")]
+        # An open dimension is a name or None in ONNX Runtime.
+        self.input_shape = tuple(size if isinstance(size, int) else None for size in inputs[0].shape)
+        self.threads = threads
+        self._path = path
+
+    def run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run one batch; see :class:`ocrslim.engines.session.InferenceSession`."""
+        check_batch(self._path, self.input_shape, x)
+        try:
+            (output,) = self._session.run(self._outputs, {self.input_name: np.ascontiguousarray(x)})
+        except (*BROKEN, *FAILED) as error:
+            raise EngineError(f"{self._path}: onnxruntime {self.version} failed: {_said(error)}") from error
+        assert isinstance(output, np.ndarray)
+        return output
+
+
+def _said(error: BaseException) -> str:
+    return PREFIX.sub("", one_line(error))

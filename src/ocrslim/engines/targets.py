@@ -1,0 +1,89 @@
+"""What an engine's int8 kernels want: a model is quantized for one target, and right only there.
+
+Which placement and which integers are fast and right differs between engines (measured on ten PP-OCR models):
+ONNX Runtime picks an int8 convolution only where the convolution's output is quantized too, OpenVINO needs only input
+and weight and loses time and accuracy on quantized outputs. Kernels for ``u8 * s8`` are the fast ones in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from ocrslim.engines.cpu import cpu_info, sums_without_saturation
+from ocrslim.errors import InputError
+from ocrslim.spec import PerAxis, PerTensor, QuantizationSpec
+
+__all__ = ["TARGETS", "Target", "get_target"]
+
+TARGETS: tuple[str, ...] = ("onnxruntime", "openvino")
+
+# Signed activations cost 1.65 times the time in ONNX Runtime and gave wrong results in OpenVINO.
+ACTIVATION = QuantizationSpec(8, signed=False, symmetric=False, granularity=PerTensor())
+
+
+@dataclass(frozen=True)
+class Target:
+    """The engine that will run a model, and how its values have to be quantized.
+
+    Args:
+        name: of the target.
+        engine: that runs it, one of :data:`ocrslim.engines.session.ENGINES`.
+        weight: of weights, per output channel; the axis is that of a convolution's weight ``[out, in, kh, kw]``,
+            placement knows the axis of other operators.
+        activation: of activations.
+        quantize_outputs: outputs of quantized operators are quantized too.
+        quantize_bias: biases are int32 with scale ``input scale * weight scale``; float otherwise.
+        notes: why so, one sentence each.
+    """
+
+    name: str
+    engine: str
+    weight: QuantizationSpec
+    activation: QuantizationSpec
+    quantize_outputs: bool
+    quantize_bias: bool
+    notes: tuple[str, ...]
+
+
+def get_target(name: str, flags: Collection[str] | None = None) -> Target:
+    """Return the target of that name for a CPU.
+
+    Args:
+        name: one of :data:`TARGETS`.
+        flags: of the CPU that will run the model, as in ``/proc/cpuinfo``; those of this machine when ``None``.
+
+    Raises:
+        InputError: there is no such target.
+
+    >>> get_target("openvino", ["avx2"]).weight.quant_max, get_target("openvino", ["avx2", "avx_vnni"]).weight.quant_max
+    (63, 127)
+    """
+    if name not in TARGETS:
+        raise InputError(f"target {name}: there is none of that name; take one of {', '.join(TARGETS)}")
+    exact = sums_without_saturation(cpu_info().flags if flags is None else flags)
+    weight = QuantizationSpec(8 if exact else 7, signed=True, symmetric=True, granularity=PerAxis(0))
+    bits = (
+        "8-bit weights: this CPU adds u8*s8 products in 32 bits; on a CPU without VNNI the model would saturate"
+        if exact
+        else "7-bit weights: this CPU adds pairs of u8*s8 products in 16 bits, which 8-bit weights saturate"
+    )
+    if name == "onnxruntime":
+        return Target(
+            name,
+            "onnxruntime",
+            weight,
+            ACTIVATION,
+            quantize_outputs=True,
+            quantize_bias=True,
+            notes=(bits, "outputs quantized: onnxruntime has no int8 convolution with a float output"),
+        )
+    return Target(
+        name,
+        "openvino",
+        weight,
+        ACTIVATION,
+        quantize_outputs=False,
+        quantize_bias=False,
+        notes=(bits, "outputs float: openvino's int8 convolution writes them, and quantizing them costs time"),
+    )

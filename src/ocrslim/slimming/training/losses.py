@@ -1,0 +1,107 @@
+"""Distillation losses: what the student is told about the teacher's answer.
+
+Every function takes logits (before the final Softmax or Sigmoid), returns a scalar tensor and sends no gradient into
+the teacher. Recognition logits are ``[N, T, C]`` with class 0 the CTC blank; detection logits are ``[N, 1, H, W]``.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["ctc_frame_weights", "ctc_kl", "db_map_loss", "feature_l2", "l2", "skd"]
+
+BLANK = 0
+
+
+def l2(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared difference of two tensors of the same shape.
+
+    >>> l2(torch.tensor([1.0, 3.0]), torch.tensor([0.0, 1.0])).item()
+    2.5
+    """
+    return F.mse_loss(student, teacher.detach())
+
+
+def feature_l2(student: Tensor, teacher: Tensor, floor: float = 1e-6) -> Tensor:
+    """Squared difference in units of the teacher's variance, so that layers of any range weigh the same.
+
+    Args:
+        student: any shape.
+        teacher: the same shape.
+        floor: smallest variance divided by.
+    """
+    teacher = teacher.detach()
+    return F.mse_loss(student, teacher) / teacher.var(unbiased=False).clamp_min(floor)
+
+
+def skd(student: Tensor, teacher: Tensor, temperature: float = 1.0, weights: Tensor | None = None) -> Tensor:
+    """KL(teacher || student) over the last axis, softened, averaged over all other axes (Hinton, arXiv 1503.02531).
+
+    Args:
+        student: logits ``[..., C]``.
+        teacher: logits of the same shape.
+        temperature: both logits are divided by it; the loss is multiplied by its square, which keeps the size of
+            the gradient.
+        weights: ``[...]``, non-negative weight of each position; ``None`` weighs all the same.
+    """
+    log_p = F.log_softmax(teacher.detach() / temperature, dim=-1)
+    log_q = F.log_softmax(student / temperature, dim=-1)
+    divergence = (log_p.exp() * (log_p - log_q)).sum(dim=-1)
+    if weights is None:
+        return divergence.mean() * temperature**2
+    return (divergence * weights).sum() / weights.sum().clamp_min(1e-6) * temperature**2
+
+
+def ctc_frame_weights(teacher: Tensor, blank_weight: float = 0.1) -> Tensor:
+    """Weight of each frame: the teacher's probability that it is no blank, but at least ``blank_weight``.
+
+    Most frames of a line are blank and the two models agree there; a plain mean over frames would hardly look at
+    the characters. Blank frames keep some weight, or else the student learns to write characters into the gaps.
+
+    Args:
+        teacher: logits ``[N, T, C]``.
+        blank_weight: 0 to 1.
+
+    Returns:
+        Tensor: ``[N, T]``, without gradient.
+    """
+    with torch.no_grad():
+        blank = torch.softmax(teacher.float(), dim=-1)[..., BLANK]
+        return (1.0 - blank).clamp_min(blank_weight).to(teacher.dtype)
+
+
+def ctc_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0, blank_weight: float = 0.1) -> Tensor:
+    """Frame-wise :func:`skd` of two CTC recognisers, weighted to the frames that hold characters.
+
+    Args:
+        student: logits ``[N, T, C]``.
+        teacher: the same.
+        temperature: see :func:`skd`.
+        blank_weight: see :func:`ctc_frame_weights`.
+    """
+    return skd(student, teacher, temperature, ctc_frame_weights(teacher, blank_weight))
+
+
+def db_map_loss(student: Tensor, teacher: Tensor, text_weight: float = 5.0) -> Tensor:
+    """Difference of two DB probability maps (arXiv 1911.08947): binary KL, weighted to text, and a soft dice term.
+
+    The KL of two Bernoulli variables is 0 where the maps agree, so the loss of a perfect student is 0. Pixels count
+    ``1 + text_weight * p`` with ``p`` the teacher's probability: text is a few per cent of a page.
+
+    Args:
+        student: logits ``[N, 1, H, W]``.
+        teacher: the same.
+        text_weight: see above.
+    """
+    teacher = teacher.detach()
+    target = torch.sigmoid(teacher)
+    weights = 1.0 + text_weight * target
+    entropy = F.binary_cross_entropy_with_logits(teacher, target, reduction="none")
+    divergence = F.binary_cross_entropy_with_logits(student, target, reduction="none") - entropy
+    kl = (divergence * weights).sum() / weights.sum()
+    probability = torch.sigmoid(student)
+    overlap = 2.0 * (probability * target).sum()
+    total = (probability * probability).sum() + (target * target).sum()
+    return kl + 1.0 - (overlap + 1.0) / (total + 1.0)

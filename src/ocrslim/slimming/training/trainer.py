@@ -1,0 +1,252 @@
+"""One trainer: a student, perhaps a teacher, batches that are a function of the step, and a judge.
+
+It knows nothing of quantization or pruning: the student is any module, and what is special about some of its
+parameters (scales, weights) is said by their learning rates.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ocrslim.errors import OcrslimError
+from ocrslim.slimming.training.checkpoint import latest_checkpoint, save_checkpoint
+from ocrslim.slimming.training.schedule import Schedule
+
+__all__ = ["ParameterGroup", "Score", "TrainSettings", "Trainer", "TrainingResult"]
+
+Criterion = Callable[[Tensor], tuple[Tensor, dict[str, float]]]
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that share a learning rate: ``TrainSettings.learning_rate`` times ``factor``."""
+
+    name: str
+    parameters: tuple[nn.Parameter, ...]
+    factor: float = 1.0
+    weight_decay: bool = True
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How long and how fast to learn.
+
+    Args:
+        steps: optimiser steps; 0 only judges the student as it is.
+        learning_rate: of the groups with factor 1.
+        optimizer: ``adam``, ``adamw`` or ``sgd`` (momentum 0.9).
+        weight_decay: of the groups that take it.
+        schedule: factor over the run.
+        accumulate: batches whose gradients are averaged before a step.
+        clip_norm: bound of the gradient's norm; 0 switches it off.
+        judge_every: steps between two looks at the held-back part.
+        checkpoint_every: steps between two checkpoints.
+    """
+
+    steps: int
+    learning_rate: float = 2e-5
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    weight_decay: float = 0.0
+    schedule: Schedule = field(default_factory=lambda: Schedule("cosine", warmup=10))
+    accumulate: int = 1
+    clip_norm: float = 1.0
+    judge_every: int = 50
+    checkpoint_every: int = 50
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a judge says of a student: ``value`` decides (more is better), ``figures`` explain."""
+
+    value: float
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class TrainingResult:
+    """What a run did: steps made, which of them was best, and the curve."""
+
+    steps: int
+    best_step: int
+    best: Score
+    history: list[dict[str, float]]
+    seconds: float
+
+
+class Trainer:
+    """Train ``student`` by ``criterion`` and leave in it the weights that the judge liked best.
+
+    Args:
+        student: changed in place.
+        groups: the parameters to train; the others stay.
+        criterion: batch -> (loss to minimise, named parts of it to log). It runs student and teacher.
+        judge: student -> :class:`Score` on a held-back part; called before the first step too, so a run can never
+            end with worse than it began.
+        settings: see there.
+        folder: where checkpoints go; ``None`` keeps none.
+        fingerprint: identifies the run; a checkpoint with another one is refused.
+        progress: called after each step with (steps done, steps in all, figures).
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        groups: Iterable[ParameterGroup],
+        criterion: Criterion,
+        judge: Callable[[], Score],
+        settings: TrainSettings,
+        *,
+        folder: Path | None = None,
+        fingerprint: str = "",
+        progress: Callable[[int, int, Mapping[str, float]], None] = lambda done, total, figures: None,
+    ) -> None:
+        self.student = student
+        self.groups = tuple(group for group in groups if group.parameters)
+        self.criterion = criterion
+        self.judge = judge
+        self.settings = settings
+        self.folder = folder
+        self.fingerprint = fingerprint
+        self.progress = progress
+        self.optimizer = _optimizer(self.groups, settings)
+        self.step = 0
+        self.best_step = 0
+        self.best: Score | None = None
+        self.best_tensors: dict[str, Tensor] = {}
+        self.history: list[dict[str, float]] = []
+
+    def resume(self) -> bool:
+        """Continue from the newest readable checkpoint; return whether there was one.
+
+        Raises:
+            OcrslimError: the checkpoint belongs to a run with other settings.
+        """
+        found = latest_checkpoint(self.folder) if self.folder else None
+        if found is None:
+            return False
+        tensors, state = found
+        if state["fingerprint"] != self.fingerprint:
+            raise OcrslimError(
+                f"{self.folder}: holds checkpoints of a run with other settings; use another --out or delete that folder"
+            )
+        own = self.student.state_dict()
+        self.student.load_state_dict({name: tensors[f"student.{name}"] for name in own})
+        self._load_optimizer(tensors)
+        self.best_tensors = {name: tensors[f"best.{name}"] for name in own}
+        self.step, self.best_step = state["step"], state["best_step"]
+        self.best = Score(state["best"]["value"], state["best"]["figures"])
+        self.history = state["history"]
+        return True
+
+    def run(self, batches: Callable[[int, int], Iterable[Tensor]]) -> TrainingResult:
+        """Train to the end and load the best weights into the student.
+
+        Args:
+            batches: (first batch, number of batches) -> those batches, in order.
+
+        Raises:
+            OcrslimError: the loss stopped being a number.
+        """
+        started = time.monotonic()
+        settings = self.settings
+        if self.best is None:
+            self._judge({})
+        todo = (settings.steps - self.step) * settings.accumulate
+        stream = iter(batches(self.step * settings.accumulate, todo)) if todo > 0 else iter(())
+        while self.step < settings.steps:
+            figures = self._one_step(stream)
+            self.step += 1
+            self.progress(self.step, settings.steps, figures)
+            if self.step % settings.judge_every == 0 or self.step == settings.steps:
+                self._judge(figures)
+            if self.folder and (self.step % settings.checkpoint_every == 0 or self.step == settings.steps):
+                self.save()
+        self.student.load_state_dict(self.best_tensors)
+        assert self.best is not None  # _judge ran before the first step
+        return TrainingResult(self.step, self.best_step, self.best, self.history, time.monotonic() - started)
+
+    def save(self) -> None:
+        """Write a checkpoint of all that :meth:`resume` needs."""
+        if self.folder is None or self.best is None:
+            return
+        tensors = {f"student.{name}": tensor for name, tensor in self.student.state_dict().items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in self.best_tensors.items()}
+        for index, state in enumerate(self._optimizer_state()):
+            tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
+        save_checkpoint(
+            self.folder,
+            self.step,
+            tensors,
+            {
+                "fingerprint": self.fingerprint,
+                "best_step": self.best_step,
+                "best": {"value": self.best.value, "figures": dict(self.best.figures)},
+                "history": self.history,
+                "settings": asdict(self.settings),
+            },
+        )
+
+    def _one_step(self, stream: Iterable[Tensor]) -> dict[str, float]:
+        factor = self.settings.schedule.factor(self.step, self.settings.steps)
+        for group, declared in zip(self.optimizer.param_groups, self.groups, strict=True):
+            group["lr"] = self.settings.learning_rate * declared.factor * factor
+        self.optimizer.zero_grad(set_to_none=True)
+        self.student.train()
+        figures: dict[str, float] = {}
+        iterator = iter(stream)
+        for _ in range(self.settings.accumulate):
+            loss, parts = self.criterion(next(iterator))
+            (loss / self.settings.accumulate).backward()  # type: ignore[no-untyped-call]
+            for name, value in parts.items():
+                figures[name] = figures.get(name, 0.0) + value / self.settings.accumulate
+        if not all(math.isfinite(value) for value in figures.values()):
+            raise OcrslimError(f"step {self.step}: the loss is {figures}; lower --learning-rate and run again")
+        if self.settings.clip_norm > 0:
+            nn.utils.clip_grad_norm_([p for group in self.groups for p in group.parameters], self.settings.clip_norm)
+        self.optimizer.step()
+        return figures | {"learning_rate": self.settings.learning_rate * factor}
+
+    def _judge(self, figures: Mapping[str, float]) -> None:
+        self.student.eval()
+        score = self.judge()
+        self.history.append({"step": float(self.step), **figures, **score.figures, "score": score.value})
+        if self.best is None or score.value > self.best.value:
+            self.best, self.best_step = score, self.step
+            self.best_tensors = {name: tensor.detach().clone() for name, tensor in self.student.state_dict().items()}
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return [parameter for group in self.groups for parameter in group.parameters]
+
+    def _optimizer_state(self) -> list[dict[str, Tensor]]:
+        """Return the optimiser's tensors of each parameter, in the order of the groups."""
+        states = (self.optimizer.state.get(parameter, {}) for parameter in self._parameters())
+        return [{key: value for key, value in state.items() if isinstance(value, Tensor)} for state in states]
+
+    def _load_optimizer(self, tensors: Mapping[str, Tensor]) -> None:
+        for index, parameter in enumerate(self._parameters()):
+            prefix = f"optimizer.{index}."
+            state: dict[str, Any] = {
+                name.removeprefix(prefix): value.clone() for name, value in tensors.items() if name.startswith(prefix)
+            }
+            if state:
+                self.optimizer.state[parameter] = state
+
+
+def _optimizer(groups: Iterable[ParameterGroup], settings: TrainSettings) -> torch.optim.Optimizer:
+    """Build the optimiser; learning rates are set at each step."""
+    options = [
+        {"params": list(group.parameters), "weight_decay": settings.weight_decay if group.weight_decay else 0.0}
+        for group in groups
+    ]
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(options, lr=settings.learning_rate, momentum=0.9)
+    kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
+    return kind(options, lr=settings.learning_rate)

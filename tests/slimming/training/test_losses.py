@@ -1,0 +1,111 @@
+"""Losses: pinned values in closed form, zero for a perfect student, gradient into the student alone."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ocrslim.slimming.training.losses import ctc_frame_weights, ctc_kl, db_map_loss, feature_l2, l2, skd
+
+
+def logits(*probabilities: float) -> torch.Tensor:
+    return torch.tensor(probabilities, dtype=torch.float64).log()
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [l2, feature_l2, skd, ctc_kl],
+    ids=["l2", "feature_l2", "skd", "ctc_kl"],
+)
+def test_a_perfect_student_costs_nothing(loss) -> None:  # type: ignore[no-untyped-def]
+    teacher = torch.randn(2, 7, 5, dtype=torch.float64)
+    assert loss(teacher.clone(), teacher).item() == pytest.approx(0.0, abs=1e-12)
+
+
+def test_a_perfect_map_costs_nothing() -> None:
+    teacher = torch.randn(2, 1, 8, 8, dtype=torch.float64) * 4
+    # the dice term of two equal soft maps is exactly 0 by its definition with squared sums
+    assert db_map_loss(teacher.clone(), teacher).item() == pytest.approx(0.0, abs=1e-9)
+
+
+def test_skd_is_the_kl_divergence() -> None:
+    teacher, student = logits(0.5, 0.25, 0.25), logits(0.25, 0.25, 0.5)
+    expected = 0.5 * math.log(0.5 / 0.25) + 0.25 * math.log(1.0) + 0.25 * math.log(0.25 / 0.5)
+    assert skd(student[None, None], teacher[None, None]).item() == pytest.approx(expected)
+
+
+def test_skd_agrees_with_torch_at_any_temperature() -> None:
+    torch.manual_seed(0)
+    student, teacher = torch.randn(3, 4, 9, dtype=torch.float64), torch.randn(3, 4, 9, dtype=torch.float64)
+    for temperature in (0.5, 1.0, 4.0):
+        p, q = F.log_softmax(teacher / temperature, -1), F.log_softmax(student / temperature, -1)
+        expected = F.kl_div(q, p, log_target=True, reduction="sum") / 12 * temperature**2
+        assert skd(student, teacher, temperature).item() == pytest.approx(expected.item())
+
+
+@given(shift=st.floats(-50, 50))
+@settings(deadline=None, max_examples=20)
+def test_skd_ignores_a_constant_added_to_logits(shift: float) -> None:
+    torch.manual_seed(1)
+    student, teacher = torch.randn(1, 3, 6, dtype=torch.float64), torch.randn(1, 3, 6, dtype=torch.float64)
+    assert skd(student + shift, teacher).item() == pytest.approx(skd(student, teacher).item(), rel=1e-6)
+
+
+def test_blank_frames_weigh_little_but_not_nothing() -> None:
+    teacher = torch.stack([logits(0.98, 0.01, 0.01), logits(0.2, 0.7, 0.1)])[None]
+    weights = ctc_frame_weights(teacher, blank_weight=0.1)
+    assert weights.tolist() == [[pytest.approx(0.1), pytest.approx(0.8)]]
+
+
+def test_ctc_kl_looks_at_the_characters() -> None:
+    blank, character = logits(0.98, 0.01, 0.01), logits(0.01, 0.98, 0.01)
+    wrong = logits(0.01, 0.01, 0.98)
+    teacher = torch.stack([*[blank] * 9, character])[None]
+    wrong_character = torch.stack([*[blank] * 9, wrong])[None]
+    wrong_blank = torch.stack([wrong, *[blank] * 8, character])[None]
+    assert ctc_kl(wrong_character, teacher) > 5 * ctc_kl(wrong_blank, teacher)
+
+
+def test_all_weights_zero_gives_zero_not_nan() -> None:
+    student, teacher = torch.randn(1, 2, 3), torch.randn(1, 2, 3)
+    assert skd(student, teacher, weights=torch.zeros(1, 2)).item() == 0.0
+
+
+def test_feature_loss_is_in_units_of_the_teachers_variance() -> None:
+    torch.manual_seed(2)
+    teacher = torch.randn(4, 8)
+    student = teacher + 0.1 * torch.randn(4, 8)
+    assert feature_l2(student * 100, teacher * 100).item() == pytest.approx(feature_l2(student, teacher).item(), rel=1e-4)
+    assert math.isfinite(feature_l2(torch.ones(3), torch.zeros(3)).item())
+
+
+def test_a_missed_text_pixel_costs_more_than_a_false_one() -> None:
+    teacher = torch.full((1, 1, 8, 8), -8.0, dtype=torch.float64)
+    teacher[..., :2] = 8.0
+    missed, false = teacher.clone(), teacher.clone()
+    missed[..., 0, 0] = -8.0
+    false[..., 7, 7] = 8.0
+    assert db_map_loss(missed, teacher) > db_map_loss(false, teacher) > 0
+
+
+@pytest.mark.parametrize("loss", [l2, feature_l2, skd, ctc_kl, db_map_loss])
+def test_only_the_student_learns(loss) -> None:  # type: ignore[no-untyped-def]
+    student = torch.randn(1, 4, 6, requires_grad=True)
+    teacher = torch.randn(1, 4, 6, requires_grad=True)
+    loss(student, teacher).backward()
+    assert teacher.grad is None
+    assert student.grad is not None
+    assert student.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("loss", [skd, ctc_kl, db_map_loss])
+def test_gradients_match_finite_differences(loss) -> None:  # type: ignore[no-untyped-def]
+    torch.manual_seed(3)
+    teacher = torch.randn(1, 3, 4, dtype=torch.float64)
+    student = torch.randn(1, 3, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda value: loss(value, teacher), (student,))
