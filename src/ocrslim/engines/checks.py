@@ -69,13 +69,13 @@ def check_batch(path: Path, declared: Sequence[int | None], x: NDArray[Any]) -> 
 
 
 def one_line(error: BaseException, noise: Sequence[str] = ()) -> str:
-    """Return an engine's message as one line of at most 200 characters.
+    r"""Return an engine's message as one line of at most 200 characters.
 
     Args:
         error: what the engine raised.
         noise: beginnings of lines that tell a user nothing, as the place in the engine's source.
 
-    >>> one_line(RuntimeError("Exception from core.cpp:84:\\nModel can't be parsed\\n"), ("Exception from",))
+    >>> one_line(RuntimeError("Exception from core.cpp:84:\nModel can't be parsed\n"), ("Exception from",))
     "Model can't be parsed"
     """
     lines = [line.strip() for line in str(error).splitlines()]

@@ -24,7 +24,10 @@ RELEVANT = (
 # Instructions that add four products of 8-bit values straight into 32 bits.
 EXACT_SUMS = frozenset({"avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8", "asimddp", "i8mm"})
 ARM = frozenset({"asimd"})  # every 64-bit ARM: its kernels widen products of 8-bit values to 32 bits in any case
-APPLE = {"FEAT_DotProd": "asimddp", "FEAT_I8MM": "i8mm", "FEAT_BF16": "bf16", "FEAT_FP16": "asimdhp"}
+APPLE = {
+    **{"arm.FEAT_DotProd": "asimddp", "arm.FEAT_I8MM": "i8mm", "arm.FEAT_BF16": "bf16", "arm.FEAT_FP16": "asimdhp"},
+    **{"arm.AdvSIMD": "asimd", "avx2_0": "avx2", "avx512f": "avx512f"},
+}
 PACKAGES = ("onnxruntime", "openvino", "onnx", "numpy", "torch")
 
 
@@ -93,12 +96,8 @@ def _from_cpuinfo(text: str) -> tuple[str, frozenset[str]]:
 
 
 def _from_sysctl() -> tuple[str, frozenset[str]]:
-    """Ask macOS: brand name, and optional features of its ARM cores."""
-    flags = {"asimd"} if platform.machine() == "arm64" else set()
-    flags |= {flag for feature, flag in APPLE.items() if _sysctl(f"hw.optional.arm.{feature}") == "1"}
-    flags |= {
-        flag for flag in ("avx2", "avx512f") if _sysctl(f"hw.optional.{flag}{'_0' if flag == 'avx2' else ''}") == "1"
-    }
+    """Ask macOS for the brand name and the optional instruction sets."""
+    flags = {flag for feature, flag in APPLE.items() if _sysctl(f"hw.optional.{feature}") == "1"}
     return _sysctl("machdep.cpu.brand_string"), frozenset(flags)
 
 

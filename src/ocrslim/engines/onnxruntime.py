@@ -53,7 +53,9 @@ class OnnxRuntimeSession:
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except BROKEN as error:
-            raise ModelError(f"{path}: is no ONNX model that onnxruntime can read: {_said(error)}") from error
+            raise ModelError(
+                f"{path}: is no ONNX model that onnxruntime can read: {_said(error)}; fetch or export it again"
+            ) from error
         except FAILED as error:
             raise EngineError(f"{path}: onnxruntime {self.version} cannot run it: {_said(error)}") from error
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()

@@ -18,6 +18,10 @@ BROKEN = (frontend.GeneralFailure, frontend.InitializationFailure, frontend.OpVa
 UNSUPPORTED = (frontend.OpConversionFailure, frontend.NotImplementedFailure)
 NOISE = ("Exception from", "Check '", "FrontEnd API failed", "Summary:", "Loading input model")
 
+# Kernels compiled for a shape are kept for when it comes again. By default 5000 are: after 200 text lines of different
+# widths PP-OCRv4 rec then held 980 MB, against 340 MB with this many, and ran no faster for it.
+KERNELS_KEPT = 200
+
 
 class OpenVinoSession:
     """An :class:`ocrslim.engines.session.InferenceSession` of OpenVINO's CPU device.
@@ -54,7 +58,12 @@ class OpenVinoSession:
         )
         self.threads = threads
         self._path = path
-        settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_PRECISION_HINT": "f32",
+            "CPU_RUNTIME_CACHE_CAPACITY": KERNELS_KEPT,
+        }
         try:
             self._request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
         except RuntimeError as error:

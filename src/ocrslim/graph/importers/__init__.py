@@ -1,1 +1,1 @@
-
+"""Ways in: ONNX files, folders and the model zoo."""

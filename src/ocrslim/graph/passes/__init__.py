@@ -1,1 +1,1 @@
-
+"""Graph passes and the canonical form that they lead to."""

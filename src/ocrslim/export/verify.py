@@ -1,0 +1,92 @@
+"""Does the engine compute what the trained model computed? Measured by decisions, since values differ by rounding.
+
+A step of a grid is a large difference of one value and none of the text; so recognisers are compared by the class of
+each frame, detectors by the mask of text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ocrslim.engines.session import InferenceSession
+from ocrslim.errors import VerifyError
+
+__all__ = ["Verification", "verify_det", "verify_rec"]
+
+REQUIRED_AGREEMENT = 0.99  # of frames
+REQUIRED_IOU = 0.98
+THRESHOLD = 0.3  # DB's default: a pixel of a higher probability is text
+
+Forward = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a comparison found.
+
+    Args:
+        kind: ``frame_agreement`` or ``mask_iou``.
+        value: found, 0 to 1.
+        required: at least.
+        passed: whether it was reached.
+        n: frames, or pixels of text in either mask.
+    """
+
+    kind: str
+    value: float
+    required: float
+    passed: bool
+    n: int
+
+    def check(self) -> None:
+        """Raise unless passed.
+
+        Raises:
+            VerifyError: the engine computes something else.
+        """
+        if not self.passed:
+            raise VerifyError(
+                f"the exported model disagrees with the trained one in the engine: {self.kind} {self.value:.4f} of "
+                f"{self.n}, at least {self.required} is required; the file is not fit for use, keep the float model"
+            )
+
+
+def verify_rec(forward: Forward, session: InferenceSession, inputs: Iterable[NDArray[np.float32]]) -> Verification:
+    """Compare the class of each frame.
+
+    Args:
+        forward: the trained model: ``[N, 3, H, W]`` -> ``[N, T, classes]``.
+        session: the exported model in its engine.
+        inputs: batches; nothing to compare does not pass.
+    """
+    same = total = 0
+    for batch in inputs:
+        ours, theirs = forward(batch).argmax(-1), session.run(batch).argmax(-1)
+        same += int((ours == theirs).sum())
+        total += ours.size
+    return _verification("frame_agreement", same, total, REQUIRED_AGREEMENT)
+
+
+def verify_det(forward: Forward, session: InferenceSession, inputs: Iterable[NDArray[np.float32]]) -> Verification:
+    """Compare the masks of text by intersection over union, pooled over all images.
+
+    Args:
+        forward: the trained model: ``[N, 3, H, W]`` -> probabilities ``[N, 1, H, W]``.
+        session: the exported model in its engine.
+        inputs: batches; at least one image with text is needed to pass.
+    """
+    both = either = 0
+    for batch in inputs:
+        ours, theirs = forward(batch) > THRESHOLD, session.run(batch) > THRESHOLD
+        both += int((ours & theirs).sum())
+        either += int((ours | theirs).sum())
+    return _verification("mask_iou", both, either, REQUIRED_IOU)
+
+
+def _verification(kind: str, same: int, total: int, required: float) -> Verification:
+    value = same / total if total else 0.0
+    return Verification(kind, value, required, value >= required, total)

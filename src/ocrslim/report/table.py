@@ -1,0 +1,259 @@
+"""Terminal tables of what was measured: each takes the dictionary that ``--json`` prints or ``result.json`` holds.
+
+Nothing is computed here but ratios and counts: a figure in a table is the figure in the file.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+__all__ = ["bench_table", "eval_table", "inspect_table", "models_table", "result_table"]
+
+NOISY = 0.1  # cores that others may use while we time
+SHOWN = 3  # examples of what was skipped
+HEADLINE = ("accuracy", "hmean")  # first where it is there
+
+
+def eval_table(result: Mapping[str, Any]) -> RenderableType:
+    """Return the table of ``ocrslim eval``: a row for all images, one for each set if there are several.
+
+    Args:
+        result: as :meth:`ocrslim.evaluate.EvalResult.to_json` returns it.
+    """
+    metrics = _flat(result["metrics"])
+    sets = {name: _flat(figures) for name, figures in result.get("per_set", {}).items()}
+    names = _ordered(metrics)
+    table = _table(f"{result['task']} on {result['engine']}", "images", "n", *names)
+    table.add_row(Text("all"), str(result["n"]), *(_figure(metrics[name]) for name in names))
+    if len(sets) > 1:
+        for folder, figures in sorted(sets.items()):
+            table.add_row(Text(folder), _figure(figures.get("n")), *(_figure(_metric(figures, name)) for name in names))
+    lines = [f"{result['seconds']:.1f} s", "protocol: " + _words(result.get("protocol", {}))]
+    return Group(table, *_lines(lines), *_skipped(result.get("skipped", [])))
+
+
+def bench_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Return the table of ``ocrslim bench``; the ratio is to the first row.
+
+    Args:
+        rows: as :meth:`ocrslim.engines.timing.BenchRow.to_json` returns them.
+    """
+    table = _table("latency", "model", "engine", "median ms", "p10-p90", "ratio", "peak MiB", "file MB")
+    for row in rows:
+        table.add_row(
+            Text(str(row["label"])),
+            row["engine"],
+            f"{row['median_ms']:.2f}",
+            f"{row['p10']:.2f}-{row['p90']:.2f}",
+            f"{row['ratio']:.2f}",
+            "?" if row["peak_rss_mb"] is None else f"{row['peak_rss_mb']:.0f}",
+            _megabytes(row["bytes"]),
+        )
+    return Group(table, *_lines(_conditions(rows)))
+
+
+def models_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Return the table of ``ocrslim models``.
+
+    Args:
+        rows: of each model ``name``, ``task``, ``licence``, ``wheel`` and whether it is ``cached``.
+    """
+    table = _table("official models", "name", "task", "licence", "from", "cached")
+    for row in rows:
+        licence, wheel = row.get("licence"), row.get("wheel")
+        table.add_row(
+            Text(row["name"]), row["task"], Text(str(licence)), Text(str(wheel)), "yes" if row["cached"] else ""
+        )
+    return table
+
+
+def inspect_table(facts: Mapping[str, Any]) -> RenderableType:
+    """Return the table of ``ocrslim inspect``: one row a fact, nested facts on one line.
+
+    Args:
+        facts: as :func:`ocrslim.graph.inspect.describe` returns them, with name and identity.
+    """
+    table = _table(str(facts.get("name", "model")), "fact", "value")
+    table.columns[1].justify = "left"
+    for key, value in facts.items():
+        if key != "name":
+            table.add_row(Text(key.replace("_", " ")), Text(_words(value)))
+    return table
+
+
+def result_table(result: Mapping[str, Any]) -> RenderableType:
+    """Return the table that a compression ends with: float against int8, and what stayed float and why.
+
+    Args:
+        result: the content of ``result.json``.
+    """
+    table = _table(f"{result['model']['name']} for {result['target']}", "", "float", "int8", "change")
+    _add_metrics(table, result)
+    _add_latency(table, result["latency"])
+    size = result["size"]
+    table.add_row("size, MB", _megabytes(size["float"]), _megabytes(size["int8"]), _times(size["ratio"]))
+    return Group(
+        table,
+        _placement(result["placement"]),
+        *_lines([_judged(result["data"]), *map(_verified, result["verify"]), _stages(result["stages"])]),
+        *_lines(_conditions(result["latency"])),
+        *_skipped(result.get("skipped", [])),
+    )
+
+
+def _add_metrics(table: Table, result: Mapping[str, Any]) -> None:
+    """Add a row for each metric on each engine; the judged one says its loss and the interval of it."""
+    for engine, figures in result["metrics"]["float"].items():
+        before, after = _flat(figures), _flat(result["metrics"]["int8"].get(engine, {}))
+        drop = result["drop"].get(engine)
+        for name in _ordered(before):
+            if not isinstance(before[name], float) or not isinstance(after.get(name), float):
+                continue
+            points = (after[name] - before[name]) * 100
+            change = f"{points:+.2f} points"
+            if drop and drop["metric"] == name:
+                # The interval is of the loss; the column shows the change, its negative.
+                change = f"{-drop['points']:+.2f} points ({-drop['high']:+.2f} to {-drop['low']:+.2f}, n={drop['n']})"
+            table.add_row(f"{name}, {engine}", _figure(before[name]), _figure(after[name]), change)
+
+
+def _add_latency(table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Add a row for each engine; the ratio is the one of runs in turns, not that of the two medians."""
+    first = {row["engine"]: row for row in reversed(rows)}
+    for row in rows:
+        before = first[row["engine"]]
+        if row is not before:
+            ratio = row.get("ratio_on_engine", row["median_ms"] / before["median_ms"])
+            table.add_row(
+                f"ms, {row['engine']}", f"{before['median_ms']:.2f}", f"{row['median_ms']:.2f}", _times(ratio)
+            )
+
+
+def _placement(placement: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
+    """Count what stayed float by reason and kind of operator."""
+    quantized, kept = placement["quantized"], placement["float"]
+    table = _table(f"{len(quantized)} operators in int8, {len(kept)} kept float", "stayed float because", "nodes")
+    for reason, nodes in Counter(item["reason"] for item in kept).most_common():
+        kinds = Counter(item["op"] for item in kept if item["reason"] == reason and "op" in item)
+        what = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
+        table.add_row(Text(f"{reason} ({what})" if what else reason), str(nodes))
+    return table
+
+
+def _judged(data: Mapping[str, Any]) -> str:
+    return f"judged by {data['judged_by']} on {data['n_eval']} images; learned from {data['n_train']}"
+
+
+def _verified(check: Mapping[str, Any]) -> str:
+    said = "agrees" if check["passed"] else "DOES NOT AGREE"
+    return f"{check['kind']}: exported model {said} with the trained one, {check['value']:.4f} of {check['n']}" + (
+        f" (at least {check['required']:.2f} asked)"
+    )
+
+
+def _stages(stages: Sequence[Mapping[str, Any]]) -> str:
+    seconds = sum(stage["seconds"] for stage in stages)
+    peak = max((stage["peak_rss_mb"] for stage in stages if stage["peak_rss_mb"] is not None), default=0.0)
+    parts = ", ".join(f"{stage['name']} {stage['seconds']:.0f}" for stage in stages)
+    return f"{seconds:.0f} s ({parts}), at most {peak:.0f} MiB"
+
+
+def _conditions(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say under which conditions the rows were timed, and when they are worth little."""
+    if not rows:
+        return []
+    row = rows[0]
+    lines = [
+        f"{row['threads']} threads, input {_shape(row['shape'])}, {row['runs']} runs in turns",
+        f"{row['cpu']} ({' '.join(row['flags'])})",
+        _words(row["versions"]),
+    ]
+    load = row.get("other_load")
+    if load is not None and load > NOISY:
+        lines.append(f"other processes kept {load:.1f} cores busy meanwhile: time again on a quiet machine")
+    return lines
+
+
+def _skipped(items: Sequence[Any]) -> Iterable[Text]:
+    """Name the first things that were left out and count the rest."""
+    if not items:
+        return
+    yield Text(f"{len(items)} skipped:", style="yellow")
+    for item in items[:SHOWN]:
+        yield Text(f"  {item['where']}: {item['reason']}" if isinstance(item, Mapping) else f"  {item}")
+    if len(items) > SHOWN:
+        yield Text(f"  and {len(items) - SHOWN} more")
+
+
+def _table(title: str, *columns: str) -> Table:
+    """Return an empty table: text to the left in the first column, figures to the right in the others."""
+    table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(Text(column), justify="right" if index else "left", overflow="fold")
+    return table
+
+
+def _lines(lines: Iterable[str]) -> list[Text]:
+    return [Text(line, style="dim") for line in lines]
+
+
+def _flat(figures: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested figures with the outer name before the inner: ``{"loose": {"a": 1}}`` -> ``{"loose a": 1}``."""
+    flat: dict[str, Any] = {}
+    for key, value in figures.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key} ")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _metric(figures: Mapping[str, Any], name: str) -> Any:
+    return figures.get(name, figures.get(f"metrics {name}"))
+
+
+def _ordered(figures: Mapping[str, Any]) -> list[str]:
+    """Return the names of the figures, the headline first, the others as they come."""
+    return sorted(figures, key=lambda name: name not in HEADLINE)
+
+
+def _figure(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _words(value: Any) -> str:
+    """Return a nested value on one line that people read."""
+    if isinstance(value, Mapping) and value.keys() == {"name", "shape"}:
+        return f"{value['name']} {_shape(value['shape'])}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_words(item)}" for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_words(item) for item in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return "none"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _shape(shape: Sequence[int | str | None]) -> str:
+    return "x".join("?" if size is None else str(size) for size in shape)
+
+
+def _times(ratio: float) -> str:
+    return f"x {ratio:.2f}"
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:.2f}"

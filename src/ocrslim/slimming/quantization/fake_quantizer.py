@@ -1,0 +1,177 @@
+"""Fake quantization with learned scales: LSQ (arXiv 1902.08153), LSQ+ (2004.09576) and PACT (1805.06085).
+
+The scale is learned as its logarithm: a step changes it by a share of itself, whatever the range of the value, and it
+stays positive. LSQ's factor 1 / sqrt(n * levels) on the scale's gradient is left out: optimisers of Adam's kind divide
+it out again, and in float32 it pushes the gradients of large tensors below their epsilon.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ocrslim.slimming.quantization.numerics import along_axis
+from ocrslim.slimming.quantization.observer import Observer
+from ocrslim.spec import PerAxis, QuantizationSpec
+
+__all__ = ["FakeQuantizer"]
+
+Mode = Literal["float", "observe", "quantize"]
+
+
+class FakeQuantizer(nn.Module):
+    """Rounds a tensor to the grid of its integers, and lets gradients through.
+
+    Args:
+        spec: the grid.
+        scale: initial scale, ``[1]`` or ``[channels]``, positive.
+        zero_point: whole numbers of the same shape.
+        learn_zero_point: LSQ+: the zero point moves by the values that are clipped. Per tensor only.
+        pact: the scale's gradient is that of PACT's clipping bound: values inside the range do not move it.
+
+    Attributes:
+        mode: ``quantize``; ``float`` passes the tensor on; ``observe`` does too, and shows it to ``observer``.
+
+    >>> from ocrslim.spec import PerTensor
+    >>> spec = QuantizationSpec(8, signed=False, symmetric=False, granularity=PerTensor())
+    >>> FakeQuantizer(spec, torch.tensor([0.5]), torch.tensor([10]))(torch.tensor([-9.0, 0.2, 0.3])).tolist()
+    [-5.0, 0.0, 0.5]
+    """
+
+    def __init__(
+        self,
+        spec: QuantizationSpec,
+        scale: Tensor,
+        zero_point: Tensor,
+        *,
+        learn_zero_point: bool = False,
+        pact: bool = False,
+    ) -> None:
+        super().__init__()
+        if learn_zero_point and (spec.symmetric or isinstance(spec.granularity, PerAxis)):
+            raise ValueError("a zero point is learned for asymmetric values with one scale only")
+        if not bool((scale > 0).all()):
+            raise ValueError("a scale must be positive")
+        self.spec = spec
+        self.pact = pact
+        self.mode: Mode = "quantize"
+        self.observer: Observer | None = None
+        self.log_scale = nn.Parameter(scale.detach().float().log())
+        self.zero_point: Tensor
+        if learn_zero_point:
+            self.zero_point = nn.Parameter(zero_point.detach().float())
+        else:
+            self.register_buffer("zero_point", zero_point.detach().float())
+
+    @property
+    def scale(self) -> Tensor:
+        """The scale, ``[1]`` or ``[channels]``."""
+        return self.log_scale.detach().exp()
+
+    @property
+    def whole_zero_point(self) -> Tensor:
+        """The zero point as the engine will have it: whole and on the grid."""
+        return self.zero_point.detach().round().clamp(self.spec.quant_min, self.spec.quant_max)
+
+    @torch.no_grad()
+    def set_grid(self, scale: Tensor, zero_point: Tensor | None = None) -> None:
+        """Replace scale and, where given, zero point; shapes as at construction."""
+        self.log_scale.copy_(scale.log())
+        if zero_point is not None:
+            self.zero_point.copy_(zero_point)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``x`` on the grid, in its own shape."""
+        if self.mode == "float":
+            return x
+        if self.mode == "observe":
+            if self.observer is None:
+                raise RuntimeError("mode observe needs an observer")
+            self.observer.update(x)
+            return x
+        if isinstance(self.spec.granularity, PerAxis):
+            result: Tensor = _PerAxisRound.apply(x, self.log_scale, self.spec)  # type: ignore[no-untyped-call]
+        else:
+            zero_point = self.zero_point if self.zero_point.requires_grad else None
+            offset = int(self.whole_zero_point.item())
+            bounds = (self.spec.quant_min - offset, self.spec.quant_max - offset)
+            result = _PerTensorRound.apply(x, self.log_scale, zero_point, bounds, self.pact)  # type: ignore[no-untyped-call]
+        return result
+
+    def extra_repr(self) -> str:
+        """Say what the grid is."""
+        return f"{self.spec.bits} bits, {'signed' if self.spec.signed else 'unsigned'}, {self.spec.granularity}"
+
+
+class _PerTensorRound(torch.autograd.Function):
+    """``y = s * clip(round(x / s), low, high)`` with ``s = exp(log_scale)``; four passes over memory each way.
+
+    With g the gradient of y and inside where x lies in the range:
+    dx = g where inside, else 0;
+    dlog_scale = sum(g * (y - x) inside, g * y outside) = <g, y> - <dx, x>;
+    PACT: dlog_scale = sum(g * y outside) = <g, y> - <dx, y>;
+    dzero_point = sum(-s * g outside).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, log_scale: Tensor, zero_point: Tensor | None, bounds: tuple[int, int], pact: bool
+    ) -> Tensor:
+        scale = log_scale.exp().reshape(())
+        y = x / scale
+        y.round_().clamp_(*bounds).mul_(scale)
+        ctx.save_for_backward(x, y, log_scale)
+        ctx.bounds, ctx.pact = bounds, pact
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, y, log_scale = ctx.saved_tensors
+        scale = log_scale.exp().item()
+        low, high = (bound * scale for bound in ctx.bounds)
+        # The backward of Hardtanh: `gradient` where low < x < high, in one pass without a mask in memory.
+        inside = torch.ops.aten.hardtanh_backward(gradient, x, low, high)
+        of_scale = of_zero_point = None
+        if ctx.needs_input_grad[1]:
+            of_scale = (_dot(gradient, y) - _dot(inside, y if ctx.pact else x)).reshape(log_scale.shape)
+        if ctx.needs_input_grad[2]:
+            of_zero_point = (-scale * (gradient.sum() - inside.sum())).reshape(log_scale.shape)
+        return inside if ctx.needs_input_grad[0] else None, of_scale, of_zero_point, None, None
+
+
+class _PerAxisRound(torch.autograd.Function):
+    """The same with a scale for each channel and zero point 0."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, log_scale: Tensor, spec: QuantizationSpec) -> Tensor:
+        scale = along_axis(log_scale.exp(), x.dim(), spec)
+        y = x / scale
+        y.round_().clamp_(spec.quant_min, spec.quant_max).mul_(scale)
+        ctx.save_for_backward(x, y, log_scale)
+        ctx.spec = spec
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, y, log_scale = ctx.saved_tensors
+        spec: QuantizationSpec = ctx.spec
+        scale = along_axis(log_scale.exp(), x.dim(), spec)
+        outside = (x < scale * spec.quant_min).logical_or_(x > scale * spec.quant_max)
+        inside = gradient.masked_fill(outside, 0.0)
+        of_scale = None
+        if ctx.needs_input_grad[1]:
+            assert isinstance(spec.granularity, PerAxis)
+            others = [axis for axis in range(x.dim()) if axis != spec.granularity.axis]
+            of_scale = (gradient * y).addcmul_(inside, x, value=-1).sum(others)
+        return inside if ctx.needs_input_grad[0] else None, of_scale, None
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """Return the sum of products of two tensors of one shape, without an intermediate where their layouts agree."""
+    if a.is_contiguous() and b.is_contiguous():
+        return torch.dot(a.view(-1), b.view(-1))
+    if a.dim() == 4 and all(t.is_contiguous(memory_format=torch.channels_last) for t in (a, b)):
+        return torch.dot(a.permute(0, 2, 3, 1).reshape(-1), b.permute(0, 2, 3, 1).reshape(-1))
+    return (a * b).sum()

@@ -1,0 +1,226 @@
+"""Which operators become int8 for a target, and why the others stay float.
+
+The policy was measured on ten PP-OCR models on a CPU: full and pointwise convolutions and products with a constant
+matrix gain from int8 on both engines; depthwise convolutions lose 1.3 to 1.9 times there; squeeze-and-excitation,
+attention and transposed convolutions are little of the time and much of the error; and the stem reads the image, whose
+values lie on rounding ties.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import onnx_ir as ir
+
+from ocrslim.engines.targets import Target
+from ocrslim.errors import InputError
+
+__all__ = ["Placement", "Site", "place"]
+
+Kind = Literal["conv", "matmul", "gemm"]
+
+ZERO_BELOW = {
+    "HardSwish": -3.2,  # exactly 0 below -3
+    "Gelu": -3.5,  # within 0.001 of 0 below that
+}
+"""Operators that map all values below a bound to 0: a range need not reach further down."""
+
+CLIPPING = ("Relu", "Clip")  # engines run them as part of the convolution, and the grid's ends do their work
+
+
+@dataclass(frozen=True)
+class Site:
+    """One operator that becomes int8.
+
+    Args:
+        node: its name.
+        kind: of operator.
+        input_value: name of the activation that it reads, input 0.
+        weight_name: name of the constant that it reads, input 1.
+        weight_axis: of the output channels in the weight.
+        bias_name: constant that is added to the output, an input of the node or of the ``Add`` behind it, and read by
+            no other node; ``None`` where there is none.
+        raw_output: name of the value that the node makes.
+        output_value: name of the value to quantize behind the node, ``None`` where the target needs none. It is the
+            output of a Relu or Clip where that is all that reads the node's.
+        output_floor: the least value in ``output_value`` that matters to what reads it.
+        reason: why it becomes int8.
+    """
+
+    node: str
+    kind: Kind
+    input_value: str
+    weight_name: str
+    weight_axis: int
+    bias_name: str | None
+    raw_output: str
+    output_value: str | None
+    output_floor: float | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What becomes int8, and what stays float.
+
+    Args:
+        sites: in the order of the graph.
+        float_nodes: convolutions and matrix products that stay float: name -> reason.
+    """
+
+    sites: tuple[Site, ...]
+    float_nodes: Mapping[str, str]
+
+
+def place(model: ir.Model, target: Target, keep_float: Collection[str] = ()) -> Placement:
+    """Choose what becomes int8 for a target.
+
+    Args:
+        model: canonical, see :func:`ocrslim.graph.passes.canonical.canonicalize`; not changed.
+        target: that will run it.
+        keep_float: names of nodes that must stay float.
+
+    Raises:
+        InputError: ``keep_float`` names a node that the graph does not have.
+    """
+    names = {node.name for node in model.graph}
+    missing = sorted(set(keep_float) - names)
+    if missing:
+        raise InputError(f"keep_float: the graph has no node {missing[0]!r}; `ocrslim inspect` lists the nodes")
+    pooled = _pooled(model)
+    sites: list[Site] = []
+    float_nodes: dict[str, str] = {}
+    for node in model.graph:
+        if node.op_type not in ("Conv", "MatMul", "Gemm", "ConvTranspose"):
+            continue
+        assert node.name is not None
+        reason = "kept float on request" if node.name in keep_float else _reason_for_float(node, pooled, target)
+        if reason is None:
+            sites.append(_site(node, target))
+        else:
+            float_nodes[node.name] = reason
+    return Placement(tuple(sites), float_nodes)
+
+
+def _reason_for_float(node: ir.Node, pooled: Collection[str], target: Target) -> str | None:
+    """Return why the node stays float, or ``None`` if it becomes int8."""
+    if node.op_type == "ConvTranspose":
+        return "transposed convolution: no int8 kernel that is worth it"
+    if _constant(node, 1) is None:
+        return "no constant weight: a product of two activations, as in attention"
+    if node.op_type != "Conv":
+        if node.op_type == "Gemm" and _attribute(node, "transA", 0):
+            return "transposed input"
+        weight = _constant(node, 1)
+        assert weight is not None
+        return None if weight.shape is not None and len(weight.shape) == 2 else "batched weight"
+    group = _attribute(node, "group", 1)
+    if group != 1:
+        return "depthwise convolution: slower in int8 than in float" if group > 1 else "grouped convolution"
+    source = node.inputs[0]
+    if source is None or source.is_graph_input():
+        return "stem: reads the image, whose values lie on rounding ties"
+    if source.name in pooled:
+        return "squeeze-and-excitation: little work, much error"
+    if target.quantize_outputs and _output(node)[0].is_graph_output():
+        return "makes the model's output, which stays float"
+    return None
+
+
+def _site(node: ir.Node, target: Target) -> Site:
+    source, weight, raw = node.inputs[0], node.inputs[1], node.outputs[0]
+    assert node.name and source is not None and weight is not None
+    kind: Kind = "conv" if node.op_type == "Conv" else "matmul" if node.op_type == "MatMul" else "gemm"
+    output, floor = None, None
+    # A product without a quantized output has an int8 kernel in ONNX Runtime (MatMulIntegerToFloat); a convolution not.
+    if target.quantize_outputs and kind == "conv":
+        value, floor = _output(node)
+        output = value.name
+    axis = 1 if kind == "matmul" or (kind == "gemm" and not _attribute(node, "transB", 0)) else 0
+    bias = _bias(node)
+    return Site(
+        node.name,
+        kind,
+        _name(source),
+        _name(weight),
+        axis,
+        None if bias is None else _name(bias),
+        _name(raw),
+        output,
+        floor,
+        _reason(node, weight),
+    )
+
+
+def _reason(node: ir.Node, weight: ir.Value) -> str:
+    if node.op_type != "Conv":
+        return "product with a constant matrix: int8 is faster"
+    sizes = [int(size) for size in (weight.shape or ())[2:] if isinstance(size, int)]
+    what = "pointwise" if all(size == 1 for size in sizes) else "x".join(map(str, sizes))
+    return f"{what} convolution: int8 is faster"
+
+
+def _output(node: ir.Node) -> tuple[ir.Value, float | None]:
+    """Return the value to quantize behind a node, and the least value in it that matters."""
+    value = node.outputs[0]
+    readers = list(value.consumers())
+    if len(readers) == 1 and readers[0].op_type in CLIPPING and not value.is_graph_output():
+        value = readers[0].outputs[0]
+        readers = list(value.consumers())
+    floors = [ZERO_BELOW.get(reader.op_type) for reader in readers]
+    known = [floor for floor in floors if floor is not None]
+    return value, min(known) if known and len(known) == len(floors) else None
+
+
+def _bias(node: ir.Node) -> ir.Value | None:
+    """Return the constant vector that is added to the output and that no other node reads."""
+    bias = _constant(node, 2)
+    raw = node.outputs[0]
+    readers = list(raw.consumers())
+    if node.op_type == "MatMul" and len(readers) == 1 and readers[0].op_type == "Add":
+        add = readers[0]
+        bias = _constant(add, 1) or _constant(add, 0)
+        if bias is not None and (bias.shape is None or len(bias.shape) != 1):
+            bias = None
+    return bias if bias is not None and len(list(bias.uses())) == 1 else None
+
+
+def _pooled(model: ir.Model) -> set[str]:
+    """Return the names of the values that have one place per channel: what squeeze-and-excitation computes."""
+    found: set[str] = set()
+    for node in model.graph:
+        activations = [value for value in node.inputs if value is not None and not value.is_initializer()]
+        if node.op_type == "GlobalAveragePool" or _means_over_image(node):
+            inside = True
+        else:
+            inside = bool(activations) and all(_name(value) in found for value in activations)
+        if inside:
+            found.update(_name(value) for value in node.outputs)
+    return found
+
+
+def _means_over_image(node: ir.Node) -> bool:
+    """Tell whether a node averages over the last two axes of ``[N, C, H, W]`` and keeps them."""
+    if node.op_type != "ReduceMean" or not _attribute(node, "keepdims", 1):
+        return False
+    axes = _constant(node, 1)
+    tensor = None if axes is None else axes.const_value
+    return tensor is not None and sorted(int(axis) for axis in tensor.numpy()) in ([2, 3], [-2, -1])
+
+
+def _constant(node: ir.Node, index: int) -> ir.Value | None:
+    """Return input ``index`` if it is an initializer."""
+    value = node.inputs[index] if index < len(node.inputs) else None
+    return value if value is not None and value.is_initializer() else None
+
+
+def _attribute(node: ir.Node, name: str, default: int) -> int:
+    attribute = node.attributes.get(name)
+    return default if attribute is None else attribute.as_int()
+
+
+def _name(value: ir.Value) -> str:
+    assert value.name, "a canonical model names every value"
+    return value.name

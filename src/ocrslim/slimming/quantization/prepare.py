@@ -1,0 +1,157 @@
+"""Put fake quantizers into a graph and find their first grids: prepare -> calibrate -> (train) -> freeze -> export."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from ocrslim.engines.targets import Target
+from ocrslim.graph.executor.graph_module import GraphModule
+from ocrslim.slimming.quantization.fake_quantizer import FakeQuantizer, Mode
+from ocrslim.slimming.quantization.numerics import scale_and_zero_point
+from ocrslim.slimming.quantization.observer import mse_scale, open_observer
+from ocrslim.slimming.quantization.placement import Placement, Site
+from ocrslim.spec import PerAxis
+
+__all__ = ["Quantization", "calibrate", "prepare"]
+
+BIAS_STEPS = float(1 << 30)
+"""An int32 bias is ``b / (input scale * weight scale)``: a dead channel with a bias must not overflow it."""
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """A module with fake quantizers in it.
+
+    Args:
+        module: the graph; the fake quantizers are its submodules, so its ``state_dict`` holds them.
+        placement: where they are.
+        target: what for.
+        weights: name of the weight -> its fake quantizer.
+        activations: name of the value -> its fake quantizer, one for each value however many nodes read it.
+    """
+
+    module: GraphModule
+    placement: Placement
+    target: Target
+    weights: Mapping[str, FakeQuantizer]
+    activations: Mapping[str, FakeQuantizer]
+
+    def weight_scales(self) -> list[nn.Parameter]:
+        """Return the logarithms of the weights' scales."""
+        return [quantizer.log_scale for quantizer in self.weights.values()]
+
+    def activation_scales(self) -> list[nn.Parameter]:
+        """Return the logarithms of the activations' scales, and the zero points where they are learned."""
+        return [parameter for quantizer in self.activations.values() for parameter in quantizer.parameters()]
+
+    def install(self) -> None:
+        """Hook the fake quantizers into the module, in the same order each time, and nothing else."""
+        self.module.clear_hooks()
+        quantized = {site.output_value for site in self.placement.sites}
+        for site in self.placement.sites:
+            self.module.set_input_hook(site.node, 1, self.weights[site.weight_name])
+            if site.input_value not in quantized:
+                self.module.set_input_hook(site.node, 0, self.activations[site.input_value])
+            if site.output_value is not None:
+                self.module.set_output_hook(site.output_value, self.activations[site.output_value])
+
+    def set_mode(self, mode: Mode) -> None:
+        """Make all fake quantizers quantize, observe (activations only) or pass floats on."""
+        for quantizer in self.activations.values():
+            quantizer.mode = mode
+        for quantizer in self.weights.values():
+            quantizer.mode = "float" if mode == "observe" else mode
+
+    @torch.no_grad()
+    def floor_weight_scales(self) -> None:
+        """Raise weight scales where a quantized bias would overflow."""
+        if not self.target.quantize_bias:
+            return
+        for site in self.placement.sites:
+            if site.kind == "matmul" or site.bias_name is None:
+                continue
+            bias = self.module.parameter(site.bias_name).detach().abs()
+            least = bias / (self.activations[site.input_value].scale * BIAS_STEPS)
+            quantizer = self.weights[site.weight_name]
+            quantizer.set_grid(torch.maximum(quantizer.scale, least.to(quantizer.scale.dtype)))
+
+    def freeze(self) -> None:
+        """End the training: make the grids those that the engine will have, and stop all gradients."""
+        self.floor_weight_scales()
+        with torch.no_grad():
+            for quantizer in self.activations.values():
+                quantizer.zero_point.copy_(quantizer.whole_zero_point)
+        self.module.requires_grad_(False)
+
+
+def prepare(
+    module: GraphModule, placement: Placement, target: Target, *, learn_zero_points: bool = False, pact: bool = False
+) -> Quantization:
+    """Put fake quantizers into ``module``; until :func:`calibrate` they have a grid, but a meaningless one.
+
+    Args:
+        module: changed in place: its hooks are replaced.
+        placement: made from the same graph.
+        target: gives the integers.
+        learn_zero_points: let the zero points of activations be learned too (LSQ+).
+        pact: give the activations' scales the gradient of PACT's bound.
+    """
+    weights: dict[str, FakeQuantizer] = {}
+    activations: dict[str, FakeQuantizer] = {}
+    for site in placement.sites:
+        if site.weight_name not in weights:
+            weights[site.weight_name] = _weight_quantizer(module.parameter(site.weight_name), site, target)
+        for value in (site.input_value, site.output_value):
+            if value is not None and value not in activations:
+                activations[value] = FakeQuantizer(
+                    target.activation,
+                    torch.ones(1),
+                    torch.zeros(1),
+                    learn_zero_point=learn_zero_points,
+                    pact=pact,
+                )
+    quantization = Quantization(module, placement, target, weights, activations)
+    quantization.install()
+    return quantization
+
+
+@torch.no_grad()
+def calibrate(quantization: Quantization, batches: Iterable[Tensor], observer: str = "percentile") -> None:
+    """Find the grids of activations on images and those of weights by their squared error.
+
+    Args:
+        quantization: changed in place; quantizes afterwards.
+        batches: what the model will see, ``[N, 3, H, W]`` each.
+        observer: see :data:`ocrslim.slimming.quantization.observer.OBSERVERS`.
+
+    Raises:
+        InputError: an unknown observer.
+        ValueError: there were no batches.
+    """
+    for quantizer in quantization.activations.values():
+        quantizer.observer = open_observer(observer, quantizer.spec)
+    quantization.set_mode("observe")
+    for batch in batches:
+        quantization.module(batch)
+    floors = {site.output_value: site.output_floor for site in quantization.placement.sites}
+    for name, quantizer in quantization.activations.items():
+        assert quantizer.observer is not None
+        low, high = quantizer.observer.range()
+        floor = floors.get(name)
+        low = low if floor is None else max(low, floor)
+        quantizer.set_grid(*scale_and_zero_point(torch.tensor([low]), torch.tensor([high]), quantizer.spec))
+        quantizer.observer = None
+    for name, quantizer in quantization.weights.items():
+        quantizer.set_grid(mse_scale(quantization.module.parameter(name).detach(), quantizer.spec))
+    quantization.floor_weight_scales()
+    quantization.set_mode("quantize")
+
+
+def _weight_quantizer(weight: Tensor, site: Site, target: Target) -> FakeQuantizer:
+    spec = replace(target.weight, granularity=PerAxis(site.weight_axis))
+    channels = weight.shape[site.weight_axis]
+    return FakeQuantizer(spec, torch.ones(channels), torch.zeros(channels))
