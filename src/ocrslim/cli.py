@@ -34,7 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OcrslimError as error:
         return _fail(str(error), EXIT_FAILED)
     except KeyboardInterrupt:
-        return _fail("interrupted; nothing half-written is left, the same command goes on from the last checkpoint", EXIT_INTERRUPTED)
+        return _fail(
+            "interrupted; nothing half-written is left, the same command goes on from the last checkpoint",
+            EXIT_INTERRUPTED,
+        )
     except BrokenPipeError:
         sys.stderr.close()  # the reader went away, as `| head` does
     return 0
@@ -68,31 +71,57 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_compress(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("compress", help="make an int8 model for one engine and measure it there")
     parser.add_argument("model", metavar="MODEL", help="official name, ONNX file or folder")
-    parser.add_argument("--data", type=Path, metavar="LABELS|FOLDER", help="images to learn from; without it, rendered text")
-    parser.add_argument("--eval", type=Path, metavar="LABELS", help="images to judge by; without it, a held-back part of --data")
+    parser.add_argument(
+        "--data", type=Path, metavar="LABELS|FOLDER", help="images to learn from; without it, rendered text"
+    )
+    parser.add_argument(
+        "--eval", type=Path, metavar="LABELS", help="images to judge by; without it, a held-back part of --data"
+    )
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="what image paths in label files are relative to")
-    parser.add_argument("--target", required=True, choices=("onnxruntime", "openvino"), help="the engine that will run the model")
+    parser.add_argument(
+        "--target", required=True, choices=("onnxruntime", "openvino"), help="the engine that will run the model"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
     parser.add_argument("--steps", type=_natural, metavar="N", help="training steps; default: 300 for rec, 100 for det")
     parser.add_argument("--ptq-only", action="store_true", help="calibrate only, no training")
     parser.add_argument("--threads", type=_positive, default=2, metavar="N", help="default: %(default)s")
     parser.add_argument("--profile", metavar="NAME", help="pre- and post-processing; see eval")
-    parser.add_argument("--observer", default="percentile", choices=("minmax", "moving_average", "percentile", "mse"), help="of activation ranges; default: %(default)s")
-    parser.add_argument("--learning-rate", type=float, default=2e-5, metavar="X", help="of the weights; default: %(default)s")
+    parser.add_argument(
+        "--observer",
+        default="percentile",
+        choices=("minmax", "moving_average", "percentile", "mse"),
+        help="of activation ranges; default: %(default)s",
+    )
+    parser.add_argument(
+        "--learning-rate", type=float, default=2e-5, metavar="X", help="of the weights; default: %(default)s"
+    )
     parser.set_defaults(run=run_compress)
 
 
 def _add_eval(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("eval", help="score a model on labelled images")
     parser.add_argument("model", metavar="MODEL", help="official name, ONNX file or folder")
-    parser.add_argument("--data", type=Path, required=True, metavar="LABELS", help="PaddleOCR label file or LMDB")
-    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="what image paths in the label file are relative to")
+    parser.add_argument("--data", type=Path, required=True, metavar="LABELS", help="PaddleOCR label file")
+    parser.add_argument(
+        "--data-dir", type=Path, metavar="DIR", help="what image paths in the label file are relative to"
+    )
     parser.add_argument("--task", choices=("det", "rec"), help="default: the model's")
-    parser.add_argument("--engine", default="openvino", choices=("onnxruntime", "openvino"), help="default: %(default)s")
-    parser.add_argument("--profile", choices=("example", "model", "paddleocr", "rapidocr"), help="default: the model's inference.yml, else example")
+    parser.add_argument(
+        "--engine", default="openvino", choices=("onnxruntime", "openvino"), help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--profile",
+        choices=("example", "model", "paddleocr", "rapidocr"),
+        help="default: the model's inference.yml, else example",
+    )
     parser.add_argument("--loose", action="store_true", help="also score with NFKC, case and spaces folded")
-    parser.add_argument("--rec-width", default="dynamic", choices=("dynamic", "fixed"), help="line width as deployed, or PaddleOCR's fixed evaluation width; default: %(default)s")
+    parser.add_argument(
+        "--rec-width",
+        default="dynamic",
+        choices=("dynamic", "fixed"),
+        help="line width as deployed, or PaddleOCR's fixed evaluation width; default: %(default)s",
+    )
     parser.add_argument("--threads", type=_positive, default=2, metavar="N", help="default: %(default)s")
     parser.add_argument("--limit", type=_positive, metavar="N", help="only the first N images")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -102,7 +131,9 @@ def _add_eval(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("bench", help="time models against each other, interleaved")
     parser.add_argument("models", nargs="+", metavar="MODEL", help="official name, ONNX file or folder")
-    parser.add_argument("--engine", nargs="+", default=["openvino"], choices=("onnxruntime", "openvino"), help="default: openvino")
+    parser.add_argument(
+        "--engine", nargs="+", default=["openvino"], choices=("onnxruntime", "openvino"), help="default: openvino"
+    )
     parser.add_argument("--threads", type=_positive, default=2, metavar="N", help="default: %(default)s")
     parser.add_argument("--batch", type=_positive, default=1, metavar="N", help="default: %(default)s")
     parser.add_argument("--shape", type=_shape, metavar="HxW", help="default: 48x320 for rec, 640x640 for det")
@@ -112,7 +143,9 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def _add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("models", help="list or fetch the official models")
-    parser.add_argument("action", nargs="?", default="list", choices=("list", "pull", "path"), help="default: %(default)s")
+    parser.add_argument(
+        "action", nargs="?", default="list", choices=("list", "pull", "path"), help="default: %(default)s"
+    )
     parser.add_argument("name", nargs="?", metavar="NAME", help="official name, for pull and path")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.set_defaults(run=run_models)
@@ -147,22 +180,25 @@ def run_compress(options: argparse.Namespace) -> None:
 def run_eval(options: argparse.Namespace) -> None:
     """``ocrslim eval``."""
     from ocrslim.evaluate import evaluate_file
+    from ocrslim.report.run_log import progress_bar
     from ocrslim.report.table import eval_table
 
     console = Console(stderr=options.json)
-    result = evaluate_file(
-        options.model,
-        options.data,
-        data_dir=options.data_dir,
-        task=options.task,
-        engine=options.engine,
-        profile=options.profile,
-        loose=options.loose,
-        rec_width=options.rec_width,
-        threads=options.threads,
-        limit=options.limit,
-        console=console,
-    ).to_json()
+    with progress_bar("eval", console) as update:
+        evaluated = evaluate_file(
+            options.model,
+            options.data,
+            data_dir=options.data_dir,
+            task=options.task,
+            engine=options.engine,
+            profile=options.profile,
+            loose=options.loose,
+            rec_width=options.rec_width,
+            threads=options.threads,
+            limit=options.limit,
+            progress=update,
+        )
+    result = evaluated.to_json()
     if options.json:
         print(json.dumps(result, ensure_ascii=False))
     else:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -27,7 +27,8 @@ from ocrslim.engines.session import ENGINES, open_session
 from ocrslim.engines.targets import Target, get_target
 from ocrslim.engines.timing import bench
 from ocrslim.errors import InputError
-from ocrslim.export.bundle import write_bundle
+from ocrslim.evaluate import Reader
+from ocrslim.export.bundle import write_sidecars
 from ocrslim.export.onnx_qdq import export_qdq
 from ocrslim.export.verify import Verification, verify_det, verify_rec
 from ocrslim.graph.executor.graph_module import GraphModule
@@ -35,9 +36,10 @@ from ocrslim.graph.importers.onnx import load_onnx
 from ocrslim.graph.importers.source import ModelSource, open_model
 from ocrslim.graph.passes.canonical import canonicalize
 from ocrslim.graph.points import distillation_points
-from ocrslim.report.result import sha256_of, write_json
+from ocrslim.ocr.labels import read_samples
+from ocrslim.report.result import sha256_of, verdict, write_json
 from ocrslim.report.run_log import RunLog
-from ocrslim.scoring import Judged, judge_models
+from ocrslim.scoring import Judged, judge_by_agreement, judge_by_labels
 from ocrslim.slimming.quantization.bias import correct_bias
 from ocrslim.slimming.quantization.placement import Placement, place
 from ocrslim.slimming.quantization.prepare import Quantization, calibrate, prepare
@@ -146,13 +148,11 @@ def _run(
     with log.stage("verify"):
         verified = _verify(student, exported, target, data, profile, settings)
     with log.stage("evaluate"):
-        judged = judge_models(
-            source, exported, data, settings.eval, settings.data_dir, target.engine, profile, settings.threads, log
-        )
+        judged = _judge(source, exported, target, data, profile, settings, log)
     with log.stage("bench"):
-        rows = [asdict(row) for row in _bench(source, exported, settings)]
-    result = _result(source, target, settings, data, judged, placement, verified, training, rows, exported, log)
-    write_bundle(partial, source, int8=True)
+        rows = [row.to_json() for row in _bench(source, exported, settings)]
+    result = _result(source, target, settings, data, judged, placement, verified, training, rows, exported, graph, log)
+    write_sidecars(partial, source.inference_yml, source.characters)
     write_json(partial / "result.json", result)
     return result
 
@@ -187,9 +187,7 @@ def _distil(
     """Train the fake-quantized student to answer as the float teacher does."""
     points = distillation_points(graph)
     steps = STEPS[source.task] if settings.steps is None else settings.steps
-    judge = TeacherJudge(
-        student, teacher, source.task, points.logits, validation_batches(data, profile, settings.seed)
-    )
+    judge = TeacherJudge(student, teacher, source.task, points.logits, validation_batches(data, profile, settings.seed))
     criterion = Distillation(student, teacher, source.task, points.logits, points.features, settings.distillation)
     with log.bar("train") as update:
         trainer = Trainer(
@@ -229,7 +227,12 @@ def _groups(student: GraphModule, quantization: Quantization) -> list[ParameterG
 
 
 def _verify(
-    student: GraphModule, exported: Path, target: Target, data: TrainingData, profile: Profile, settings: CompressSettings
+    student: GraphModule,
+    exported: Path,
+    target: Target,
+    data: TrainingData,
+    profile: Profile,
+    settings: CompressSettings,
 ) -> Verification:
     """Compare the exported file in the target's engine with the student that it was written from."""
     session = open_session(exported, target.engine, settings.threads)
@@ -244,6 +247,31 @@ def _verify(
     verification = (verify_rec if data.task == "rec" else verify_det)(forward, session, inputs)
     verification.check()
     return verification
+
+
+def _judge(
+    source: ModelSource,
+    exported: Path,
+    target: Target,
+    data: TrainingData,
+    profile: Profile,
+    settings: CompressSettings,
+    log: RunLog,
+) -> Judged:
+    """Score float and int8 on the target's engine: by the best labels that there are, else by their agreement."""
+    original, compressed = (
+        Reader(source, open_session(path, target.engine, settings.threads), profile) for path in (source.path, exported)
+    )
+    with log.bar("evaluate") as update:
+        if settings.eval is not None:
+            samples, skipped = read_samples(source.task, settings.eval, settings.data_dir)
+            return judge_by_labels(original, compressed, samples, skipped, f"the labels of {settings.eval}", update)
+        if data.labelled and data.held_samples:
+            words = f"the labels of the part of {settings.data} held back from training"
+            return judge_by_labels(original, compressed, data.held_samples, (), words, update)
+        what = "rendered text" if data.rendered else f"images of {settings.data}"
+        words = f"agreement with the float model (no labels) on {what} held back from training"
+        return judge_by_agreement(original, compressed, data.held, words, update)
 
 
 def _bench(source: ModelSource, exported: Path, settings: CompressSettings) -> list[Any]:
@@ -266,7 +294,9 @@ def _output(folder: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
     except OSError as error:
-        raise InputError(f"--out {folder}: cannot be written ({error.strerror}); name a folder that you may write") from error
+        raise InputError(
+            f"--out {folder}: cannot be written ({error.strerror}); name a folder that you may write"
+        ) from error
     try:
         yield partial
         for path in sorted(partial.iterdir(), key=lambda path: path.name == "result.json"):
@@ -302,9 +332,11 @@ def _result(
     training: TrainingResult | None,
     rows: list[dict[str, Any]],
     exported: Path,
+    graph: ir.Model,
     log: RunLog,
 ) -> dict[str, Any]:
     """Gather what ``result.json`` holds."""
+    operators = {node.name: node.op_type for node in graph.graph}
     sizes = {"float": source.path.stat().st_size, "int8": exported.stat().st_size}
     result: dict[str, Any] = {
         "ocrslim": __version__,
@@ -331,7 +363,10 @@ def _result(
         "size": sizes | {"ratio": sizes["int8"] / sizes["float"]},
         "placement": {
             "quantized": [{"node": site.node, "reason": site.reason} for site in placement.sites],
-            "float": [{"node": node, "reason": reason} for node, reason in placement.float_nodes.items()],
+            "float": [
+                {"node": node, "op": operators.get(node, ""), "reason": reason}
+                for node, reason in placement.float_nodes.items()
+            ],
         },
         "verify": [asdict(verified)],
         "stages": log.stages,
@@ -339,20 +374,5 @@ def _result(
         "skipped": [asdict(item) for item in (*data.skipped, *judged.skipped)],
         "cpu": asdict(cpu_info()),
     }
-    result["verdict"] = _verdict(result, target)
+    result["verdict"] = verdict(result, target.engine)
     return result
-
-
-def _verdict(result: dict[str, Any], target: Target) -> str:
-    """Say in one sentence whether int8 is worth it on the target engine."""
-    rows = {row["label"]: row["median_ms"] for row in result["latency"] if row["engine"] == target.engine}
-    ratio = rows["int8"] / rows["float"]
-    drop = result["drop"][target.engine]
-    cost = (
-        f"{drop['points']:+.2f} points of {drop['metric']} lost (95 % interval {drop['low']:+.2f} to {drop['high']:+.2f},"
-        f" {drop['n']} images), {ratio:.2f} times the time of float on {target.engine},"
-        f" {result['size']['ratio']:.2f} times the size"
-    )
-    if ratio >= 1.0:
-        return f"float is faster here: int8 gains no time on {target.engine}; {cost}"
-    return f"int8: {cost}"

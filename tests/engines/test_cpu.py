@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +30,8 @@ CPU implementer\t: 0x41
 
 
 @pytest.fixture
-def pretend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # noqa: ANN201 - a fixture of a function
-    """Return a function that makes this a Linux machine with the given ``/proc/cpuinfo``."""
+def pretend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Yield a function that makes this a Linux machine with the given ``/proc/cpuinfo``."""
 
     def set_to(text: str) -> None:
         path = tmp_path / "cpuinfo"
@@ -43,7 +44,7 @@ def pretend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # noqa: ANN201 - 
     cpu_info.cache_clear()
 
 
-def test_an_x86_server(pretend) -> None:  # noqa: ANN001
+def test_an_x86_server(pretend: Callable[[str], None]) -> None:
     pretend(X86)
     info = cpu_info()
     assert info.model == "Intel(R) Xeon(R) Platinum 8488C"  # the first processor's
@@ -53,7 +54,7 @@ def test_an_x86_server(pretend) -> None:  # noqa: ANN001
     assert info.flags.index("avx2") < info.flags.index("avx512f")  # in a stable order
 
 
-def test_an_arm_board_without_a_model_name(pretend) -> None:  # noqa: ANN001
+def test_an_arm_board_without_a_model_name(pretend: Callable[[str], None]) -> None:
     pretend(ARM)
     info = cpu_info()
     assert info.flags == ("asimd", "asimdhp", "asimddp", "i8mm", "bf16")
@@ -61,7 +62,7 @@ def test_an_arm_board_without_a_model_name(pretend) -> None:  # noqa: ANN001
     assert info.model == platform.machine()
 
 
-def test_nothing_known_is_not_guessed(pretend) -> None:  # noqa: ANN001
+def test_nothing_known_is_not_guessed(pretend: Callable[[str], None]) -> None:
     pretend("garbage without colons\n")
     info = cpu_info()
     assert info.flags == ()

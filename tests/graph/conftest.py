@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import cv2
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -32,7 +33,7 @@ def build() -> Build:
     ) -> ir.Model:
         outputs = "float y" if y == "float[?]" else f"{y} y"
         text = f'<ir_version: 9, opset_import: ["" : {opset}]> g ({x} x) => ({outputs}) {{ {body} }}'
-        proto = onnx.parser.parse_model(text)
+        proto = onnx.parser.parse_model(text.replace("'", '"'))
         for name, array in (constants or {}).items():
             proto.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(array), name))
         for number, node in enumerate(proto.graph.node):
@@ -68,12 +69,18 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture(scope="session")
 def images() -> Callable[[str, tuple[int, ...]], Array]:
-    """Return a function that makes inputs of a shape as an image would be: smooth, within -1 and 1."""
+    """Return a function that makes inputs of a shape: dark words on a light, uneven ground, within -1 and 1."""
 
     def make(name: str, shape: tuple[int, ...]) -> Array:
         random = np.random.default_rng(sum(map(ord, name)) + sum(shape))
-        coarse = random.uniform(-1, 1, (*shape[:2], shape[2] // 8 + 1, shape[3] // 8 + 1))
-        fine = coarse.repeat(8, axis=2).repeat(8, axis=3)[:, :, : shape[2], : shape[3]]
-        return np.clip(fine + random.normal(0, 0.05, shape), -1, 1).astype(np.float32)
+        count, channels, height, width = shape
+        pages = np.empty((count, height, width, channels), np.float32)
+        for page in pages:
+            shade = cv2.resize(random.integers(170, 255, (2, 3, channels)).astype(np.uint8), (width, height))
+            for bottom in range(36, height + 1, 48):
+                word = "".join(random.choice(list("OCRSlim0123456789"), max(2, width // 24)))
+                cv2.putText(shade, word, (4, bottom), cv2.FONT_HERSHEY_SIMPLEX, 1.0, (30, 30, 40), 2, cv2.LINE_AA)
+            page[:] = shade.astype(np.float32) / 127.5 - 1
+        return np.clip(pages + random.normal(0, 0.02, pages.shape), -1, 1).transpose(0, 3, 1, 2).astype(np.float32)
 
     return make

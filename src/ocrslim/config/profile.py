@@ -86,7 +86,12 @@ PROFILES: dict[str, Profile] = {
     "rapidocr": Profile(
         "rapidocr",
         DetProfile(
-            max_side=2000, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), box_thresh=0.5, unclip_ratio=1.6, use_dilation=True
+            max_side=2000,
+            mean=(0.5, 0.5, 0.5),
+            std=(0.5, 0.5, 0.5),
+            box_thresh=0.5,
+            unclip_ratio=1.6,
+            use_dilation=True,
         ),
     ),
 }

@@ -67,7 +67,12 @@ class OnnxRuntimeSession:
         self._path = path
 
     def run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run one batch; see :class:`ocrslim.engines.session.InferenceSession`."""
+        """Run one batch; see :meth:`ocrslim.engines.session.InferenceSession.run`.
+
+        Raises:
+            TypeError: ``x`` is not float32.
+            EngineError: its shape is not what the model takes, or the engine failed.
+        """
         check_batch(self._path, self.input_shape, x)
         try:
             (output,) = self._session.run(self._outputs, {self.input_name: np.ascontiguousarray(x)})

@@ -70,7 +70,12 @@ class OpenVinoSession:
             raise EngineError(f"{path}: openvino {self.version} cannot run it: {one_line(error, NOISE)}") from error
 
     def run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run one batch; see :class:`ocrslim.engines.session.InferenceSession`."""
+        """Run one batch; see :meth:`ocrslim.engines.session.InferenceSession.run`.
+
+        Raises:
+            TypeError: ``x`` is not float32.
+            EngineError: its shape is not what the model takes, or the engine failed.
+        """
         check_batch(self._path, self.input_shape, x)
         try:
             results = self._request.infer({0: np.ascontiguousarray(x)}, share_inputs=True)

@@ -11,7 +11,9 @@ import yaml
 __all__ = ["write_sidecars"]
 
 
-def write_sidecars(folder: Path, inference_yml: Mapping[str, Any] | None, characters: Sequence[str] | None) -> list[Path]:
+def write_sidecars(
+    folder: Path, inference_yml: Mapping[str, Any] | None, characters: Sequence[str] | None
+) -> list[Path]:
     """Write ``inference.yml`` and, for recognisers, ``dictionary.txt`` into ``folder``.
 
     Args:

@@ -4,7 +4,10 @@
 2. An activation that a quantized operator reads passes through QuantizeLinear once, and through a DequantizeLinear for
    each operator: engines fuse the operator with the ones that it has to itself.
 3. Where the target quantizes outputs, everything that reads the output reads it dequantized.
-4. Where the target quantizes biases, they become int32 initializers with the scale input scale * weight scale.
+   A float convolution among the readers gets its scale repeated for each channel. ONNX Runtime would otherwise
+   quantize that convolution's weight to 8 bits with one scale, unasked (WeightBiasQuantization).
+4. A convolution that was given a bias gets it as a new initializer.
+5. Where the target quantizes biases, they become int32 initializers with the scale input scale * weight scale.
 Names of nodes, inputs, outputs and metadata stay; new names are the old ones with an ending.
 """
 
@@ -25,6 +28,8 @@ from ocrslim.slimming.quantization.prepare import Quantization
 
 __all__ = ["export_qdq"]
 
+LEAST_BIAS = 1e-12
+
 
 def export_qdq(quantization: Quantization, path: Path | None = None) -> ir.Model:
     """Return the quantized graph, and write it if a path is given.
@@ -41,6 +46,7 @@ def export_qdq(quantization: Quantization, path: Path | None = None) -> ir.Model
     for site in quantization.placement.sites:
         writer.quantize_weight(site)
         writer.quantize_input(site)
+        writer.add_bias(site)
         if quantization.target.quantize_bias:
             writer.quantize_bias(site)
     for site in quantization.placement.sites:
@@ -75,7 +81,9 @@ class _Writer:
             self._constant(f"{site.weight_name}_scale", scale.float().cpu().numpy())
             self._constant(f"{site.weight_name}_zero_point", zero_point.to(torch.int8).cpu().numpy())
         names = (name, f"{site.weight_name}_scale", f"{site.weight_name}_zero_point")
-        self._dequantize(self._nodes[site.node], 1, tuple(self._graph.initializers[name] for name in names), site.weight_axis)
+        self._dequantize(
+            self._nodes[site.node], 1, tuple(self._graph.initializers[name] for name in names), site.weight_axis
+        )
 
     def quantize_input(self, site: Site) -> None:
         """Rule 2."""
@@ -86,19 +94,42 @@ class _Writer:
         """Rule 3."""
         grid = self._activation(name)
         for node, index in list(self._values[name].uses()):
-            if node.op_type != "QuantizeLinear":
+            if node.op_type == "QuantizeLinear":
+                continue
+            weight = node.inputs[1] if node.op_type in ("Conv", "ConvTranspose") else None
+            if weight is None or weight.shape is None:
                 self._dequantize(node, index, grid)
+            else:
+                channels = int(weight.shape[0]) if node.op_type == "ConvTranspose" else _channels(node, weight)
+                self._dequantize(node, index, self._repeated(name, grid, channels), axis=1)
+
+    def add_bias(self, site: Site) -> None:
+        """Rule 4."""
+        given = self._quantization.biases.get(site.node)
+        if given is None:
+            return
+        bias = given.bias.detach().float().cpu().numpy().copy()
+        if not bias.any():  # OpenVINO removes an addition of zeros, and then makes the error that the bias avoids
+            bias += LEAST_BIAS
+        node = self._nodes[site.node]
+        node.resize_inputs(3)
+        node.replace_input_with(2, self._constant(f"{site.node}_bias", bias))
 
     def quantize_bias(self, site: Site) -> None:
-        """Rule 4; the bias of a MatMul is an Add of its own and stays float."""
+        """Rule 5; the bias of a MatMul is an Add of its own and stays float."""
         node = self._nodes[site.node]
         value = node.inputs[2] if len(node.inputs) > 2 else None
-        if value is None or not value.is_initializer() or not value.name:
+        if value is None or value.const_value is None or not value.name:
             return
-        scale = self._quantization.activations[site.input_value].scale * self._quantization.weights[site.weight_name].scale
-        integers = torch.round(self._quantization.module.parameter(value.name).detach().double() / scale.double())
+        bias = torch.from_numpy(value.const_value.numpy().astype("float64"))
+        scale = (
+            self._quantization.activations[site.input_value].scale * self._quantization.weights[site.weight_name].scale
+        )
+        integers = torch.round(bias / scale.cpu().double())
         if not bool((integers.abs() < 2**31).all()):
-            raise OverflowError(f"bias {value.name!r} does not fit into int32; freeze the quantization before the export")
+            raise OverflowError(
+                f"bias {value.name!r} does not fit into int32; freeze the quantization before the export"
+            )
         # Two nodes may share a bias; the scales are each node's own.
         names = [f"{value.name}_{site.node}_{part}" for part in ("quantized", "scale", "zero_point")]
         grid = (
@@ -123,9 +154,18 @@ class _Writer:
         initializers = self._graph.initializers
         return self._quantized[name], initializers[f"{name}_scale"], initializers[f"{name}_zero_point"]
 
-    def _dequantize(
-        self, node: ir.Node, index: int, grid: tuple[ir.Value, ...], axis: int | None = None
-    ) -> None:
+    def _repeated(self, name: str, grid: tuple[ir.Value, ...], channels: int) -> tuple[ir.Value, ...]:
+        """Return the grid with its parameters once for each channel."""
+        found = [grid[0]]
+        for value, part in zip(grid[1:], ("scale", "zero_point"), strict=True):
+            repeated = f"{name}_{part}_{channels}"
+            if repeated not in self._graph.initializers:
+                assert value.const_value is not None
+                self._constant(repeated, np.repeat(value.const_value.numpy().reshape(1), channels))
+            found.append(self._graph.initializers[repeated])
+        return tuple(found)
+
+    def _dequantize(self, node: ir.Node, index: int, grid: tuple[ir.Value, ...], axis: int | None = None) -> None:
         """Let input ``index`` of ``node`` read the dequantized value, from a node of its own."""
         name = f"{grid[0].name}_{node.name}"
         attributes = [] if axis is None else [ir.AttrInt64("axis", axis)]
@@ -140,6 +180,13 @@ class _Writer:
         value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
         self._graph.register_initializer(value)
         return value
+
+
+def _channels(node: ir.Node, weight: ir.Value) -> int:
+    """Return the number of input channels of a convolution with the weight ``[out, in / group, *kernel]``."""
+    group = node.attributes.get("group")
+    assert weight.shape is not None
+    return int(weight.shape[1]) * (1 if group is None else group.as_int())
 
 
 def _scalar(parameter: Tensor) -> np.ndarray:

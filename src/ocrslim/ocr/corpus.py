@@ -55,10 +55,14 @@ class Corpus:
         self._known = known
         self._ends = [one for one in LINE_END if one in known]
         self._inner = [one for one in INNER if one in known]
-        kinds = [(4.0, self._chinese, self._han), (3.0, self._latin, self._consonants and self._vowels)]
-        kinds += [(2.0, self._number, self._digits), (1.0, self._anything, self.characters)]
-        self._kinds = [make for _, make, needed in kinds if needed]
-        weights = np.array([weight for weight, _, needed in kinds if needed])
+        kinds = [
+            (4.0, self._chinese, bool(self._han)),
+            (3.0, self._latin, bool(self._consonants and self._vowels)),
+            (2.0, self._number, bool(self._digits)),
+            (1.0, self._anything, True),
+        ]
+        self._kinds = [make for _, make, possible in kinds if possible]
+        weights = np.array([weight for weight, _, possible in kinds if possible])
         self._weights = weights / weights.sum()
 
     def line(self, rng: np.random.Generator, most: int = 20) -> str:

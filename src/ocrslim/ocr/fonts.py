@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from ocrslim.errors import DataError
 
-__all__ = ["Font", "find_fonts", "font_folders"]
+__all__ = ["Font", "as_fonts", "drawable", "find_fonts", "font_folders"]
 
 UNICODE = "uni"
 BUILT_IN = (UNICODE, "sans", "italic")
@@ -30,6 +29,8 @@ INSTALL = (
     "rendering text needs OpenCV 5, whose wheels carry fonts: pip install 'opencv-python-headless>=5'; "
     "or give images with --data"
 )
+MAGIC = frozenset({b"\x00\x01\x00\x00", b"true", b"OTTO"})
+NEEDED = frozenset({b"cmap", b"head", b"hhea", b"hmtx", b"maxp"})
 CELL = 48  # pixels; side of the picture in which a glyph is looked at
 
 
@@ -48,9 +49,12 @@ class Font:
         make = getattr(cv2, "FontFace", None)
         if make is None:
             raise DataError(INSTALL)
+        if self.name not in BUILT_IN and not _is_sound(Path(name)):
+            raise DataError(f"{name}: not a whole TrueType or OpenType font")
+        self._question_marks: tuple[NDArray[np.uint8], ...] | None = None
         self._face: Any = make()
         if not self._face.set(self.name):
-            raise DataError(INSTALL if self.name in BUILT_IN else f"{name}: not a font that OpenCV can load")
+            raise DataError(INSTALL if self.name in BUILT_IN else f"{name}: OpenCV does not load this font")
 
     def __repr__(self) -> str:
         return f"Font({self.name!r})"
@@ -85,10 +89,11 @@ class Font:
             return False
         return character in "?？" or not any(np.array_equal(drawn, other) for other in self._missing())
 
-    @lru_cache(maxsize=1)  # noqa: B019 - fonts live as long as the process
     def _missing(self) -> tuple[NDArray[np.uint8], ...]:
-        """Return what OpenCV draws for a character that no font has."""
-        return (self.draw("\U000effff", CELL), self.draw("?", CELL))
+        """Return what OpenCV draws for a character that no font has: this font's question mark, or the other's."""
+        if self._question_marks is None:
+            self._question_marks = (self.draw("\U000effff", CELL), self.draw("?", CELL))
+        return self._question_marks
 
 
 def font_folders() -> list[Path]:
@@ -154,6 +159,31 @@ def _files(folder: Path) -> list[Path]:
         for path in folder.rglob("*")
         if path.suffix.lower() in SUFFIXES and not any(word in path.stem.lower() for word in NO_TEXT)
     ]
+
+
+def _is_sound(path: Path) -> bool:
+    """Say whether a file's table directory (OpenType 1.9, "Organization of an OpenType font") is whole.
+
+    OpenCV trusts a font file: it crashes on some broken ones instead of refusing them.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(16)
+            if start[:4] == b"ttcf":  # a collection: take the directory of its first font
+                file.seek(int.from_bytes(start[12:16], "big"))
+                start = file.read(16)
+            if start[:4] not in MAGIC:
+                return False
+            directory = start[12:] + file.read(16 * int.from_bytes(start[4:6], "big") - 4)
+    except OSError:
+        return False
+    tables = {}
+    for at in range(0, len(directory) - 15, 16):
+        offset, length = (int.from_bytes(directory[at + i : at + i + 4], "big") for i in (8, 12))
+        tables[directory[at : at + 4]] = offset + length
+    outlines = ({b"glyf", b"loca"} <= set(tables)) or b"CFF " in tables
+    return set(tables) >= NEEDED and outlines and max(tables.values()) <= size
 
 
 def _trim(canvas: NDArray[np.uint8], margin: int) -> NDArray[np.uint8]:

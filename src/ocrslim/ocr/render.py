@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -23,6 +23,7 @@ __all__ = ["render_lines", "render_pages"]
 
 Image = NDArray[np.uint8]
 Points = NDArray[np.float32]
+Colour = NDArray[np.float32]
 Fonts = Sequence[Font] | Collection[str | Path] | None
 
 LEAST_CONTRAST = 60.0  # levels of brightness between ink and paper
@@ -114,7 +115,7 @@ def _line(corpus: Corpus, fonts: Sequence[Font], rng: np.random.Generator) -> tu
     ink = _Style.draw(rng, fonts).ink(text, size)
     top, bottom, left, right = (round(size * float(share)) for share in rng.uniform(0.02, 0.3, 4))
     ink = np.pad(ink, ((top, bottom), (left, right)))
-    image = _write(_background(*ink.shape, rng), ink, rng)
+    image = _write(_background(ink.shape[0], ink.shape[1], rng), ink, rng)
     return augment_line(_tilt_line(image, rng), rng), text
 
 
@@ -130,96 +131,117 @@ def _tilt_line(image: Image, rng: np.random.Generator) -> Image:
     return np.asarray(cv2.warpAffine(image, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE), np.uint8)
 
 
+@dataclass
+class _Page:
+    """A page being written: its image, and the boxes and texts of the lines so far."""
+
+    image: Image
+    boxes: list[Points] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+
+    def place(
+        self, text: str, ink: Image, left: int, top: int, rng: np.random.Generator, colour: Colour | None = None
+    ) -> None:
+        """Write a line, and note the box of its ink; a line without ink or without room is left out."""
+        x, y, width, height = cv2.boundingRect(ink)
+        if width == 0 or top + ink.shape[0] > self.image.shape[0] or left + ink.shape[1] > self.image.shape[1]:
+            return
+        window = (slice(top, top + ink.shape[0]), slice(left, left + ink.shape[1]))
+        self.image[window] = _write(self.image[window], ink, rng, colour)
+        x0, y0, x1, y1 = left + x, top + y, left + x + width, top + y + height
+        self.boxes.append(np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], np.float32))
+        self.texts.append(text)
+
+
 def _page(corpus: Corpus, fonts: Sequence[Font], rng: np.random.Generator) -> tuple[Image, Points, list[str]]:
     height, width = (int(side) for side in rng.integers(PAGE_SIDES[0], PAGE_SIDES[1] + 1, 2))
-    page = _background(height, width, rng)
+    page = _Page(_background(height, width, rng))
     kind = rng.choice(3, p=(0.45, 0.2, 0.35))
-    boxes: list[Points] = []
-    texts: list[str] = []
     if kind == 2:
-        _write_signs(page, corpus, fonts, rng, boxes, texts)
-        turn, aside = 3.0, 0.03
+        _write_signs(page, corpus, fonts, rng)
+        turn, aside = 5.0, 0.03
     else:
         left, right = (0.06, 0.94) if kind == 0 else (0.2, 0.8)
-        _write_columns(page, (int(left * width), int(right * width)), corpus, fonts, rng, boxes, texts)
+        _write_columns(page, (int(left * width), int(right * width)), corpus, fonts, rng)
         turn, aside = 2.0, 0.015
-    page, points = _look_aside(page, np.array(boxes, np.float32).reshape(-1, 4, 2), turn, aside, rng)
-    return photometric(page, rng, 0.7), points, texts
+    boxes = np.array(page.boxes, np.float32).reshape(-1, 4, 2)
+    image, boxes = _look_aside(page.image, boxes, turn, aside, rng)
+    return photometric(image, rng, 0.7), boxes, page.texts
 
 
 def _write_columns(
-    page: Image,
-    span: tuple[int, int],
-    corpus: Corpus,
-    fonts: Sequence[Font],
-    rng: np.random.Generator,
-    boxes: list[Points],
-    texts: list[str],
+    page: _Page, span: tuple[int, int], corpus: Corpus, fonts: Sequence[Font], rng: np.random.Generator
 ) -> None:
-    """Fill one or two columns with blocks of lines; each block has its style and its size."""
+    """Fill one or two columns with blocks of lines; each block has its style, its size and its ink."""
     columns = 2 if span[1] - span[0] > 600 and rng.random() < 0.4 else 1
     width = (span[1] - span[0]) // columns
     for column in range(columns):
-        left = span[0] + column * width
-        top, end = int(rng.integers(20, 60)), page.shape[0] - 20
+        top, end = int(rng.integers(20, 60)), page.image.shape[0] - 20
         while top < end:
-            style, size = _Style.draw(rng, fonts), int(rng.integers(14, 34))
-            leading = size * float(rng.uniform(1.4, 2.0))
-            for _ in range(int(rng.integers(1, 8))):
-                if top + 2 * size > end:
-                    break
-                text = corpus.line(rng, max(2, min(LONGEST_LINE, width // size)))
-                ink = style.ink(text, size)[:, : width - size]
-                shift = int(rng.integers(0, 2)) * int(rng.integers(0, max(1, width - size - ink.shape[1])))
-                if _place(page, ink, left + shift, top, rng, boxes):
-                    texts.append(text)
-                top += max(round(leading), ink.shape[0] + 4)
-            top += int(rng.integers(size // 2, 2 * size))
+            left = span[0] + column * width
+            top = _write_block(page, (left, top, width, end - top), corpus, fonts, rng)
 
 
-def _write_signs(
-    page: Image,
-    corpus: Corpus,
-    fonts: Sequence[Font],
-    rng: np.random.Generator,
-    boxes: list[Points],
-    texts: list[str],
-) -> None:
+def _write_block(
+    page: _Page, room: tuple[int, int, int, int], corpus: Corpus, fonts: Sequence[Font], rng: np.random.Generator
+) -> int:
+    """Write lines of one style into a room (left, top, width, height); return where the next block may begin.
+
+    Half the blocks are prose, whose lines fill the column; the others are lists and forms of short lines.
+    """
+    left, top, width, height = room
+    end = top + height
+    style, size = _Style.draw(rng, fonts), int(rng.integers(14, 34))
+    colour = _ink_colour(page.image[top : top + size, left : left + width], rng)
+    prose = rng.random() < 0.5
+    leading = size * float(rng.uniform(1.3, 1.9))
+    for _ in range(int(rng.integers(1, 9))):
+        if top + 2 * size > end:
+            return end
+        text = corpus.line(rng, max(1, min(LONGEST_LINE, width // size)))
+        while prose and len(text) < width // size:
+            text += corpus.line(rng, max(1, width // size - len(text)))
+        text, ink = _fitting(style, text, size, width - size)
+        shift = 0 if prose or rng.random() < 0.7 else int(rng.integers(0, max(1, width - size - ink.shape[1])))
+        page.place(text, ink, left + shift, top, rng, colour)
+        top += max(round(leading), ink.shape[0] + 4)
+    return top + int(rng.integers(size // 2, 2 * size))
+
+
+def _fitting(style: _Style, text: str, size: int, width: int) -> tuple[str, Image]:
+    """Return the text, shortened until its ink is at most ``width`` pixels wide, and the ink."""
+    ink = style.ink(text, size)
+    while ink.shape[1] > width and len(text) > 1:
+        text = text[: max(1, min(len(text) - 1, len(text) * width // ink.shape[1]))].rstrip()
+        ink = style.ink(text, size)
+    return text, ink
+
+
+def _write_signs(page: _Page, corpus: Corpus, fonts: Sequence[Font], rng: np.random.Generator) -> None:
     """Write a few large lines where there is room, each on a board of its own colour or on the background."""
-    taken = np.zeros(page.shape[:2], bool)
-    for _ in range(int(rng.integers(3, 12))):
-        size = int(rng.integers(22, 90))
-        text = corpus.line(rng, max(1, min(10, page.shape[1] // (2 * size))))
+    room = page.image.shape
+    taken = np.zeros(room[:2], bool)
+    for _ in range(int(rng.integers(6, 24))):
+        size = int(rng.integers(20, 80))
+        text = corpus.line(rng, max(1, min(10, room[1] // (2 * size))))
         ink = np.pad(_Style.draw(rng, fonts).ink(text, size), round(0.2 * size))
         height, width = ink.shape
-        if height >= page.shape[0] or width >= page.shape[1]:
+        if height >= room[0] or width >= room[1]:
             continue
-        top, left = (int(rng.integers(0, room)) for room in (page.shape[0] - height, page.shape[1] - width))
+        top, left = (int(rng.integers(0, space)) for space in (room[0] - height, room[1] - width))
         window = (slice(top, top + height), slice(left, left + width))
         if taken[window].any():
             continue
         taken[window] = True
         if rng.random() < 0.5:
-            page[window] = _background(height, width, rng)
-        if _place(page, ink, left, top, rng, boxes):
-            texts.append(text)
+            page.image[window] = _background(height, width, rng)
+        page.place(text, ink, left, top, rng)
 
 
-def _place(page: Image, ink: Image, left: int, top: int, rng: np.random.Generator, boxes: list[Points]) -> bool:
-    """Write ``ink`` on the page and note the box of what is not empty; false where nothing is."""
-    x, y, width, height = cv2.boundingRect(ink)
-    if width == 0 or top + ink.shape[0] > page.shape[0] or left + ink.shape[1] > page.shape[1]:
-        return False
-    window = (slice(top, top + ink.shape[0]), slice(left, left + ink.shape[1]))
-    page[window] = _write(page[window], ink, rng)
-    x0, y0, x1, y1 = left + x, top + y, left + x + width, top + y + height
-    boxes.append(np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], np.float32))
-    return True
-
-
-def _write(paper: Image, ink: Image, rng: np.random.Generator) -> Image:
-    """Lay ink of a random colour that stands out over the paper; sometimes with an outline or a shadow."""
-    colour = _ink_colour(paper, rng)
+def _write(paper: Image, ink: Image, rng: np.random.Generator, colour: Colour | None = None) -> Image:
+    """Lay ink over the paper, in a colour that stands out; sometimes with an outline or a shadow."""
+    if colour is None:
+        colour = _ink_colour(paper, rng)
     opacity = rng.uniform(0.75, 1.0)
     written = paper.astype(np.float32)
     effect = rng.random()
@@ -231,29 +253,35 @@ def _write(paper: Image, ink: Image, rng: np.random.Generator) -> Image:
     return np.clip(np.rint(written), 0, 255).astype(np.uint8)
 
 
-def _ink_colour(paper: Image, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Return a BGR colour; half the time black or white or nearly so, whichever stands out."""
+def _ink_colour(paper: Image, rng: np.random.Generator) -> Colour:
+    """Return a colour that stands out: mostly black or white, nearly, whichever is farther from the paper."""
     ground = float(paper.mean())
-    if rng.random() < 0.5:
+    if rng.random() < 0.66:
         edge = 0.0 if ground > 127.5 else 255.0
-        return np.full(3, abs(edge - rng.uniform(0.0, 60.0)), np.float32)
+        return _tinted(abs(edge - float(rng.uniform(0.0, 60.0))), 4.0, rng)
     for _ in range(8):
-        colour = rng.uniform(0.0, 255.0, 3).astype(np.float32)
+        colour = _tinted(float(rng.uniform(0.0, 255.0)), 60.0, rng)
         if abs(float(colour.mean()) - ground) >= LEAST_CONTRAST:
             return colour
     return np.full(3, 0.0 if ground > 127.5 else 255.0, np.float32)
 
 
+def _tinted(grey: float, tint: float, rng: np.random.Generator) -> Colour:
+    """Return a BGR colour around a grey level, ``tint`` being the channels' standard deviation."""
+    return np.clip(grey + tint * rng.standard_normal(3), 0.0, 255.0).astype(np.float32)
+
+
 def _background(height: int, width: int, rng: np.random.Generator) -> Image:
     """Return paper or a wall: a colour that changes slowly, with a grain; now and then with shapes on it."""
     light = rng.random() < 0.6
-    base = np.full(3, rng.uniform(200, 255)) + rng.normal(0, 6, 3) if light else rng.uniform(10, 245, 3)
-    cells = np.asarray(rng.normal(0.0, rng.uniform(1.0, 8.0 if light else 25.0), (4, 4, 3)), np.float32)
-    field = cv2.resize(cells, (width, height), interpolation=cv2.INTER_CUBIC) + base.astype(np.float32)
+    base = _tinted(float(rng.uniform(200, 255)), 6.0, rng) if light else _tinted(float(rng.uniform(10, 230)), 30.0, rng)
+    # Light falls unevenly on all channels, and a little more so on each.
+    cells = rng.normal(0.0, rng.uniform(1.0, 8.0 if light else 30.0), (4, 4, 1)) + rng.normal(0.0, 3.0, (4, 4, 3))
+    shades = cv2.resize(cells.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC) + base
     if rng.random() < 0.5:
         grain = rng.standard_normal((height, width, 1), np.float32) * np.float32(rng.uniform(0.5, 4.0))
-        field = field + grain
-    paper = np.clip(field, 0, 255).astype(np.uint8)
+        shades = shades + grain
+    paper: Image = np.clip(shades, 0, 255).astype(np.uint8)
     if rng.random() < 0.15:
         for _ in range(int(rng.integers(1, 5))):
             start = (int(rng.integers(width)), int(rng.integers(height)))

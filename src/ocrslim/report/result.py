@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["sha256_of", "write_json", "write_text"]
+__all__ = ["sha256_of", "verdict", "write_json", "write_text"]
 
 
 def write_text(path: Path, text: str) -> None:
@@ -39,3 +40,24 @@ def sha256_of(path: Path) -> str:
         while chunk := opened.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def verdict(result: Mapping[str, Any], engine: str) -> str:
+    """Say in one sentence whether int8 is worth it on ``engine``.
+
+    Args:
+        result: the content of ``result.json``, with ``drop``, ``latency`` and ``size``.
+        engine: the target's.
+    """
+    ratio = next(
+        row["ratio_on_engine"] for row in result["latency"] if row["engine"] == engine and row["label"] == "int8"
+    )
+    drop = result["drop"][engine]
+    cost = (
+        f"{drop['points']:+.2f} points of {drop['metric']} lost (95 % interval {drop['low']:+.2f} to"
+        f" {drop['high']:+.2f}, {drop['n']} images), {ratio:.2f} times the time of float on {engine},"
+        f" {result['size']['ratio']:.2f} times the size"
+    )
+    if ratio >= 1.0:
+        return f"float is better here: int8 gains no time on {engine}; {cost}"
+    return f"int8: {cost}"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,13 +12,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-__all__ = ["RunLog", "peak_rss_mb"]
+from ocrslim.engines.machine import peak_rss_mb
 
-
-def peak_rss_mb() -> float:
-    """Return the largest resident memory that this process had so far, in MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1024 if sys.platform != "darwin" else peak / 1024 / 1024
+__all__ = ["RunLog", "progress_bar"]
 
 
 class RunLog:
@@ -66,27 +60,42 @@ class RunLog:
             self.note(f"{name}: stopped by {type(error).__name__}: {error}")
             raise
         seconds = time.monotonic() - started
-        self.stages.append({"name": name, "seconds": round(seconds, 2), "peak_rss_mb": round(peak_rss_mb(), 1)})
+        peak = peak_rss_mb()
+        self.stages.append({"name": name, "seconds": round(seconds, 2), "peak_rss_mb": peak and round(peak, 1)})
         self.say(f"{name}: {seconds:.1f} s")
 
     @contextmanager
-    def bar(self, name: str) -> Iterator[Callable[[int, int, Mapping[str, float]], None]]:
+    def bar(self, name: str) -> Iterator[Callable[..., None]]:
         """Show a bar with an ETA; yields ``update(done, total, figures)``. The log gets some twenty lines of it."""
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[figures]}"),
-        )
-        with Progress(*columns, console=self.console, transient=True) as progress:
-            task = progress.add_task(name, total=None, figures="")
+        with progress_bar(name, self.console) as show:
 
             def update(done: int, total: int, figures: Mapping[str, float] | None = None) -> None:
-                text = " ".join(f"{key} {value:.4g}" for key, value in (figures or {}).items())
-                progress.update(task, completed=done, total=total, figures=text)
+                show(done, total, figures)
                 if done == total or done % max(1, total // 20) == 0:
-                    self.note(f"{name}: {done}/{total} {text}".rstrip())
+                    self.note(f"{name}: {done}/{total} {_words(figures)}".rstrip())
 
             yield update
+
+
+@contextmanager
+def progress_bar(name: str, console: Console) -> Iterator[Callable[..., None]]:
+    """Show a bar with an ETA while the body works; yields ``update(done, total, figures)``, figures optional."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}"),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(name, total=None, figures="")
+
+        def update(done: int, total: int, figures: Mapping[str, float] | None = None) -> None:
+            progress.update(task, completed=done, total=total, figures=_words(figures))
+
+        yield update
+
+
+def _words(figures: Mapping[str, float] | None) -> str:
+    return " ".join(f"{key} {value:.4g}" for key, value in (figures or {}).items())

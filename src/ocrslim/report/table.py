@@ -30,13 +30,14 @@ def eval_table(result: Mapping[str, Any]) -> RenderableType:
     metrics = _flat(result["metrics"])
     sets = {name: _flat(figures) for name, figures in result.get("per_set", {}).items()}
     names = _ordered(metrics)
-    table = _table(f"{result['task']} on {result['engine']}", "images", "n", *names)
+    table = _table("images", "n", *names)
     table.add_row(Text("all"), str(result["n"]), *(_figure(metrics[name]) for name in names))
     if len(sets) > 1:
         for folder, figures in sorted(sets.items()):
             table.add_row(Text(folder), _figure(figures.get("n")), *(_figure(_metric(figures, name)) for name in names))
     lines = [f"{result['seconds']:.1f} s", "protocol: " + _words(result.get("protocol", {}))]
-    return Group(table, *_lines(lines), *_skipped(result.get("skipped", [])))
+    title = _title(f"{result['task']} on {result['engine']}")
+    return Group(title, table, *_lines(lines), *_skipped(result.get("skipped", [])))
 
 
 def bench_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
@@ -45,7 +46,7 @@ def bench_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     Args:
         rows: as :meth:`ocrslim.engines.timing.BenchRow.to_json` returns them.
     """
-    table = _table("latency", "model", "engine", "median ms", "p10-p90", "ratio", "peak MiB", "file MB")
+    table = _table("model", "engine", "median ms", "p10-p90", "ratio", "peak MiB", "file MB")
     for row in rows:
         table.add_row(
             Text(str(row["label"])),
@@ -56,7 +57,7 @@ def bench_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
             "?" if row["peak_rss_mb"] is None else f"{row['peak_rss_mb']:.0f}",
             _megabytes(row["bytes"]),
         )
-    return Group(table, *_lines(_conditions(rows)))
+    return Group(_title("latency"), table, *_lines(_conditions(rows)))
 
 
 def models_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
@@ -65,13 +66,13 @@ def models_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     Args:
         rows: of each model ``name``, ``task``, ``licence``, ``wheel`` and whether it is ``cached``.
     """
-    table = _table("official models", "name", "task", "licence", "from", "cached")
+    table = _table("name", "task", "licence", "from", "cached")
     for row in rows:
         licence, wheel = row.get("licence"), row.get("wheel")
         table.add_row(
             Text(row["name"]), row["task"], Text(str(licence)), Text(str(wheel)), "yes" if row["cached"] else ""
         )
-    return table
+    return Group(_title("official models"), table)
 
 
 def inspect_table(facts: Mapping[str, Any]) -> RenderableType:
@@ -80,12 +81,13 @@ def inspect_table(facts: Mapping[str, Any]) -> RenderableType:
     Args:
         facts: as :func:`ocrslim.graph.inspect.describe` returns them, with name and identity.
     """
-    table = _table(str(facts.get("name", "model")), "fact", "value")
+    table = _table("fact", "value")
     table.columns[1].justify = "left"
+    table.columns[1].no_wrap = False
     for key, value in facts.items():
         if key != "name":
             table.add_row(Text(key.replace("_", " ")), Text(_words(value)))
-    return table
+    return Group(_title(str(facts.get("name", "model"))), table)
 
 
 def result_table(result: Mapping[str, Any]) -> RenderableType:
@@ -94,12 +96,14 @@ def result_table(result: Mapping[str, Any]) -> RenderableType:
     Args:
         result: the content of ``result.json``.
     """
-    table = _table(f"{result['model']['name']} for {result['target']}", "", "float", "int8", "change")
+    table = _table("", "float", "int8", "change")
+    table.columns[-1].no_wrap = False  # a sentence with an interval in it
     _add_metrics(table, result)
     _add_latency(table, result["latency"])
     size = result["size"]
     table.add_row("size, MB", _megabytes(size["float"]), _megabytes(size["int8"]), _times(size["ratio"]))
     return Group(
+        _title(f"{result['model']['name']} for {result['target']}"),
         table,
         _placement(result["placement"]),
         *_lines([_judged(result["data"]), *map(_verified, result["verify"]), _stages(result["stages"])]),
@@ -136,15 +140,15 @@ def _add_latency(table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
             )
 
 
-def _placement(placement: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
+def _placement(placement: Mapping[str, Sequence[Mapping[str, Any]]]) -> RenderableType:
     """Count what stayed float by reason and kind of operator."""
     quantized, kept = placement["quantized"], placement["float"]
-    table = _table(f"{len(quantized)} operators in int8, {len(kept)} kept float", "stayed float because", "nodes")
+    table = _table("stayed float because", "nodes")
     for reason, nodes in Counter(item["reason"] for item in kept).most_common():
         kinds = Counter(item["op"] for item in kept if item["reason"] == reason and "op" in item)
         what = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
         table.add_row(Text(f"{reason} ({what})" if what else reason), str(nodes))
-    return table
+    return Group(_title(f"{len(quantized)} operators in int8, {len(kept)} kept float"), table)
 
 
 def _judged(data: Mapping[str, Any]) -> str:
@@ -192,11 +196,19 @@ def _skipped(items: Sequence[Any]) -> Iterable[Text]:
         yield Text(f"  and {len(items) - SHOWN} more")
 
 
-def _table(title: str, *columns: str) -> Table:
-    """Return an empty table: text to the left in the first column, figures to the right in the others."""
-    table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+def _title(title: str) -> Text:
+    """Return a heading; rich would break a table's own title at the table's width."""
+    return Text(title, style="bold")
+
+
+def _table(*columns: str) -> Table:
+    """Return an empty table: text to the left in the first column, figures to the right in the others.
+
+    Where the terminal is narrow, the first column is folded: half a figure is worse than none.
+    """
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(columns):
-        table.add_column(Text(column), justify="right" if index else "left", overflow="fold")
+        table.add_column(Text(column), justify="right" if index else "left", overflow="fold", no_wrap=index > 0)
     return table
 
 
@@ -248,7 +260,7 @@ def _words(value: Any) -> str:
 
 
 def _shape(shape: Sequence[int | str | None]) -> str:
-    return "x".join("?" if size is None else str(size) for size in shape)
+    return "x".join(str(size) if isinstance(size, int) else "?" for size in shape)  # names of open sizes are long
 
 
 def _times(ratio: float) -> str:

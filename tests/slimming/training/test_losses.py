@@ -80,7 +80,9 @@ def test_feature_loss_is_in_units_of_the_teachers_variance() -> None:
     torch.manual_seed(2)
     teacher = torch.randn(4, 8)
     student = teacher + 0.1 * torch.randn(4, 8)
-    assert feature_l2(student * 100, teacher * 100).item() == pytest.approx(feature_l2(student, teacher).item(), rel=1e-4)
+    assert feature_l2(student * 100, teacher * 100).item() == pytest.approx(
+        feature_l2(student, teacher).item(), rel=1e-4
+    )
     assert math.isfinite(feature_l2(torch.ones(3), torch.zeros(3)).item())
 
 

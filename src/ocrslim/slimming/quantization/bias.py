@@ -29,16 +29,11 @@ def correct_bias(quantization: Quantization, batches: Iterable[Tensor]) -> int:
         batches: ``[N, 3, H, W]`` each.
 
     Returns:
-        int: number of sites corrected. A site without a bias of its own has nowhere to put the shift.
+        int: number of sites corrected. One whose bias is shared, or a product without one, has nowhere to put the shift.
     """
-    shifts = {site: _Shift(site) for site in quantization.placement.sites if site.bias_name is not None}
-    if not shifts:
-        return 0
+    shifts = {site: _Shift(site) for site in quantization.placement.sites if quantization.bias(site) is not None}
     try:
-        for site, shift in shifts.items():
-            present = quantization.activations.get(site.raw_output)
-            hook = nn.Sequential(shift, present) if site.output_value == site.raw_output and present else shift
-            quantization.module.set_output_hook(site.raw_output, hook)
+        quantization.install({site.raw_output: shift for site, shift in shifts.items()})
         for batch in batches:
             quantization.set_mode("float")
             _run(quantization, shifts.values(), batch, recording=True)
@@ -48,8 +43,8 @@ def correct_bias(quantization: Quantization, batches: Iterable[Tensor]) -> int:
         quantization.set_mode("quantize")
         quantization.install()
     for site, shift in shifts.items():
-        assert site.bias_name is not None
-        bias = quantization.module.parameter(site.bias_name)
+        bias = quantization.bias(site)
+        assert bias is not None
         bias += shift.mean().reshape(bias.shape).to(bias.dtype)
     quantization.floor_weight_scales()
     return len(shifts)

@@ -16,7 +16,7 @@ from ocrslim.slimming.quantization.numerics import along_axis
 from ocrslim.slimming.quantization.observer import Observer
 from ocrslim.spec import PerAxis, QuantizationSpec
 
-__all__ = ["FakeQuantizer"]
+__all__ = ["ChannelBias", "FakeQuantizer"]
 
 Mode = Literal["float", "observe", "quantize"]
 
@@ -103,6 +103,25 @@ class FakeQuantizer(nn.Module):
     def extra_repr(self) -> str:
         """Say what the grid is."""
         return f"{self.spec.bits} bits, {'signed' if self.spec.signed else 'unsigned'}, {self.spec.granularity}"
+
+
+class ChannelBias(nn.Module):
+    """Adds a learned constant to each channel: the bias of a convolution whose graph gives it none.
+
+    Bias correction needs a place to put its shift, and OpenVINO 2026 dequantizes the output of an int8 convolution
+    without a bias twice where a pooling reads it.
+
+    Args:
+        channels: length of the bias.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``x`` ``[N, C, *sizes]`` plus the bias."""
+        return x + self.bias.reshape(-1, *([1] * (x.dim() - 2)))
 
 
 class _PerTensorRound(torch.autograd.Function):

@@ -42,6 +42,7 @@ class Site:
         weight_axis: of the output channels in the weight.
         bias_name: constant that is added to the output, an input of the node or of the ``Add`` behind it, and read by
             no other node; ``None`` where there is none.
+        has_bias: whether the node reads a bias, be it shared with other nodes.
         raw_output: name of the value that the node makes.
         output_value: name of the value to quantize behind the node, ``None`` where the target needs none. It is the
             output of a Relu or Clip where that is all that reads the node's.
@@ -55,6 +56,7 @@ class Site:
     weight_name: str
     weight_axis: int
     bias_name: str | None
+    has_bias: bool
     raw_output: str
     output_value: str | None
     output_floor: float | None
@@ -147,6 +149,7 @@ def _site(node: ir.Node, target: Target) -> Site:
         _name(weight),
         axis,
         None if bias is None else _name(bias),
+        len(node.inputs) > 2 and node.inputs[2] is not None,
         _name(raw),
         output,
         floor,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ocrslim.engines.targets import Target
 from ocrslim.graph.executor.graph_module import GraphModule
-from ocrslim.slimming.quantization.fake_quantizer import FakeQuantizer, Mode
+from ocrslim.slimming.quantization.fake_quantizer import ChannelBias, FakeQuantizer, Mode
 from ocrslim.slimming.quantization.numerics import scale_and_zero_point
 from ocrslim.slimming.quantization.observer import mse_scale, open_observer
 from ocrslim.slimming.quantization.placement import Placement, Site
@@ -32,6 +32,7 @@ class Quantization:
         target: what for.
         weights: name of the weight -> its fake quantizer.
         activations: name of the value -> its fake quantizer, one for each value however many nodes read it.
+        biases: name of a convolution without a bias in the graph -> the one that it is given.
     """
 
     module: GraphModule
@@ -39,6 +40,7 @@ class Quantization:
     target: Target
     weights: Mapping[str, FakeQuantizer]
     activations: Mapping[str, FakeQuantizer]
+    biases: Mapping[str, ChannelBias]
 
     def weight_scales(self) -> list[nn.Parameter]:
         """Return the logarithms of the weights' scales."""
@@ -48,16 +50,34 @@ class Quantization:
         """Return the logarithms of the activations' scales, and the zero points where they are learned."""
         return [parameter for quantizer in self.activations.values() for parameter in quantizer.parameters()]
 
-    def install(self) -> None:
-        """Hook the fake quantizers into the module, in the same order each time, and nothing else."""
+    def bias(self, site: Site) -> nn.Parameter | None:
+        """Return what is added to the output of a site, ``[channels]``; ``None`` if that is shared or missing."""
+        if site.bias_name is not None:
+            return self.module.parameter(site.bias_name)
+        return self.biases[site.node].bias if site.node in self.biases else None
+
+    def install(self, extra: Mapping[str, nn.Module] | None = None) -> None:
+        """Hook the fake quantizers into the module, in the same order each time, and nothing else.
+
+        Args:
+            extra: modules by name of the value that passes through them, before it is quantized.
+        """
         self.module.clear_hooks()
         quantized = {site.output_value for site in self.placement.sites}
         for site in self.placement.sites:
             self.module.set_input_hook(site.node, 1, self.weights[site.weight_name])
             if site.input_value not in quantized:
                 self.module.set_input_hook(site.node, 0, self.activations[site.input_value])
+            chains: dict[str, list[nn.Module]] = {site.raw_output: []}
+            if site.node in self.biases:
+                chains[site.raw_output].append(self.biases[site.node])
+            if extra and site.raw_output in extra:
+                chains[site.raw_output].append(extra[site.raw_output])
             if site.output_value is not None:
-                self.module.set_output_hook(site.output_value, self.activations[site.output_value])
+                chains.setdefault(site.output_value, []).append(self.activations[site.output_value])
+            for value, chain in chains.items():
+                if chain:
+                    self.module.set_output_hook(value, chain[0] if len(chain) == 1 else nn.Sequential(*chain))
 
     def set_mode(self, mode: Mode) -> None:
         """Make all fake quantizers quantize, observe (activations only) or pass floats on."""
@@ -72,10 +92,10 @@ class Quantization:
         if not self.target.quantize_bias:
             return
         for site in self.placement.sites:
-            if site.kind == "matmul" or site.bias_name is None:
+            bias = self.bias(site)
+            if site.kind == "matmul" or bias is None:
                 continue
-            bias = self.module.parameter(site.bias_name).detach().abs()
-            least = bias / (self.activations[site.input_value].scale * BIAS_STEPS)
+            least = bias.detach().abs() / (self.activations[site.input_value].scale * BIAS_STEPS)
             quantizer = self.weights[site.weight_name]
             quantizer.set_grid(torch.maximum(quantizer.scale, least.to(quantizer.scale.dtype)))
 
@@ -114,7 +134,12 @@ def prepare(
                     learn_zero_point=learn_zero_points,
                     pact=pact,
                 )
-    quantization = Quantization(module, placement, target, weights, activations)
+    biases = {
+        site.node: ChannelBias(module.parameter(site.weight_name).shape[0])
+        for site in placement.sites
+        if site.kind == "conv" and not site.has_bias
+    }
+    quantization = Quantization(module, placement, target, weights, activations, biases)
     quantization.install()
     return quantization
 

@@ -24,7 +24,9 @@ __all__ = ["latest_checkpoint", "load_checkpoint", "save_checkpoint"]
 _PREFIX = "step_"
 
 
-def save_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any], keep: int = 2) -> Path:
+def save_checkpoint(
+    folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any], keep: int = 2
+) -> Path:
     """Write a checkpoint and drop all but the newest ``keep``.
 
     Args:
@@ -45,7 +47,10 @@ def save_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], stat
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial / "state.safetensors")
+        save_file(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+            partial / "state.safetensors",
+        )
         (partial / "state.json").write_text(json.dumps({"step": step, **state}), encoding="utf-8")
         for path in partial.iterdir():
             _flush(path)
@@ -53,7 +58,9 @@ def save_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], stat
         os.replace(partial, final)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise OcrslimError(f"{final}: the checkpoint could not be written ({error}); free some space and run again") from error
+        raise OcrslimError(
+            f"{final}: the checkpoint could not be written ({error}); free some space and run again"
+        ) from error
     for old in _steps(folder)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return final
@@ -75,7 +82,9 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = load_file(path / "state.safetensors")
         state = json.loads((path / "state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, SafetensorError) as error:
-        raise OcrslimError(f"{path}: not a readable checkpoint ({error}); delete it to fall back on an older one") from error
+        raise OcrslimError(
+            f"{path}: not a readable checkpoint ({error}); delete it to fall back on an older one"
+        ) from error
     return tensors, state
 
 

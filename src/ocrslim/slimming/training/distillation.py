@@ -110,7 +110,9 @@ class TeacherJudge:
         batches: ``[N, 3, H, W]`` each; kept in memory.
     """
 
-    def __init__(self, student: nn.Module, teacher: nn.Module, task: Task, logits: str, batches: Iterable[Tensor]) -> None:
+    def __init__(
+        self, student: nn.Module, teacher: nn.Module, task: Task, logits: str, batches: Iterable[Tensor]
+    ) -> None:
         self.student = student
         self.task = task
         self.logits = logits

@@ -24,7 +24,8 @@ _COORDINATES: dict[str, _Coordinates] = {
         old / 2 * (1 - new / (scale * old)) + (place + 0.5) / scale - 0.5
     ),
     "pytorch_half_pixel": lambda place, scale, old, new: (place + 0.5) / scale - 0.5 if new > 1 else place * 0.0,
-    "align_corners": lambda place, scale, old, new: place * ((old - 1) / (new - 1)) if new > 1 else place * 0.0,
+    # The new size is meant before it is rounded down.
+    "align_corners": lambda place, scale, old, new: place * ((old - 1) / (scale * old - 1)) if new > 1 else place * 0.0,
 }
 
 _NEAREST: dict[str, Callable[[Tensor], Tensor]] = {
@@ -87,10 +88,11 @@ def resize_11(
     if mode == "nearest" and floors and _is_whole_upscale(x, axes, factors):
         by_axis = dict(zip(axes, factors, strict=True))
         return F.interpolate(x, scale_factor=(by_axis.get(2, 1.0), by_axis.get(3, 1.0)), mode="nearest")
+    # In single precision, as the engines compute places: 3 / 0.6 is 5 there, and 4.9999998 in double precision.
     coordinates = _COORDINATES[coordinate_transformation_mode]
     for axis, factor, size in zip(axes, factors, targets, strict=True):
         if factor != 1.0 or size != x.shape[axis]:
-            places = coordinates(torch.arange(size, dtype=torch.float64, device=x.device), factor, x.shape[axis], size)
+            places = coordinates(torch.arange(size, dtype=torch.float32, device=x.device), factor, x.shape[axis], size)
             x = _nearest(x, axis, places, nearest_mode) if mode == "nearest" else _linear(x, axis, places)
     return x
 

@@ -67,7 +67,7 @@ def constant(
     return torch.tensor(value_floats if value_float is None else value_float, dtype=torch.float32)
 
 
-@register("Cast", 6, 9, 13, 19, 21, 23, 24, 25)
+@register("Cast", 6, 9, 13, 19, 21, 23, 24, 25, 28)
 def cast(x: Tensor, *, to: int, saturate: int = 1, round_mode: str = "up") -> Tensor:
     """Return ``x`` in another type; the two switches are for 8-bit floats, which are not supported."""
     del saturate, round_mode

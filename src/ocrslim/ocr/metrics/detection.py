@@ -1,0 +1,128 @@
+"""Hmean, precision and recall of boxes: PaddleOCR's ``DetMetric``, which is ICDAR 2015's rule at IoU 0.5."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ocrslim.ocr.labels import TextBox
+from ocrslim.ocr.metrics.bootstrap import compute_figures
+from ocrslim.ocr.polygon import Points, intersection_area, iou, is_valid, polygon_area
+
+__all__ = ["DetRecord", "DetectionMetric", "hmean", "precision", "recall"]
+
+IOU = 0.5  # a match is above, strictly
+COVERED = 0.5  # a detection with a larger share in an ignored box counts neither way
+
+
+@dataclass(frozen=True)
+class DetRecord:
+    """What one image adds to the score.
+
+    Args:
+        image: its path.
+        set_name: the set that it belongs to.
+        matched: pairs of a labelled and a detected box.
+        labelled: boxes that should be found.
+        detected: boxes that were found, without those in ignored places.
+        invalid: polygons left out, labelled or detected, because they cross themselves or have no area.
+    """
+
+    image: str
+    set_name: str
+    matched: int
+    labelled: int
+    detected: int
+    invalid: int = 0
+
+
+def precision(records: Sequence[DetRecord]) -> float:
+    """Return matched / detected over all images together, 0 where nothing was detected."""
+    detected = sum(record.detected for record in records)
+    return sum(record.matched for record in records) / detected if detected else 0.0
+
+
+def recall(records: Sequence[DetRecord]) -> float:
+    """Return matched / labelled over all images together, 0 where nothing is labelled."""
+    labelled = sum(record.labelled for record in records)
+    return sum(record.matched for record in records) / labelled if labelled else 0.0
+
+
+def hmean(records: Sequence[DetRecord]) -> float:
+    """Return 2PR / (P + R), 0 where both are 0."""
+    p, r = precision(records), recall(records)
+    return 2 * p * r / (p + r) if p + r else 0.0
+
+
+class DetectionMetric:
+    """Counts matches image by image.
+
+    1. Polygons that are not valid are left out.
+    2. A detection that lies by more than half of its own area in one ignored box is left out.
+    3. Labelled boxes, in their order, take the first detection still free, in its order, with an IoU above 0.5.
+    4. Matches, labels and detections are summed over the images, then divided.
+
+    Attributes:
+        records: one for each image so far.
+    """
+
+    FIGURES: ClassVar[dict[str, Callable[[Sequence[DetRecord]], float]]] = {
+        "hmean": hmean,
+        "precision": precision,
+        "recall": recall,
+    }
+
+    def __init__(self) -> None:
+        self.records: list[DetRecord] = []
+
+    def reset(self) -> None:
+        """Forget all images."""
+        self.records = []
+
+    def update(self, boxes: Sequence[Points], truth: Sequence[TextBox], image: str = "", set_name: str = "") -> None:
+        """Count one image.
+
+        Args:
+            boxes: detected polygons, each ``[k, 2]`` in pixels of the image.
+            truth: labelled boxes.
+            image: its path.
+            set_name: the set that it belongs to.
+        """
+        found = [box for box in boxes if is_valid(box)]
+        labelled = [box for box in truth if is_valid(box.points)]
+        invalid = len(boxes) - len(found) + len(truth) - len(labelled)
+        ignored = [box.points for box in labelled if box.ignore]
+        cared = [box.points for box in labelled if not box.ignore]
+        found = [box for box in found if not _is_covered(box, ignored)]
+        self.records.append(DetRecord(image, set_name, _match(cared, found), len(cared), len(found), invalid))
+
+    def compute(self, baseline: DetectionMetric | None = None) -> dict[str, float]:
+        """Return hmean, precision and recall of all images.
+
+        Args:
+            baseline: another model's metric of the same images; adds ``NAME_difference``, ours less its,
+                ``NAME_difference_low`` and ``NAME_difference_high``, the bounds of its 95 % interval.
+
+        Raises:
+            ValueError: the baseline is of other images.
+        """
+        return compute_figures(self.FIGURES, self.records, None if baseline is None else baseline.records)
+
+
+def _is_covered(box: Points, ignored: Sequence[Points]) -> bool:
+    area = polygon_area(box)
+    return any(intersection_area(box, other) > COVERED * area for other in ignored)
+
+
+def _match(labelled: Sequence[Points], found: Sequence[Points]) -> int:
+    """Return the number of pairs, taken greedily."""
+    free = list(found)
+    matched = 0
+    for label in labelled:
+        for index, box in enumerate(free):
+            if iou(label, box) > IOU:
+                matched += 1
+                del free[index]
+                break
+    return matched

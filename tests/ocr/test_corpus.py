@@ -1,0 +1,93 @@
+"""Random text: made of the dictionary and nothing else, and in time of all of it."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ocrslim.errors import DataError
+from ocrslim.ocr.corpus import Corpus, common_characters
+
+
+def _lines(corpus: Corpus, n: int, most: int = 20, seed: int = 0) -> list[str]:
+    rng = np.random.default_rng(seed)
+    return [corpus.line(rng, most) for _ in range(n)]
+
+
+def test_common_characters_are_level_one_of_gb_2312() -> None:
+    characters = common_characters()
+    han = [one for one in characters if unicodedata.name(one).startswith("CJK UNIFIED")]
+    assert len(han) == 3755
+    assert han[0] == "啊"
+    assert han[-1] == "座"
+    assert len(set(characters)) == len(characters)
+    assert set("azAZ09~!。") <= set(characters)
+
+
+@given(
+    characters=st.sets(st.sampled_from("abeiotzAEZ0123789中国人的一.,-$¥:%()#あΩ"), min_size=1),
+    most=st.integers(1, 30),
+    seed=st.integers(0, 2**32),
+)
+@settings(max_examples=200, deadline=None)
+def test_a_line_is_within_its_length_and_its_dictionary(characters: set[str], most: int, seed: int) -> None:
+    for line in _lines(Corpus(sorted(characters)), 10, most, seed):
+        assert 1 <= len(line) <= most
+        assert set(line) <= characters | {" "}
+        assert line == line.strip()
+        assert "  " not in line
+
+
+def test_lines_are_a_function_of_the_generator() -> None:
+    corpus = Corpus(common_characters())
+    assert _lines(corpus, 20) == _lines(corpus, 20)
+    assert _lines(corpus, 20) != _lines(corpus, 20, seed=1)
+
+
+def test_all_kinds_of_lines_come_up_in_their_shares() -> None:
+    lines = _lines(Corpus(common_characters()), 2000)
+    latin = [line for line in lines if re.fullmatch(r"[A-Za-z ]+[。，、；：！？.,:;!?]?", line)]
+    numbers = [line for line in lines if re.fullmatch(r"[\d\-:.,$¥%() No]+", line)]
+    chinese = [line for line in lines if sum(one > "一" for one in line) > len(line) / 2]
+    assert 0.25 <= len(latin) / 2000 <= 0.36
+    assert 0.15 <= len(numbers) / 2000 <= 0.25
+    assert 0.38 <= len(chinese) / 2000 <= 0.55
+
+
+def test_latin_words_are_written_in_three_ways() -> None:
+    lines = [line for line in _lines(Corpus("abcdefgiouABCDEFGIOU"), 300) if line.isalpha() and len(line) > 3]
+    assert any(line.islower() for line in lines)
+    assert any(line.isupper() for line in lines)
+    assert any(line[0].isupper() and line[1:].islower() for line in lines)
+
+
+def test_a_dictionary_without_capitals_gets_none() -> None:
+    assert not any(one.isupper() for line in _lines(Corpus("abcdefgiou"), 200) for one in line)
+
+
+def test_every_entry_comes_up() -> None:
+    entries = [chr(0x4E00 + i) for i in range(300)] + list("abcXYZ019") + list("♀Ωあ①")
+    assert {one for line in _lines(Corpus(entries), 2000) for one in line} - {" "} == set(entries)
+
+
+def test_common_characters_are_drawn_more_often_than_rare_ones() -> None:
+    rare = [chr(code) for code in range(0x4E00, 0x9FA5) if chr(code) not in common_characters()][:3755]
+    corpus = Corpus([*common_characters(), *rare])
+    text = "".join(_lines(corpus, 1000))
+    assert sum(text.count(one) for one in rare) < 0.35 * sum(one > "一" for one in text)
+
+
+def test_digits_alone_make_numbers() -> None:
+    lines = _lines(Corpus("0123456789-.:"), 200)
+    assert all(re.fullmatch(r"[\d\-.: ]+", line) for line in lines)
+    assert any(re.fullmatch(r"\d{4}-\d\d-\d\d", line) for line in lines)
+
+
+def test_no_characters_is_an_error_that_names_the_way_out() -> None:
+    with pytest.raises(DataError, match="--data"):
+        Corpus([])
