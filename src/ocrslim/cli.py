@@ -60,11 +60,11 @@ def build_parser() -> argparse.ArgumentParser:
     inspect = commands.add_parser("inspect", help="what a model consists of")
     inspect.add_argument("model", metavar="MODEL", help="official name, ONNX file or folder")
     inspect.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    inspect.set_defaults(run=run_inspect)
+    inspect.set_defaults(run=_run_inspect)
     demo = commands.add_parser("demo", help="compress a real model on rendered text, from nothing, in minutes")
     demo.add_argument("--out", type=Path, default=Path("ocrslim-demo"), metavar="DIR", help="default: %(default)s")
     demo.add_argument("--threads", type=_positive, default=2, metavar="N", help="default: %(default)s")
-    demo.set_defaults(run=run_demo)
+    demo.set_defaults(run=_run_demo)
     return parser
 
 
@@ -96,7 +96,7 @@ def _add_compress(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     parser.add_argument(
         "--learning-rate", type=float, default=2e-5, metavar="X", help="of the weights; default: %(default)s"
     )
-    parser.set_defaults(run=run_compress)
+    parser.set_defaults(run=_run_compress)
 
 
 def _add_eval(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -125,7 +125,7 @@ def _add_eval(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument("--threads", type=_positive, default=2, metavar="N", help="default: %(default)s")
     parser.add_argument("--limit", type=_positive, metavar="N", help="only the first N images")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser.set_defaults(run=run_eval)
+    parser.set_defaults(run=_run_eval)
 
 
 def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -138,7 +138,7 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--batch", type=_positive, default=1, metavar="N", help="default: %(default)s")
     parser.add_argument("--shape", type=_shape, metavar="HxW", help="default: 48x320 for rec, 640x640 for det")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser.set_defaults(run=run_bench)
+    parser.set_defaults(run=_run_bench)
 
 
 def _add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -148,10 +148,10 @@ def _add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="official name, for pull and path")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser.set_defaults(run=run_models)
+    parser.set_defaults(run=_run_models)
 
 
-def run_compress(options: argparse.Namespace) -> None:
+def _run_compress(options: argparse.Namespace) -> None:
     """``ocrslim compress``."""
     _require_torch()
     from ocrslim.compress import CompressSettings, compress
@@ -177,35 +177,32 @@ def run_compress(options: argparse.Namespace) -> None:
     console.print(result["verdict"], markup=False, highlight=False, soft_wrap=True)
 
 
-def run_eval(options: argparse.Namespace) -> None:
+def _run_eval(options: argparse.Namespace) -> None:
     """``ocrslim eval``."""
     from ocrslim.evaluate import evaluate_file
-    from ocrslim.report.run_log import progress_bar
     from ocrslim.report.table import eval_table
 
     console = Console(stderr=options.json)
-    with progress_bar("eval", console) as update:
-        evaluated = evaluate_file(
-            options.model,
-            options.data,
-            data_dir=options.data_dir,
-            task=options.task,
-            engine=options.engine,
-            profile=options.profile,
-            loose=options.loose,
-            rec_width=options.rec_width,
-            threads=options.threads,
-            limit=options.limit,
-            progress=update,
-        )
-    result = evaluated.to_json()
+    result = evaluate_file(
+        options.model,
+        options.data,
+        data_dir=options.data_dir,
+        task=options.task,
+        engine=options.engine,
+        profile=options.profile,
+        loose=options.loose,
+        rec_width=options.rec_width,
+        threads=options.threads,
+        limit=options.limit,
+        console=console,
+    ).to_json()
     if options.json:
         print(json.dumps(result, ensure_ascii=False))
     else:
         console.print(eval_table(result))
 
 
-def run_bench(options: argparse.Namespace) -> None:
+def _run_bench(options: argparse.Namespace) -> None:
     """``ocrslim bench``."""
     from ocrslim.engines.timing import bench
     from ocrslim.graph.importers.source import open_model
@@ -228,7 +225,7 @@ def run_bench(options: argparse.Namespace) -> None:
         Console().print(bench_table([row.to_json() for row in rows]))
 
 
-def run_models(options: argparse.Namespace) -> None:
+def _run_models(options: argparse.Namespace) -> None:
     """``ocrslim models``."""
     from ocrslim.graph.importers.zoo import MODELS, model_folder, pull
     from ocrslim.report.table import models_table
@@ -245,7 +242,7 @@ def run_models(options: argparse.Namespace) -> None:
     print(pull(options.name) if options.action == "pull" else model_folder(options.name))
 
 
-def run_inspect(options: argparse.Namespace) -> None:
+def _run_inspect(options: argparse.Namespace) -> None:
     """``ocrslim inspect``."""
     from ocrslim.graph.importers.onnx import load_onnx
     from ocrslim.graph.importers.source import open_model
@@ -260,7 +257,7 @@ def run_inspect(options: argparse.Namespace) -> None:
         Console().print(inspect_table(facts))
 
 
-def run_demo(options: argparse.Namespace) -> None:
+def _run_demo(options: argparse.Namespace) -> None:
     """``ocrslim demo``: PP-OCRv4 mobile rec for OpenVINO on rendered lines."""
     _require_torch()
     from ocrslim.compress import CompressSettings, compress

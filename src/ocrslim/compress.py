@@ -27,7 +27,6 @@ from ocrslim.engines.session import ENGINES, open_session
 from ocrslim.engines.targets import Target, get_target
 from ocrslim.engines.timing import bench
 from ocrslim.errors import InputError
-from ocrslim.evaluate import Reader
 from ocrslim.export.bundle import write_sidecars
 from ocrslim.export.onnx_qdq import export_qdq
 from ocrslim.export.verify import Verification, verify_det, verify_rec
@@ -39,7 +38,7 @@ from ocrslim.graph.points import distillation_points
 from ocrslim.ocr.labels import read_samples
 from ocrslim.report.result import sha256_of, verdict, write_json
 from ocrslim.report.run_log import RunLog
-from ocrslim.scoring import Judged, judge_by_agreement, judge_by_labels
+from ocrslim.scoring import Judged, Pair, judge_by_agreement, judge_by_labels
 from ocrslim.slimming.quantization.bias import correct_bias
 from ocrslim.slimming.quantization.placement import Placement, place
 from ocrslim.slimming.quantization.prepare import Quantization, calibrate, prepare
@@ -259,19 +258,18 @@ def _judge(
     log: RunLog,
 ) -> Judged:
     """Score float and int8 on the target's engine: by the best labels that there are, else by their agreement."""
-    original, compressed = (
-        Reader(source, open_session(path, target.engine, settings.threads), profile) for path in (source.path, exported)
-    )
+    original, compressed = (open_session(path, target.engine, settings.threads) for path in (source.path, exported))
+    pair = Pair(source, original, compressed, profile)
     with log.bar("evaluate") as update:
         if settings.eval is not None:
             samples, skipped = read_samples(source.task, settings.eval, settings.data_dir)
-            return judge_by_labels(original, compressed, samples, skipped, f"the labels of {settings.eval}", update)
+            return judge_by_labels(pair, samples, skipped, f"the labels of {settings.eval}", update)
         if data.labelled and data.held_samples:
             words = f"the labels of the part of {settings.data} held back from training"
-            return judge_by_labels(original, compressed, data.held_samples, (), words, update)
+            return judge_by_labels(pair, data.held_samples, (), words, update)
         what = "rendered text" if data.rendered else f"images of {settings.data}"
         words = f"agreement with the float model (no labels) on {what} held back from training"
-        return judge_by_agreement(original, compressed, data.held, words, update)
+        return judge_by_agreement(pair, data.held, words, update)
 
 
 def _bench(source: ModelSource, exported: Path, settings: CompressSettings) -> list[Any]:

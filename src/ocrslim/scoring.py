@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from ocrslim.config.profile import Profile
+from ocrslim.engines.session import InferenceSession
 from ocrslim.errors import DataError
-from ocrslim.evaluate import Reader, evaluate
+from ocrslim.evaluate import evaluate, read_line, read_page
+from ocrslim.graph.importers.source import ModelSource
+from ocrslim.ocr.ctc import Charset
+from ocrslim.ocr.db import DBPostProcess
 from ocrslim.ocr.image import read_image
-from ocrslim.ocr.labels import DetSample, RecSample, Skipped
-from ocrslim.ocr.metrics.bootstrap import paired_bootstrap
-from ocrslim.ocr.metrics.detection import DetMetric
-from ocrslim.ocr.metrics.recognition import RecMetric
+from ocrslim.ocr.labels import DetSample, RecSample, Skipped, TextBox
+from ocrslim.ocr.metrics.bootstrap import Interval, paired_bootstrap
+from ocrslim.ocr.metrics.detection import DetectionMetric, hmean
+from ocrslim.ocr.metrics.recognition import RecognitionMetric, accuracy
 from ocrslim.slimming.training.data import Image
 
-__all__ = ["MAIN_METRIC", "Judged", "judge_by_agreement", "judge_by_labels"]
-
-MAIN_METRIC = {"det": "hmean", "rec": "accuracy"}
+__all__ = ["Judged", "Pair", "judge_by_agreement", "judge_by_labels"]
 
 Progress = Callable[[int, int], None]
-Record = TypeVar("Record")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The two models, loaded in the same engine, and how images reach them."""
+
+    source: ModelSource
+    original: InferenceSession
+    compressed: InferenceSession
+    profile: Profile
 
 
 @dataclass(frozen=True)
@@ -33,21 +45,20 @@ class Judged:
         n: images.
         float_metrics: of the original.
         int8_metrics: of the compressed model.
-        drop: ``metric``, and the loss in ``points`` (hundredths; more is worse) with its 95 % interval ``low`` to ``high``.
+        drop: ``metric``, and the loss in ``points`` (hundredths; more is worse) with its interval ``low`` to ``high``.
         skipped: images that were left out.
     """
 
     judged_by: str
     n: int
-    float_metrics: dict[str, float]
-    int8_metrics: dict[str, float]
+    float_metrics: dict[str, Any]
+    int8_metrics: dict[str, Any]
     drop: dict[str, Any]
     skipped: tuple[Skipped, ...]
 
 
 def judge_by_labels(
-    original: Reader,
-    compressed: Reader,
+    pair: Pair,
     samples: Sequence[DetSample] | Sequence[RecSample],
     skipped: Sequence[Skipped],
     judged_by: str,
@@ -55,69 +66,89 @@ def judge_by_labels(
 ) -> Judged:
     """Score both models on labelled images.
 
+    Args:
+        pair: the models.
+        samples: with labels.
+        skipped: what reading the labels left out.
+        judged_by: in words.
+        progress: see :func:`ocrslim.evaluate.evaluate`.
+
     Raises:
-        DataError: no image could be scored.
+        DataError: no image can be scored.
     """
-    before = evaluate(original, samples, skipped=skipped, loose=True, progress=progress)
-    after = evaluate(compressed, samples, loose=True, progress=progress)
-    metric: DetMetric | RecMetric = DetMetric() if original.task == "det" else RecMetric(loose=True)
-    drop = _drop(metric.compute, before.records, after.records, MAIN_METRIC[original.task])
-    return Judged(judged_by, before.n, before.metrics, after.metrics, drop, tuple(before.skipped))
+    before = evaluate(
+        pair.source,
+        samples,
+        profile=pair.profile,
+        session=pair.original,
+        loose=True,
+        skipped=skipped,
+        progress=progress,
+    )
+    after = evaluate(pair.source, samples, profile=pair.profile, session=pair.compressed, loose=True, progress=progress)
+    drop = _drop(after.headline, before.metrics, after.metrics, after.drop_from(before), before.n)
+    return Judged(judged_by, before.n, before.metrics, after.metrics, drop, before.skipped)
 
 
-def judge_by_agreement(
-    original: Reader, compressed: Reader, images: Sequence[Image], judged_by: str, progress: Progress | None = None
-) -> Judged:
+def judge_by_agreement(pair: Pair, images: Sequence[Image], judged_by: str, progress: Progress | None = None) -> Judged:
     """Score both models on images without labels: what the original reads is taken for the truth.
 
-    The original scores 1 by definition; the loss is the share of lines (or boxes) on which the compressed model
-    differs, an upper bound of what it loses against real labels.
+    The original scores 1 by definition. The loss is the share of lines, or of boxes, on which the compressed model
+    differs from it: more than it loses against real labels, since a different answer can be the better one.
 
     Args:
-        original: the float model.
-        compressed: the int8 model.
+        pair: the models.
         images: paths or arrays.
         judged_by: in words.
         progress: see :func:`ocrslim.evaluate.evaluate`.
 
     Raises:
-        DataError: no image could be read.
+        DataError: no image can be read.
     """
-    truth: DetMetric | RecMetric
-    answer: DetMetric | RecMetric
-    if original.task == "det":
-        truth, answer = DetMetric(), DetMetric()
-    else:
-        truth, answer = RecMetric(ignore_space=False), RecMetric(ignore_space=False)
+    compare = _compare_pages if pair.source.task == "det" else _compare_lines
     skipped: list[Skipped] = []
+    pixels: list[tuple[str, Any]] = []
     for index, image in enumerate(images):
         try:
-            pixels = read_image(image) if isinstance(image, Path) else image
+            pixels.append((str(index), read_image(image) if isinstance(image, Path) else image))
         except DataError as error:
             skipped.append(Skipped(str(image), str(error)))
-            continue
-        if isinstance(truth, DetMetric) and isinstance(answer, DetMetric):
-            boxes = original.find_text(pixels)[0]
-            truth.update(boxes, boxes, [False] * len(boxes))
-            answer.update(compressed.find_text(pixels)[0], boxes, [False] * len(boxes))
-        elif isinstance(truth, RecMetric) and isinstance(answer, RecMetric):
-            text = original.read_line(pixels)[0]
-            truth.update(text, text)
-            answer.update(compressed.read_line(pixels)[0], text)
-        if progress:
-            progress(index + 1, len(images))
-    if not truth.records:
-        raise DataError(
-            f"no image could be read to judge by; the last reason: {skipped[-1].reason if skipped else 'none'}"
-        )
-    drop = _drop(truth.compute, truth.records, answer.records, MAIN_METRIC[original.task])
-    return Judged(judged_by, len(truth.records), truth.compute(), answer.compute(), drop, tuple(skipped))
+    if not pixels:
+        raise DataError(f"no image can be read to judge by ({skipped[-1].reason if skipped else 'there is none'})")
+    before, after, drop = compare(pair, pixels, progress or (lambda done, total: None))
+    return Judged(judged_by, len(pixels), before, after, drop, tuple(skipped))
+
+
+def _compare_lines(pair: Pair, images: Sequence[tuple[str, Any]], progress: Progress) -> tuple[Any, Any, Any]:
+    charset = Charset.from_source(pair.source)
+    truth, answer = RecognitionMetric(), RecognitionMetric()
+    for done, (name, image) in enumerate(images, 1):
+        text, _ = read_line(pair.original, charset, pair.profile.rec, image)
+        truth.update(text, text, name)
+        answer.update(read_line(pair.compressed, charset, pair.profile.rec, image)[0], text, name)
+        progress(done, len(images))
+    interval = paired_bootstrap(truth.records, answer.records, accuracy)
+    before, after = truth.compute(), answer.compute()
+    return before, after, _drop("accuracy", before, after, interval, len(images))
+
+
+def _compare_pages(pair: Pair, images: Sequence[tuple[str, Any]], progress: Progress) -> tuple[Any, Any, Any]:
+    post_process = DBPostProcess(pair.profile.det)
+    truth, answer = DetectionMetric(), DetectionMetric()
+    for done, (name, image) in enumerate(images, 1):
+        boxes, _ = read_page(pair.original, post_process, pair.profile.det, image)
+        labels = [TextBox(points, "", ignore=False) for points in boxes]
+        truth.update(boxes, labels, name)
+        answer.update(read_page(pair.compressed, post_process, pair.profile.det, image)[0], labels, name)
+        progress(done, len(images))
+    interval = paired_bootstrap(truth.records, answer.records, hmean)
+    before, after = truth.compute(), answer.compute()
+    return before, after, _drop("hmean", before, after, interval, len(images))
 
 
 def _drop(
-    compute: Callable[[Sequence[Any]], dict[str, float]], before: Sequence[Any], after: Sequence[Any], name: str
+    metric: str, before: Mapping[str, float], after: Mapping[str, float], interval: Interval, n: int
 ) -> dict[str, Any]:
-    """Return the loss in points with its interval."""
-    interval = paired_bootstrap(before, after, lambda records: compute(records)[name])
-    points = {"points": interval.mean, "low": interval.low, "high": interval.high}
-    return {"metric": name, **{key: round(100 * value, 4) for key, value in points.items()}, "n": len(before)}
+    """Return the loss in points, as it was observed, with its interval."""
+    points = {"points": before[metric] - after[metric], "low": interval.low, "high": interval.high}
+    return {"metric": metric, **{key: round(100 * value, 4) for key, value in points.items()}, "n": n}

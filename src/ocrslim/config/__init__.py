@@ -1,1 +1,3 @@
+"""What a user writes down: profiles of pre- and post-processing."""
 
+__all__: list[str] = []

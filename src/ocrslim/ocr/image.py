@@ -15,7 +15,7 @@ from ocrslim.ocr.lmdb import is_lmdb_image, read_lmdb_image
 __all__ = ["MAX_BYTES", "MAX_PIXELS", "decode_image", "read_image"]
 
 MAX_BYTES = 256 << 20
-MAX_PIXELS = 1 << 27  # 134 million; a decoded image of that size is 400 MB. A4 at 1,200 dpi has 139 million.
+MAX_PIXELS = 1 << 27  # 134 million, 400 MB when decoded; A3 at 600 dpi has 70 million
 
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 # JPEG markers that begin a frame and hold its size (ITU T.81, table B.1): SOF0 to SOF15 without DHT, JPG and DAC.

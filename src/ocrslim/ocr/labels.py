@@ -227,16 +227,22 @@ def guess_task(path: Path) -> Task:
     lines, skipped = _read_lines(path)
     if not lines:
         raise DataError(f"{path}: no line with an image and a label ({_first(skipped)})")
-    return "det" if any(_is_boxes(line.label) for line in lines[:LOOKED_AT]) else "rec"
+    labels = [line.label.strip() for line in lines[:LOOKED_AT]]
+    # A line of text may well be "[]", but hardly all of them.
+    boxes = any(label.startswith("[") and '"points"' in label for label in labels)
+    return "det" if boxes or all(label == "[]" for label in labels) else "rec"
 
 
 def _read_folder(task: Task, folder: Path) -> tuple[list[DetSample] | list[RecSample], list[Skipped]]:
-    databases = lmdb_folders(folder)
+    databases, images = lmdb_folders(folder), list_images(folder)
+    if databases and images:
+        raise DataError(
+            f"{folder}: holds both an LMDB ({databases[0]}) and image files ({images[0]}); name one of them"
+        )
+    if databases and task == "det":
+        raise DataError(f"{folder}: an LMDB holds text lines, but det labels are needed; give a label file")
     if databases:
-        if task == "det":
-            raise DataError(f"{folder}: an LMDB holds text lines, but det labels are needed; give a label file")
         return _read_lmdb(databases)
-    images = list_images(folder)
     if not images:
         raise DataError(f"{folder}: no images in this folder ({', '.join(sorted(SUFFIXES))})")
     if task == "det":
@@ -306,7 +312,7 @@ def _read_lines(path: Path) -> tuple[list[_Line], list[Skipped]]:
         except UnicodeDecodeError:
             skipped.append(Skipped(where, "not in UTF-8"))
             continue
-        if len(fields) > 1 and fields[0]:
+        if len(fields) > 1 and fields[0].strip():
             lines.append(_Line(where, fields[0], fields[1]))
         else:
             empty = not any(field.strip() for field in fields)
@@ -344,10 +350,6 @@ def _box(label: Any) -> TextBox:
         raise ValueError("a coordinate is not finite, or beyond a million pixels")
     text = str(label["transcription"])
     return TextBox(points.astype(np.float32), text, text in IGNORED)
-
-
-def _is_boxes(label: str) -> bool:
-    return (label.lstrip().startswith("[") and '"points"' in label) or label.strip() == "[]"
 
 
 def _first(skipped: list[Skipped]) -> str:

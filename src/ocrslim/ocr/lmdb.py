@@ -59,11 +59,12 @@ def read_lmdb_labels(folder: Path) -> list[tuple[Path, bytes | None]]:
             raise DataError(f"{folder}: this LMDB has no number under num-samples; PaddleOCR's layout is needed")
         # Never more than there are keys, whatever the number claims.
         count = min(int(said), int(transaction.stat()["entries"]))
+        cursor = transaction.cursor()
         found: list[tuple[Path, bytes | None]] = []
         for index in range(1, count + 1):
             key = f"{PREFIX}{index:09d}"
             label = transaction.get(f"label-{index:09d}".encode())
-            there = transaction.get(key.encode()) is not None
+            there = cursor.set_key(key.encode())  # a look at the key alone: images are large
             found.append((folder / key, bytes(label) if there and label is not None else None))
         return found
 
@@ -75,7 +76,7 @@ def _open(folder: Path) -> Iterator[lmdb.Transaction]:
         try:
             with (
                 lmdb.open(str(folder), readonly=True, lock=False, create=False, readahead=False) as environment,
-                environment.begin(buffers=True) as transaction,
+                environment.begin() as transaction,
             ):
                 yield transaction
         except lmdb.Error as error:

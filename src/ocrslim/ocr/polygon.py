@@ -57,7 +57,7 @@ def iou(a: Points, b: Points) -> float:
     """Return intersection over union of two valid polygons, 0 to 1."""
     both = intersection_area(a, b)
     either = polygon_area(a) + polygon_area(b) - both
-    return both / either if either > 0 else 0.0
+    return min(1.0, both / either) if either > 0 else 0.0
 
 
 def is_valid(points: Points) -> bool:

@@ -1,1 +1,3 @@
+"""Making a graph smaller and faster."""
 
+__all__: list[str] = []

@@ -1,1 +1,3 @@
 """Ways in: ONNX files, folders and the model zoo."""
+
+__all__: list[str] = []

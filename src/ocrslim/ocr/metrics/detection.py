@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from ocrslim.ocr.labels import TextBox
 from ocrslim.ocr.metrics.bootstrap import compute_figures
 from ocrslim.ocr.polygon import Points, intersection_area, iou, is_valid, polygon_area
@@ -117,12 +119,26 @@ def _is_covered(box: Points, ignored: Sequence[Points]) -> bool:
 
 def _match(labelled: Sequence[Points], found: Sequence[Points]) -> int:
     """Return the number of pairs, taken greedily."""
-    free = list(found)
-    matched = 0
-    for label in labelled:
-        for index, box in enumerate(free):
-            if iou(label, box) > IOU:
-                matched += 1
-                del free[index]
+    if not labelled or not found:
+        return 0
+    near = _near(labelled, found)
+    free = set(range(len(found)))
+    for label, candidates in zip(labelled, near, strict=True):
+        for index in candidates:
+            if index in free and iou(label, found[index]) > IOU:
+                free.remove(index)
                 break
-    return matched
+    return len(found) - len(free)
+
+
+def _near(labelled: Sequence[Points], found: Sequence[Points]) -> list[list[int]]:
+    """Return for each label the detections, in their order, whose upright bounding box overlaps its own.
+
+    A page has a hundred of each, and nearly no pair of them overlaps: the polygons need not be asked.
+    """
+    (a_low, a_high), (b_low, b_high) = (
+        (np.array([box.min(axis=0) for box in boxes]), np.array([box.max(axis=0) for box in boxes]))
+        for boxes in (labelled, found)
+    )
+    overlap = np.all((a_low[:, None] < b_high[None]) & (b_low[None] < a_high[:, None]), axis=2)
+    return [np.flatnonzero(overlap[index]).tolist() for index in range(len(labelled))]

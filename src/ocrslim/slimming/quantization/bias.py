@@ -1,6 +1,9 @@
-"""Empirical bias correction: rounding weights shifts the mean of each output channel; the bias takes the shift back.
+"""Bias correction: rounding weights shifts the mean of each output channel; the bias takes the shift back.
 
-After section 4.2 of arXiv 1906.04721, with measured instead of derived means.
+Section 4.2 of arXiv 1906.04721: with the rounding error e of the weights, the mean of ``(W + e) x`` is off by
+``e E[x]``. The mean of the inputs is measured. What clipping activations does to means is left alone on purpose: it
+comes from rare large values, and a constant added everywhere would repay it at the wrong places (seen to turn
+PP-OCRv3 rec, whose activations reach 170 with a median below 1, from 74 % of frames right to none).
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from ocrslim.slimming.quantization.placement import Site
 from ocrslim.slimming.quantization.prepare import Quantization
@@ -18,11 +22,7 @@ __all__ = ["correct_bias"]
 
 @torch.no_grad()
 def correct_bias(quantization: Quantization, batches: Iterable[Tensor]) -> int:
-    """Add to each bias what the mean of its channel lost by quantization.
-
-    Each batch runs through the float and the quantized model. In the quantized one the shift is taken back on the
-    spot, so that a site sees its inputs as they will be once all sites before it are corrected: one run does what
-    correcting the sites one by one would.
+    """Take the shift that rounding the weights makes out of each bias.
 
     Args:
         quantization: calibrated; the biases of its module are changed in place.
@@ -30,57 +30,60 @@ def correct_bias(quantization: Quantization, batches: Iterable[Tensor]) -> int:
 
     Returns:
         int: number of sites corrected. One whose bias is shared, or a product without one, has nowhere to put the shift.
+
+    Raises:
+        ValueError: there were no batches.
     """
-    shifts = {site: _Shift(site) for site in quantization.placement.sites if quantization.bias(site) is not None}
+    sites = [site for site in quantization.placement.sites if quantization.bias(site) is not None]
+    means = {site.input_value: _ChannelMean(1 if site.kind == "conv" else -1) for site in sites}
+    handles = [mean.attach(quantization.activations[value]) for value, mean in means.items()]
     try:
-        quantization.install({site.raw_output: shift for site, shift in shifts.items()})
         for batch in batches:
-            quantization.set_mode("float")
-            _run(quantization, shifts.values(), batch, recording=True)
-            quantization.set_mode("quantize")
-            _run(quantization, shifts.values(), batch, recording=False)
+            quantization.module(batch)
     finally:
-        quantization.set_mode("quantize")
-        quantization.install()
-    for site, shift in shifts.items():
+        for handle in handles:
+            handle.remove()
+    for site in sites:
         bias = quantization.bias(site)
         assert bias is not None
-        bias += shift.mean().reshape(bias.shape).to(bias.dtype)
+        bias -= _shift(quantization, site, means[site.input_value].value()).reshape(bias.shape).to(bias.dtype)
     quantization.floor_weight_scales()
-    return len(shifts)
+    return len(sites)
 
 
-def _run(quantization: Quantization, shifts: Iterable[_Shift], batch: Tensor, recording: bool) -> None:
-    for shift in shifts:
-        shift.recording = recording
-    quantization.module(batch)
+def _shift(quantization: Quantization, site: Site, mean: Tensor) -> Tensor:
+    """Return ``e E[x]`` of one site, ``[output channels]``; a convolution's border of zeros is neglected."""
+    weight = quantization.module.parameter(site.weight_name)
+    error = quantization.weights[site.weight_name](weight) - weight
+    if site.kind == "conv":
+        return error.flatten(2).sum(2) @ mean
+    return mean @ error if site.weight_axis == 1 else error @ mean
 
 
-class _Shift(nn.Module):
-    """Notes the mean of each channel of one site in the float model, and restores it in the quantized one."""
+class _ChannelMean:
+    """The mean of each channel of what a module returns.
 
-    def __init__(self, site: Site) -> None:
-        super().__init__()
-        self.recording = True
-        self._axis = 1 if site.kind == "conv" else -1
-        self._wanted = torch.zeros(0)
-        self._sum = torch.zeros(0)
-        self._batches = 0
+    Args:
+        axis: of the channels.
+    """
 
-    def mean(self) -> Tensor:
-        """Return the mean shift of each channel over the batches, ``[channels]``."""
-        if not self._batches:
+    def __init__(self, axis: int) -> None:
+        self._axis = axis
+        self._sum: Tensor | None = None
+        self._count = 0
+
+    def attach(self, module: nn.Module) -> RemovableHandle:
+        """Listen to a module until the handle is removed."""
+        return module.register_forward_hook(lambda _module, _inputs, output: self._update(output))
+
+    def value(self) -> Tensor:
+        """Return the mean, ``[channels]``."""
+        if self._sum is None:
             raise ValueError("there were no batches to correct the biases on")
-        return self._sum / self._batches
+        return self._sum / self._count
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return ``x`` ``[N, C, H, W]`` or ``[..., C]``, shifted unless recording."""
+    def _update(self, x: Tensor) -> None:
         axis = self._axis % x.dim()
-        present = x.mean([dimension for dimension in range(x.dim()) if dimension != axis])
-        if self.recording:
-            self._wanted = present
-            return x
-        shift = self._wanted - present
-        self._sum = shift if not self._batches else self._sum + shift
-        self._batches += 1
-        return x + shift.reshape([-1 if dimension == axis else 1 for dimension in range(x.dim())])
+        total = x.sum([dimension for dimension in range(x.dim()) if dimension != axis])
+        self._sum = total if self._sum is None else self._sum + total
+        self._count += x.numel() // x.shape[axis]

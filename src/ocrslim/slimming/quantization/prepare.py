@@ -56,12 +56,8 @@ class Quantization:
             return self.module.parameter(site.bias_name)
         return self.biases[site.node].bias if site.node in self.biases else None
 
-    def install(self, extra: Mapping[str, nn.Module] | None = None) -> None:
-        """Hook the fake quantizers into the module, in the same order each time, and nothing else.
-
-        Args:
-            extra: modules by name of the value that passes through them, before it is quantized.
-        """
+    def install(self) -> None:
+        """Hook the fake quantizers into the module, in the same order each time, and nothing else."""
         self.module.clear_hooks()
         quantized = {site.output_value for site in self.placement.sites}
         for site in self.placement.sites:
@@ -71,8 +67,6 @@ class Quantization:
             chains: dict[str, list[nn.Module]] = {site.raw_output: []}
             if site.node in self.biases:
                 chains[site.raw_output].append(self.biases[site.node])
-            if extra and site.raw_output in extra:
-                chains[site.raw_output].append(extra[site.raw_output])
             if site.output_value is not None:
                 chains.setdefault(site.output_value, []).append(self.activations[site.output_value])
             for value, chain in chains.items():

@@ -28,7 +28,7 @@ HELD_MOST = {"rec": 200, "det": 20}  # more judge no better and cost time at eac
 FEWEST = 4  # images; below that a split leaves nothing to judge by
 RENDERED = {"rec": 2000, "det": 80}
 BATCH = {"rec": 8, "det": 2}
-CALIBRATION_IMAGES = {"rec": 256, "det": 32}
+CALIBRATION_IMAGES = {"rec": 128, "det": 16}
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class TrainingData:
     task: Task
     train: tuple[Image, ...]
     held: tuple[Image, ...]
-    held_samples: tuple[DetSample, ...] | tuple[RecSample, ...]
+    held_samples: tuple[DetSample | RecSample, ...]
     rendered: bool
     labelled: bool
     skipped: tuple[Skipped, ...]

@@ -128,11 +128,7 @@ class _Shuffled(ABC):
             return None
 
     def _readable(self) -> Iterator[Image]:
-        """Yield the images in the order given, without the damaged ones.
-
-        Raises:
-            DataError: not one image can be read.
-        """
+        """Yield the images in the order given, without the damaged ones; :class:`DataError` if that leaves none."""
         found = False
         for source in self._images:
             image = self._read(source)

@@ -135,7 +135,7 @@ class Trainer:
         tensors, state = found
         if state["fingerprint"] != self.fingerprint:
             raise OcrslimError(
-                f"{self.folder}: holds checkpoints of a run with other settings; use another --out or delete that folder"
+                f"{self.folder}: holds checkpoints of a run with other settings; take another --out or delete them"
             )
         own = self.student.state_dict()
         self.student.load_state_dict({name: tensors[f"student.{name}"] for name in own})

@@ -1,0 +1,152 @@
+"""PaddleOCR's LMDB, written here with the lmdb package and read back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import lmdb
+import numpy as np
+import pytest
+
+from ocrslim.errors import DataError
+from ocrslim.ocr.image import read_image
+from ocrslim.ocr.labels import RecSample, guess_task, read_samples
+from ocrslim.ocr.lmdb import is_lmdb_image, lmdb_folders, read_lmdb_image, read_lmdb_labels
+
+
+def _image(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (8, 12, 3), np.uint8)
+
+
+def _write(folder: Path, entries: dict[str, bytes]) -> Path:
+    folder.mkdir(parents=True)
+    with lmdb.open(str(folder), map_size=1 << 20) as environment, environment.begin(write=True) as transaction:
+        for key, value in entries.items():
+            transaction.put(key.encode(), value)
+    return folder
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    entries = {"num-samples": b"3"}
+    for index, text in enumerate(("one", "二", "drei x"), 1):
+        entries[f"image-{index:09d}"] = cv2.imencode(".png", _image(index))[1].tobytes()
+        entries[f"label-{index:09d}"] = text.encode()
+    return _write(tmp_path / "words", entries)
+
+
+def test_samples_have_texts_and_the_folder_as_set(database: Path) -> None:
+    samples, skipped = read_samples("rec", database)
+    assert skipped == []
+    assert samples == [
+        RecSample(database / f"image-{index:09d}", text, "words")
+        for index, text in enumerate(("one", "二", "drei x"), 1)
+    ]
+    assert guess_task(database) == "rec"
+
+
+def test_images_are_read_like_files(database: Path) -> None:
+    path = database / "image-000000002"
+    assert is_lmdb_image(path)
+    np.testing.assert_array_equal(read_image(path), _image(2))
+    with pytest.raises(DataError, match="no such image"):
+        read_image(database / "image-000000009")
+
+
+def test_a_file_of_that_name_is_not_taken_for_an_entry(tmp_path: Path) -> None:
+    assert not is_lmdb_image(tmp_path / "image-000000001")
+    with pytest.raises(DataError, match="no such image file"):
+        read_image(tmp_path / "image-000000001")
+
+
+def test_nothing_is_written_by_reading(database: Path) -> None:
+    (database / "lock.mdb").unlink()
+    read_samples("rec", database)
+    assert [path.name for path in database.iterdir()] == ["data.mdb"]
+
+
+def test_nested_databases_are_all_read(database: Path, tmp_path: Path) -> None:
+    entries = {"num-samples": b"1", "image-000000001": b"x", "label-000000001": b"four"}
+    other = _write(tmp_path / "more" / "deep", entries)
+    assert lmdb_folders(tmp_path) == [other, database]
+    samples, _ = read_samples("rec", tmp_path)
+    assert [(sample.text, sample.set_name) for sample in samples if isinstance(sample, RecSample)] == [
+        ("four", "deep"),
+        ("one", "words"),
+        ("二", "words"),
+        ("drei x", "words"),
+    ]
+
+
+def test_entries_that_are_missing_or_no_text_are_named(tmp_path: Path) -> None:
+    entries = {
+        "num-samples": b"5",
+        "image-000000001": b"x",
+        "label-000000002": b"no image",
+        "image-000000003": b"x",
+        "label-000000003": b"\xff",
+        "image-000000004": b"x",
+        "label-000000004": b"",
+        "image-000000005": b"x",
+        "label-000000005": b"good",
+    }
+    folder = _write(tmp_path / "words", entries)
+    samples, skipped = read_samples("rec", folder)
+    assert [sample.image.name for sample in samples] == ["image-000000005"]
+    assert [(Path(item.where).name[-1], item.reason) for item in skipped] == [
+        ("1", "the image or its label is missing"),
+        ("2", "the image or its label is missing"),
+        ("3", "the label is not in UTF-8"),
+        ("4", "the text is empty"),
+    ]
+
+
+@pytest.mark.parametrize("entries", [{}, {"num-samples": b"many"}, {"num-samples": b"-1"}])
+def test_another_layout_is_refused(tmp_path: Path, entries: dict[str, bytes]) -> None:
+    with pytest.raises(DataError, match="num-samples"):
+        read_samples("rec", _write(tmp_path / "words", entries))
+
+
+def test_a_count_beyond_all_keys_does_not_run_for_ever(tmp_path: Path) -> None:
+    entries = {"num-samples": b"99999999999", "image-000000001": b"x", "label-000000001": b"a"}
+    found = read_lmdb_labels(_write(tmp_path / "words", entries))
+    assert found[0] == (tmp_path / "words" / "image-000000001", b"a")
+    assert len(found) == 3
+
+
+def test_a_broken_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data.mdb").write_bytes(b"not an lmdb" * 1000)
+    with pytest.raises(DataError, match="no LMDB that can be read"):
+        read_samples("rec", tmp_path)
+
+
+def test_a_folder_with_an_lmdb_and_images_is_refused(database: Path) -> None:
+    (database.parent / "a.png").write_bytes(b"x")
+    with pytest.raises(DataError, match="holds both an LMDB"):
+        read_samples("rec", database.parent)
+
+
+def test_detection_has_no_lmdb(database: Path) -> None:
+    with pytest.raises(DataError, match="an LMDB holds text lines"):
+        read_samples("det", database)
+
+
+def test_threads_may_read_at_once(database: Path) -> None:
+    failures: list[DataError] = []
+
+    def read(run: Callable[[Path], object]) -> None:
+        try:
+            for index in range(60):
+                run(database / f"image-{index % 3 + 1:09d}")
+        except DataError as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=read, args=(read_lmdb_image,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []

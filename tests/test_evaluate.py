@@ -1,0 +1,377 @@
+"""The scoring recipe: by sessions that say what they are told, by real models on drawn text, and against the table of
+an independent scorer on real images."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from rich.console import Console
+
+from ocrslim.config.profile import DetProfile, Profile, RecProfile, load_profile
+from ocrslim.engines.session import open_session
+from ocrslim.errors import DataError, InputError, ModelError
+from ocrslim.evaluate import EvalResult, evaluate, evaluate_file, read_line, read_page
+from ocrslim.graph.importers.source import ModelSource, open_model
+from ocrslim.ocr.ctc import Charset
+from ocrslim.ocr.db import DBPostProcess
+from ocrslim.ocr.labels import DetSample, RecSample, Skipped, TextBox
+
+CHARACTERS = ("a", "b", "c")
+EXAMPLE = load_profile("example")
+
+
+class Session:
+    """An InferenceSession that answers by a function and keeps the shapes that it was asked."""
+
+    engine = "openvino"
+    version = "0"
+    input_name = "x"
+    threads = 1
+
+    def __init__(self, answer: Callable[[NDArray[np.float32]], NDArray[np.float32]], width: int | None = None) -> None:
+        self.input_shape: tuple[int | None, ...] = (None, 3, 48, width)
+        self.shapes: list[tuple[int, ...]] = []
+        self._answer = answer
+
+    def run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        assert x.dtype == np.float32
+        self.shapes.append(x.shape)
+        return self._answer(x)
+
+
+def _source(task: Any, characters: tuple[str, ...] | None = CHARACTERS) -> ModelSource:
+    return ModelSource(Path("fake.onnx"), "fake", task, None, characters if task == "rec" else None, "0" * 64, None)
+
+
+def _reads(*texts: str) -> Session:
+    """Return a recogniser that reads these texts, one call after another."""
+    turn = iter(texts)
+
+    def answer(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        classes = [1 + (*CHARACTERS, " ").index(character) for character in next(turn)]
+        path = [item for index in classes for item in (index, 0)] or [0]
+        return np.eye(5, dtype=np.float32)[path][None]
+
+    return Session(answer)
+
+
+def _sees_bright(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A detector that takes bright pixels for text."""
+    return (x[:, :1] > 0).astype(np.float32) * 0.9
+
+
+def _line(path: Path, width: int = 100, height: int = 48) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), np.full((height, width, 3), 128, np.uint8))
+    return path
+
+
+@pytest.fixture
+def lines(tmp_path: Path) -> list[RecSample]:
+    texts = {"one": ["ab", "a b"], "two": ["c", "abc"]}
+    return [
+        RecSample(_line(tmp_path / name / f"{index}.png"), text, name)
+        for name, of_set in texts.items()
+        for index, text in enumerate(of_set)
+    ]
+
+
+def test_rec_figures_sets_and_protocol(lines: list[RecSample]) -> None:
+    session = _reads("ab", "ab", "c", "abb")
+    result = evaluate(_source("rec"), lines, profile=EXAMPLE, session=session, loose=True)
+    assert result.n == 4
+    assert result.metrics["accuracy"] == pytest.approx(2 / 4, abs=1e-5)
+    assert result.metrics["norm_edit_distance"] == pytest.approx(1 - (1 / 3 + 1 / 3) / 4, abs=1e-5)
+    assert result.metrics["loose"]["accuracy"] == pytest.approx(3 / 4, abs=1e-5)
+    assert {name: figures["n"] for name, figures in result.per_set.items()} == {"one": 2, "two": 2}
+    assert result.per_set["one"]["accuracy"] == pytest.approx(0.5, abs=1e-5)
+    assert result.per_set["one"]["loose"]["accuracy"] == pytest.approx(1.0, abs=1e-5)
+    assert result.protocol["profile"] == "example"
+    assert result.protocol["ignore_space"] is False
+    assert result.protocol["width"] == "dynamic"
+    assert result.headline == "accuracy"
+
+
+def test_json_has_the_keys_that_tools_outside_read(lines: list[RecSample]) -> None:
+    skipped = [Skipped("labels.txt:7", "empty line")]
+    result = evaluate(_source("rec"), lines, profile=EXAMPLE, session=_reads("", "", "", ""), skipped=skipped)
+    data = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert list(data) == ["task", "engine", "n", "skipped", "metrics", "per_set", "protocol", "seconds"]
+    assert (data["task"], data["engine"], data["n"]) == ("rec", "openvino", 4)
+    assert data["skipped"] == [{"where": "labels.txt:7", "reason": "empty line"}]
+    assert set(data["metrics"]) == {"accuracy", "norm_edit_distance"}
+    assert set(data["per_set"]) == {"one", "two"}
+    assert data["seconds"] >= 0
+
+
+def test_widths_are_dynamic_fixed_or_the_models_own(tmp_path: Path) -> None:
+    samples = [RecSample(_line(tmp_path / f"{width}.png", width), "a", "s") for width in (100, 400, 5000)]
+
+    def widths(session: Session, **options: Any) -> list[int]:
+        evaluate(_source("rec"), samples, profile=EXAMPLE, session=session, **options)
+        return [shape[3] for shape in session.shapes]
+
+    assert widths(_reads("a", "a", "a")) == [320, 400, 3200]
+    assert widths(_reads("a", "a", "a"), rec_width="fixed") == [320, 320, 320]
+    static = _reads("a", "a", "a")
+    static.input_shape = (1, 3, 48, 640)
+    assert widths(static) == [640, 640, 640]
+    result = evaluate(_source("rec"), samples, profile=EXAMPLE, session=_reads(*"aaa"), rec_width="fixed")
+    assert result.protocol["width"] == 320
+
+
+def test_labels_that_paddleocr_would_drop_are_scored_and_counted(tmp_path: Path) -> None:
+    path = _line(tmp_path / "a.png")
+    samples = [RecSample(path, text, "s") for text in ("ab" * 13, "xyz", "a")]
+    result = evaluate(_source("rec"), samples, profile=EXAMPLE, session=_reads("ab" * 13, "a", "a"))
+    assert result.n == 3
+    assert result.metrics["accuracy"] == pytest.approx(2 / 3, abs=1e-5)
+    assert result.protocol["labels_over_25_characters"] == 1
+    assert result.protocol["labels_with_characters_not_in_the_dictionary"] == 1
+
+
+def test_broken_and_missing_images_are_named_and_skipped(lines: list[RecSample], tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    samples = [RecSample(broken, "a", "s"), lines[0], RecSample(tmp_path / "gone.png", "a", "s")]
+    told: list[tuple[int, int]] = []
+    result = evaluate(
+        _source("rec"),
+        samples,
+        profile=EXAMPLE,
+        session=_reads("ab"),
+        skipped=[Skipped("before", "why")],
+        progress=lambda done, total: told.append((done, total)),
+    )
+    assert result.n == 1
+    assert [item.where for item in result.skipped] == ["before", str(broken), str(tmp_path / "gone.png")]
+    assert all(item.reason for item in result.skipped)
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_what_cannot_be_scored_is_refused(lines: list[RecSample], tmp_path: Path) -> None:
+    rec, det = _source("rec"), _source("det")
+    page = DetSample(lines[0].image, (), "s")
+    with pytest.raises(DataError, match="no labels"):
+        evaluate(rec, [RecSample(lines[0].image, None, "s")], profile=EXAMPLE, session=_reads())
+    with pytest.raises(DataError, match="no labels"):
+        evaluate(rec, [], profile=EXAMPLE, session=_reads())
+    with pytest.raises(DataError, match="no labels"):
+        evaluate(det, [page], profile=EXAMPLE, session=_reads())
+    with pytest.raises(InputError, match="fake is a rec model"):
+        evaluate(rec, [page], profile=EXAMPLE, session=_reads())
+    with pytest.raises(InputError, match="fake is a det model"):
+        evaluate(det, lines, profile=EXAMPLE, session=_reads())
+    with pytest.raises(ModelError, match="no dictionary"):
+        evaluate(_source("rec", None), lines, profile=EXAMPLE, session=_reads())
+    with pytest.raises(DataError, match="none of 1 images can be read"):
+        evaluate(rec, [RecSample(tmp_path / "gone.png", "a", "s")], profile=EXAMPLE, session=_reads())
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 6), (1, 5), (1, 1, 48, 320)])
+def test_another_number_of_classes_is_the_models_fault(lines: list[RecSample], shape: tuple[int, ...]) -> None:
+    session = Session(lambda x: np.zeros(shape, np.float32))
+    with pytest.raises(ModelError, match=r"its dictionary needs \[1, T, 5\]"):
+        evaluate(_source("rec"), lines, profile=EXAMPLE, session=session)
+
+
+def _page(path: Path, *rectangles: tuple[int, int, int, int], size: tuple[int, int] = (736, 1472)) -> Path:
+    image = np.zeros((*size, 3), np.uint8)
+    for left, top, right, bottom in rectangles:
+        image[top:bottom, left:right] = 255
+    assert cv2.imwrite(str(path), image)
+    return path
+
+
+def _box(left: float, top: float, right: float, bottom: float, text: str = "x") -> TextBox:
+    points = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float32)
+    return TextBox(points, text, text == "###")
+
+
+def test_det_figures_sets_and_protocol(tmp_path: Path) -> None:
+    # 200 x 40 bright pixels grow by 199 * 39 * 1.5 / 476 = 24.5 on each side
+    first = _page(tmp_path / "a.png", (100, 100, 300, 140), (100, 400, 300, 440))
+    second = _page(tmp_path / "b.png", (100, 100, 300, 140))
+    grown = _box(76, 76, 324, 164)
+    samples = [
+        DetSample(first, (grown, _box(800, 400, 900, 450)), "one"),
+        DetSample(second, (_box(0, 0, 500, 300, "###"),), "two"),
+        DetSample(_page(tmp_path / "c.png"), (), "two"),
+    ]
+    session = Session(_sees_bright)
+    result = evaluate(_source("det"), samples, profile=EXAMPLE, session=session)
+    assert result.metrics == {"hmean": 0.5, "precision": 0.5, "recall": 0.5}
+    assert result.per_set["one"] == {"n": 1, "hmean": 0.5, "precision": 0.5, "recall": 0.5}
+    assert result.per_set["two"] == {"n": 2, "hmean": 0.0, "precision": 0.0, "recall": 0.0}
+    assert result.protocol["images_without_text"] == 1
+    assert result.protocol["invalid_polygons"] == 0
+    assert result.protocol["unclip_ratio"] == 1.5
+    assert result.headline == "hmean"
+    assert session.shapes == [(1, 3, 736, 1472)] * 3
+    json.dumps(result.to_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize("size", [(368, 736), (736, 1472), (1000, 2100), (20, 30)])
+def test_boxes_are_in_pixels_of_the_image_whatever_its_size(size: tuple[int, int]) -> None:
+    height, width = size
+    image = np.zeros((*size, 3), np.uint8)
+    image[height // 4 : height * 3 // 4, width // 4 : width * 3 // 4] = 255
+    boxes, scores = read_page(Session(_sees_bright), DBPostProcess(EXAMPLE.det), EXAMPLE.det, image)
+    assert len(boxes) == len(scores) == 1
+    w, h = width / 2, height / 2
+    offset = w * h * 1.5 / (2 * (w + h))
+    expected = np.array([width / 4 - offset, height / 4 - offset])
+    assert np.abs(boxes[0][0] - expected.clip(0)).max() <= max(2.0, 0.02 * width)
+
+
+def test_a_recogniser_is_no_detector() -> None:
+    session = Session(lambda x: np.zeros((1, 40, 5), np.float32))
+    with pytest.raises(ModelError, match="another task"):
+        read_page(session, DBPostProcess(DetProfile()), DetProfile(), np.zeros((64, 64, 3), np.uint8))
+
+
+def test_a_drop_is_what_the_other_has_more_with_its_interval(lines: list[RecSample]) -> None:
+    many = [RecSample(line.image, line.text, str(index)) for index in range(10) for line in lines]
+    texts = [line.text or "" for line in many]
+    good = evaluate(_source("rec"), many, profile=EXAMPLE, session=_reads(*texts))
+    bad = evaluate(_source("rec"), many, profile=EXAMPLE, session=_reads(*texts[:30], *("" for _ in range(10))))
+    drop = bad.drop_from(good)
+    assert drop.mean == pytest.approx(0.25, abs=0.02)
+    assert 0.1 < drop.low < 0.25 < drop.high < 0.4
+    assert good.drop_from(good).high == 0.0
+    fewer = evaluate(_source("rec"), many[:4], profile=EXAMPLE, session=_reads(*texts[:4]))
+    with pytest.raises(ValueError, match="same images"):
+        fewer.drop_from(good)
+
+
+def _draw(text: str, scale: float = 1.5) -> NDArray[np.uint8]:
+    """Return black text on white, drawn by OpenCV's own font."""
+    (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 2)
+    image = np.full((height + below + 24, width + 24, 3), 255, np.uint8)
+    return np.asarray(
+        cv2.putText(image, text, (12, height + 12), cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 2, cv2.LINE_AA),
+        np.uint8,
+    )
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_a_real_recogniser_reads_drawn_lines(zoo: Callable[[str], Path], engine: str) -> None:
+    source = open_model(zoo("PP-OCRv4_mobile_rec"))
+    session = open_session(source.path, engine, 1)
+    charset = Charset.from_source(source)
+    for text in ("Hello World", "Total 1234.56", "A much longer line of text, drawn to see that wide lines fit"):
+        read, confidence = read_line(session, charset, RecProfile(), _draw(text))
+        assert read.replace(" ", "") == text.replace(" ", "")
+        assert confidence > 0.8
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_a_real_detector_finds_drawn_lines(zoo: Callable[[str], Path], tmp_path: Path, engine: str) -> None:
+    source = open_model(zoo("PP-OCRv4_mobile_det"))
+    page = np.full((480, 800, 3), 255, np.uint8)
+    labels = []
+    for index, text in enumerate(("Hello World", "Total 1234.56", "Thank you")):
+        line = _draw(text)
+        top = 40 + index * 140
+        page[top : top + line.shape[0], 60 : 60 + line.shape[1]] = line
+        labels.append(
+            {"transcription": text, "points": _box(68, top + 6, 56 + line.shape[1], top + 62).points.tolist()}
+        )
+    assert cv2.imwrite(str(tmp_path / "page.png"), page)
+    (tmp_path / "labels.txt").write_text("page.png\t" + json.dumps(labels) + "\n", encoding="utf-8")
+    result = evaluate_file(source.path, tmp_path / "labels.txt", engine=engine, profile="example", threads=1)
+    assert result.metrics == {"hmean": 1.0, "precision": 1.0, "recall": 1.0}
+    assert (result.engine, result.task, result.n) == (engine, "det", 1)
+
+
+def test_a_file_is_scored_from_its_lines_to_its_figures(zoo: Callable[[str], Path], tmp_path: Path) -> None:
+    lines = ["one.png\tHello", "", "two.png\tWorld", "gone.png\tx", "broken.png\tx", "two.png\tOther", "one.png\tlast"]
+    for name, text in (("one", "Hello"), ("two", "World")):
+        assert cv2.imwrite(str(tmp_path / f"{name}.png"), _draw(text))
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG")
+    labels = tmp_path / "rec.txt"
+    labels.write_text("\ufeff" + "\r\n".join(lines) + "\r\n", encoding="utf-8")
+    console = Console(quiet=True)
+    model = zoo("PP-OCRv4_mobile_rec").parent
+    result = evaluate_file(model, labels, task="rec", loose=True, threads=1, limit=4, console=console)
+    assert result.n == 3
+    assert result.metrics["accuracy"] == pytest.approx(2 / 3, abs=1e-5)
+    assert [item.where for item in result.skipped] == [
+        f"{labels}:2",
+        f"{labels}:4",
+        str(tmp_path / "broken.png"),
+    ]
+    assert result.protocol["profile"] == "model"  # the folder has an inference.yml
+    with pytest.raises(InputError, match="--task det: PP-OCRv4_mobile_rec is a rec model"):
+        evaluate_file(model, labels, task="det")
+    with pytest.raises(DataError, match="no such label file"):
+        evaluate_file(model, tmp_path / "none.txt")
+
+
+def test_scoring_does_not_load_torch() -> None:
+    code = "import sys, ocrslim.evaluate; assert 'torch' not in sys.modules, 'torch was imported'"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def _score(name: str, real_data: Path, limit: int | None = None) -> EvalResult:
+    labels = real_data / name[-3:] / "labels" / "val.txt"
+    return evaluate_file(name, labels, profile="example", loose=True, limit=limit)
+
+
+@pytest.mark.parametrize(("name", "metric", "least"), [("PP-OCRv4_mobile_rec", "accuracy", 0.5)])
+def test_a_real_model_reads_real_lines(
+    zoo: Callable[[str], Path], real_data: Path, name: str, metric: str, least: float
+) -> None:
+    zoo(name)
+    result = _score(name, real_data, limit=60)
+    assert result.n == 60
+    assert result.metrics[metric] > least
+    assert result.metrics["loose"][metric] >= result.metrics[metric]
+
+
+# accuracy, loose accuracy, loose 1-NED of 1,601 lines; hmean, precision, recall of 177 images: an independent scorer's
+TABLE = {
+    "PP-OCRv3_mobile_rec": (0.5809, 0.7483, 0.9240),
+    "PP-OCRv4_mobile_rec": (0.6002, 0.7814, 0.9388),
+    "PP-OCRv5_mobile_rec": (0.5703, 0.7402, 0.9247),
+    "PP-OCRv6_small_rec": (0.6964, 0.8613, 0.9624),
+    "PP-OCRv6_tiny_rec": (0.6121, 0.7639, 0.9327),
+    "PP-OCRv3_mobile_det": (0.8359, 0.8551, 0.8176),
+    "PP-OCRv4_mobile_det": (0.8282, 0.8417, 0.8152),
+    "PP-OCRv5_mobile_det": (0.7746, 0.7966, 0.7539),
+    "PP-OCRv6_small_det": (0.8031, 0.8421, 0.7676),
+    "PP-OCRv6_tiny_det": (0.8210, 0.8507, 0.7933),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TABLE)
+def test_figures_are_those_of_an_independent_scorer(zoo: Callable[[str], Path], real_data: Path, name: str) -> None:
+    zoo(name)
+    result = _score(name, real_data)
+    metrics = result.metrics
+    if result.task == "det":
+        figures = (metrics["hmean"], metrics["precision"], metrics["recall"])
+    else:
+        figures = (metrics["accuracy"], metrics["loose"]["accuracy"], metrics["loose"]["norm_edit_distance"])
+    assert result.n == (177 if result.task == "det" else 1601)
+    assert figures == pytest.approx(TABLE[name], abs=0.003)
+
+
+def test_the_profile_decides_the_detectors_input(tmp_path: Path) -> None:
+    sample = DetSample(_page(tmp_path / "a.png", (10, 10, 60, 30), size=(300, 400)), (_box(0, 0, 70, 40),), "s")
+    session = Session(_sees_bright)
+    for name in ("example", "paddleocr", "rapidocr"):
+        evaluate(_source("det"), [sample], profile=load_profile(name), session=session)
+    custom = Profile("own", DetProfile(limit_side_len=160, limit_type="max"))
+    assert evaluate(_source("det"), [sample], profile=custom, session=session).protocol["profile"] == "own"
+    assert [shape[2:] for shape in session.shapes] == [(736, 992), (288, 384), (736, 992), (128, 160)]
