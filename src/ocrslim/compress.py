@@ -56,6 +56,7 @@ __all__ = ["CompressSettings", "compress"]
 
 STEPS = {"rec": 300, "det": 100}  # some five minutes on two cores
 BENCH_SHAPE = {"rec": (1, 3, 48, 320), "det": (1, 3, 640, 640)}
+MIN_BENCH_SECONDS = 3.0
 WEIGHT_SCALE_FACTOR = 10.0  # learning rates relative to the weights'; scales live in log space
 ACTIVATION_SCALE_FACTOR = 20.0
 
@@ -275,7 +276,8 @@ def _judge(
 def _bench(source: ModelSource, exported: Path, settings: CompressSettings) -> list[Any]:
     """Time float and int8 on every engine, interleaved."""
     models = [("float", source.path), ("int8", exported)]
-    return bench(models, ENGINES, threads=settings.threads, shape=BENCH_SHAPE[source.task])
+    shape = BENCH_SHAPE[source.task]
+    return bench(models, ENGINES, threads=settings.threads, shape=shape, min_seconds=MIN_BENCH_SECONDS)
 
 
 @contextmanager

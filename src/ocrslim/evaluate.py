@@ -156,7 +156,7 @@ def evaluate_file(
 
 def evaluate(
     source: ModelSource,
-    samples: Sequence[DetSample] | Sequence[RecSample],
+    samples: Sequence[DetSample | RecSample],
     *,
     engine: str = "openvino",
     profile: Profile,
@@ -343,7 +343,7 @@ def _score_rec(
     return _Scored(tuple(metric.records), figures(metric.records), _per_set(metric.records, figures), protocol)
 
 
-def _det_samples(source: ModelSource, samples: Sequence[DetSample] | Sequence[RecSample]) -> list[DetSample]:
+def _det_samples(source: ModelSource, samples: Sequence[DetSample | RecSample]) -> list[DetSample]:
     found = [sample for sample in samples if isinstance(sample, DetSample)]
     if len(found) < len(samples):
         raise InputError(f"{source.name} is a det model, but the samples are lines of text")
@@ -352,7 +352,7 @@ def _det_samples(source: ModelSource, samples: Sequence[DetSample] | Sequence[Re
     return found
 
 
-def _rec_samples(source: ModelSource, samples: Sequence[DetSample] | Sequence[RecSample]) -> list[RecSample]:
+def _rec_samples(source: ModelSource, samples: Sequence[DetSample | RecSample]) -> list[RecSample]:
     found = [sample for sample in samples if isinstance(sample, RecSample)]
     if len(found) < len(samples):
         raise InputError(f"{source.name} is a rec model, but the samples are images with boxes")

@@ -59,7 +59,7 @@ class Judged:
 
 def judge_by_labels(
     pair: Pair,
-    samples: Sequence[DetSample] | Sequence[RecSample],
+    samples: Sequence[DetSample | RecSample],
     skipped: Sequence[Skipped],
     judged_by: str,
     progress: Progress | None = None,

@@ -55,7 +55,7 @@ def test_the_models_own_file_decides_by_default() -> None:
 
 def test_without_a_file_the_default_is_the_example() -> None:
     assert load_profile(None).name == "example"
-    with pytest.raises(InputError, match="no inference.yml"):
+    with pytest.raises(InputError, match=r"no inference\.yml"):
         load_profile("model")
 
 

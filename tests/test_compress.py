@@ -1,0 +1,115 @@
+"""The whole job on a real model and real pixels, reduced; the full trainings are marked slow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ocrslim import compress as module
+from ocrslim.compress import CompressSettings, compress
+from ocrslim.engines.session import open_session
+from ocrslim.errors import InputError, OcrslimError
+from ocrslim.ocr.labels import read_samples
+from ocrslim.slimming.training import data as data_module
+
+
+@pytest.fixture(autouse=True)
+def little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few rendered images, few calibration images and a short timing: the path is the same."""
+    monkeypatch.setattr(data_module, "RENDERED", {"rec": 40, "det": 6})
+    monkeypatch.setattr(data_module, "CALIBRATION_IMAGES", {"rec": 16, "det": 2})
+    monkeypatch.setattr(module, "MIN_BENCH_SECONDS", 0.2)
+
+
+def files(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("target", ["openvino", "onnxruntime"])
+def test_a_recogniser_without_any_data(zoo: Callable[[str], Path], tmp_path: Path, target: str) -> None:
+    zoo("PP-OCRv6_tiny_rec")
+    result = compress("PP-OCRv6_tiny_rec", CompressSettings(target, tmp_path, steps=2))
+    assert files(tmp_path) == {
+        *("model.onnx", "inference.yml", "dictionary.txt", "result.json", "log.txt", "checkpoints"),
+    }
+    assert json.loads((tmp_path / "result.json").read_text(encoding="utf-8")) == json.loads(json.dumps(result))
+    assert "agreement with the float model" in result["data"]["judged_by"]
+    assert result["size"]["ratio"] < 0.45
+    assert result["verify"][0]["passed"]
+    assert result["training"]["steps"] == 2
+    assert {row["engine"] for row in result["latency"]} == {"onnxruntime", "openvino"}
+    assert result["placement"]["quantized"]
+    assert all(item["reason"] and item["op"] for item in result["placement"]["float"])
+    assert result["metrics"]["float"][target]["accuracy"] == pytest.approx(1.0, abs=1e-4)
+    session = open_session(tmp_path / "model.onnx", target, 1)
+    assert session.run(np.zeros((2, 3, 48, 320), np.float32)).shape[0] == 2
+
+
+def test_a_detector_without_training(zoo: Callable[[str], Path], tmp_path: Path) -> None:
+    zoo("PP-OCRv6_tiny_det")
+    result = compress("PP-OCRv6_tiny_det", CompressSettings("openvino", tmp_path, ptq_only=True))
+    assert files(tmp_path) == {"model.onnx", "inference.yml", "result.json", "log.txt"}
+    assert result["training"] is None
+    assert result["drop"]["openvino"]["metric"] == "hmean"
+    assert result["drop"]["openvino"]["low"] <= result["drop"]["openvino"]["high"]
+
+
+def test_an_interrupt_leaves_nothing_half_written_and_is_resumed(
+    zoo: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zoo("PP-OCRv6_tiny_rec")
+    settings = CompressSettings("openvino", tmp_path, steps=3)
+    whole = module.training_batches
+
+    def interrupted(*arguments: object) -> object:
+        for index, batch in enumerate(whole(*arguments)):  # type: ignore[arg-type]
+            if index == 2:
+                raise KeyboardInterrupt
+            yield batch
+
+    monkeypatch.setattr(module, "training_batches", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        compress("PP-OCRv6_tiny_rec", settings)
+    assert files(tmp_path) == {"log.txt", "checkpoints"}
+    monkeypatch.setattr(module, "training_batches", whole)
+    result = compress("PP-OCRv6_tiny_rec", settings)
+    assert "going on from step 2" in (tmp_path / "log.txt").read_text(encoding="utf-8")
+    assert result["training"]["steps"] == 3
+
+
+def test_other_settings_in_the_same_folder_are_refused(zoo: Callable[[str], Path], tmp_path: Path) -> None:
+    zoo("PP-OCRv6_tiny_rec")
+    compress("PP-OCRv6_tiny_rec", CompressSettings("openvino", tmp_path, steps=1))
+    before = (tmp_path / "result.json").read_bytes()
+    with pytest.raises(OcrslimError, match="other settings"):
+        compress("PP-OCRv6_tiny_rec", CompressSettings("openvino", tmp_path, steps=1, seed=1))
+    assert (tmp_path / "result.json").read_bytes() == before
+
+
+def test_out_must_be_a_folder(zoo: Callable[[str], Path], tmp_path: Path) -> None:
+    zoo("PP-OCRv6_tiny_rec")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match="is a file"):
+        compress("PP-OCRv6_tiny_rec", CompressSettings("openvino", tmp_path / "file"))
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.slow
+def test_real_lines_lose_little(zoo: Callable[[str], Path], real_data: Path, tmp_path: Path) -> None:
+    """PP-OCRv6 tiny rec, a short training on real crops, judged on the first real validation crops."""
+    zoo("PP-OCRv6_tiny_rec")
+    labels = real_data / "rec" / "labels"
+    samples, _ = read_samples("rec", labels / "val.txt")
+    few = tmp_path / "few.txt"
+    few.write_text("".join(f"{sample.image}\t{sample.text}\n" for sample in samples[:300]), encoding="utf-8")  # type: ignore[union-attr]
+    result = compress(
+        "PP-OCRv6_tiny_rec",
+        CompressSettings("openvino", tmp_path / "out", data=labels / "train.txt", eval=few, steps=30),
+    )
+    assert "the labels of" in result["data"]["judged_by"]
+    assert result["drop"]["openvino"]["points"] < 3.0
+    assert result["metrics"]["float"]["openvino"]["accuracy"] > 0.5
