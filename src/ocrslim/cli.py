@@ -82,7 +82,7 @@ def _add_compress(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         "--target", required=True, choices=("onnxruntime", "openvino"), help="the engine that will run the model"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
+    parser.add_argument("--seed", type=_natural, default=0, metavar="N", help="default: %(default)s")
     parser.add_argument("--steps", type=_natural, metavar="N", help="training steps; default: 300 for rec, 100 for det")
     parser.add_argument("--ptq-only", action="store_true", help="calibrate only, no training")
     parser.add_argument("--threads", type=_positive, default=2, metavar="N", help="default: %(default)s")

@@ -46,7 +46,8 @@ class TestBackward:
     ) -> None:
         constants = {"w": w(6, 3 // group, 3, 3), "b": w(6)} | statistics(6)
         inputs = "x, w, b" if bias else "x, w"
-        body = f"a = Conv<group={group}, auto_pad='{auto_pad}'>({inputs}) y = BatchNormalization<epsilon=0.01>(a, g, h, m, v)"
+        conv = f"Conv<group={group}, auto_pad='{auto_pad}'>({inputs})"
+        body = f"a = {conv} y = BatchNormalization<epsilon=0.01>(a, g, h, m, v)"
         assert folded(FoldAffineBackward(), build(body, constants), judge, (2, 3, 6, 7)) == {"Conv": 1}
 
     @pytest.mark.parametrize("group", [1, 2])

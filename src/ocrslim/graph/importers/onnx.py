@@ -36,8 +36,11 @@ def load_onnx(path: str | Path) -> ir.Model:
         raise ModelError(f"{path}: not a readable ONNX model ({_said(error)}); export or download it again") from error
     if not len(model.graph) or not model.graph.inputs or not model.graph.outputs:
         raise ModelError(f"{path}: an ONNX model without nodes, input or output; export or download it again")
+    proto = ir.to_proto(model)
+    for output in proto.graph.output:
+        output.type.tensor_type.shape.SetInParent()  # the checker demands shapes of outputs, engines don't
     try:
-        onnx.checker.check_model(ir.to_proto(model), full_check=False)
+        onnx.checker.check_model(proto, full_check=False)
     except onnx.checker.ValidationError as error:
         raise ModelError(f"{path}: not a valid ONNX model ({_said(error)}); export or download it again") from error
     return model

@@ -44,6 +44,9 @@ def canonicalize(model: ir.Model) -> ir.Model:
     common.RemoveInitializersFromInputsPass()(model)
     _lift_constants(model)
     _forget_shapes(model)
+    declared = [value.shape for value in model.graph.outputs]
+    for value in model.graph.outputs:
+        value.shape = None  # a wrong one would stop the inference of all others
     # The converter needs to know which axis of a Softmax is the last, so the ranks have to be known first.
     _settle(model, (FoldConstants(), FoldShapes(), DropNoOps()))
     model = _to_opset(model)
@@ -65,6 +68,8 @@ def canonicalize(model: ir.Model) -> ir.Model:
     )
     _forget_shapes(model)
     common.ShapeInferencePass()(model)
+    for value, shape in zip(model.graph.outputs, declared, strict=True):
+        value.shape = value.shape if shape is None else shape
     common.TopologicalSortPass()(model)
     common.NameFixPass()(model)
     return model

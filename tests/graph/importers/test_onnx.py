@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+
+from ocrslim.errors import InputError, ModelError
+from ocrslim.graph.importers.onnx import load_onnx
+
+Build = Callable[..., ir.Model]
+
+
+def one_line(error: BaseException) -> str:
+    text = str(error)
+    assert text
+    assert "\n" not in text
+    assert len(text) < 600
+    return text
+
+
+def test_loads_weights_and_metadata(build: Build, tmp_path: Path) -> None:
+    model = build("y = Mul(x, w)", {"w": np.float32([2, 3, 4]).reshape(3, 1, 1)})
+    model.metadata_props["character"] = "a\nb"
+    path = tmp_path / "model.onnx"
+    ir.save(model, path)
+    loaded = load_onnx(str(path))
+    path.unlink()
+    assert loaded.metadata_props == {"character": "a\nb"}
+    assert loaded.graph.initializers["w"].const_value.numpy().ravel().tolist() == [2, 3, 4]
+
+
+def test_external_data_beside_the_file_are_read_into_memory(build: Build, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    values = np.arange(3000, dtype=np.float32).reshape(3, 1000, 1)
+    ir.save(build("y = Mul(x, w)", {"w": values}), path, external_data="weights.bin")
+    assert (tmp_path / "weights.bin").stat().st_size >= values.nbytes
+    loaded = load_onnx(path)
+    (tmp_path / "weights.bin").unlink()
+    np.testing.assert_array_equal(loaded.graph.initializers["w"].const_value.numpy(), values)
+
+
+@pytest.mark.parametrize("location", ["../weights.bin", "/etc/hostname"])
+def test_external_data_elsewhere_are_refused(build: Build, tmp_path: Path, location: str) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    path = folder / "model.onnx"
+    values = np.arange(3000, dtype=np.float32)
+    ir.save(build("y = Mul(x, w)", {"w": values}, x="float[3000]"), path, external_data="weights.bin")
+    (folder / "weights.bin").rename(tmp_path / "weights.bin")
+    proto = onnx.load(path, load_external_data=False)
+    for entry in proto.graph.initializer[0].external_data:
+        if entry.key == "location":
+            entry.value = location
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(ModelError) as caught:
+        load_onnx(path)
+    assert str(path) in one_line(caught.value)
+
+
+def test_a_missing_file_is_told_with_the_way_to_name_models(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"nothing\.onnx: no such file; .*`ocrslim models`"):
+        load_onnx(tmp_path / "nothing.onnx")
+    with pytest.raises(InputError):
+        load_onnx(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model", b"\x00" * 1000, b"\x08\x07\x12\x05paddle"])
+def test_a_file_that_is_no_model_is_told(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(content)
+    with pytest.raises(ModelError) as caught:
+        load_onnx(path)
+    text = one_line(caught.value)
+    assert "broken.onnx" in text
+    assert "export or download it again" in text
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9, 0.999])
+def test_half_a_download_is_told(zoo: Callable[[str], Path], tmp_path: Path, share: float) -> None:
+    whole = zoo("PP-OCRv6_tiny_det").read_bytes()
+    path = tmp_path / "half.onnx"
+    path.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(ModelError) as caught:
+        load_onnx(path)
+    assert "half.onnx" in one_line(caught.value)
+
+
+def test_an_invalid_graph_is_told(tmp_path: Path, build: Build) -> None:
+    proto = ir.to_proto(build("y = Relu(x)"))
+    proto.graph.node[0].input[0] = "nowhere"
+    path = tmp_path / "invalid.onnx"
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(ModelError) as caught:
+        load_onnx(path)
+    assert "invalid.onnx" in one_line(caught.value)

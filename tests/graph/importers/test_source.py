@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+import pytest
+import yaml
+
+from ocrslim.errors import ModelError
+from ocrslim.graph.importers.source import open_model
+from ocrslim.graph.importers.zoo import MODELS
+
+Build = Callable[..., ir.Model]
+
+REC = "float[N,T,5]"
+DET = "float[N,1,H,W]"
+
+
+@pytest.fixture
+def save(build: Build, tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes a model whose output has the given shape, with files beside it."""
+
+    def write(
+        name: str = "some/model.onnx",
+        y: str = REC,
+        character: str | None = None,
+        yml: Any = None,
+        dictionary: bytes | None = None,
+    ) -> Path:
+        axes = {"float[N,T,5]": "float[N,T,5]", "float[N,T,C]": "float[N,T,C]"}.get(y, "float[N,1,H,W]")
+        model = build("y = Relu(x)", x=axes, y=y)
+        if character is not None:
+            model.metadata_props["character"] = character
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        ir.save(model, path)
+        if yml is not None:
+            text = yml if isinstance(yml, str) else yaml.safe_dump(yml, allow_unicode=True)
+            (path.parent / "inference.yml").write_text(text, encoding="utf-8")
+        if dictionary is not None:
+            (path.parent / "dictionary.txt").write_bytes(dictionary)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("name", ["inference.onnx", "model.onnx"])
+def test_a_folder_means_the_model_in_it(save: Callable[..., Path], name: str) -> None:
+    path = save(f"My_det/{name}", DET)
+    source = open_model(path.parent)
+    assert source.path == path
+    assert source.name == "My_det"
+    assert source.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert source.licence is None
+    assert source.inference_yml is None
+
+
+def test_of_two_models_in_a_folder_the_float_one_of_paddleocr_is_meant(save: Callable[..., Path]) -> None:
+    save("both/model.onnx", DET)
+    assert open_model(save("both/inference.onnx", DET).parent).path.name == "inference.onnx"
+
+
+def test_a_file_is_named_after_itself_or_by_its_inference_yml(save: Callable[..., Path]) -> None:
+    assert open_model(str(save("a/ch_det_infer.onnx", DET))).name == "ch_det_infer"
+    path = save("b/x.onnx", DET, yml={"Global": {"model_name": "PP-OCRv4_server_det"}})
+    assert open_model(path).name == "PP-OCRv4_server_det"
+
+
+@pytest.mark.parametrize(("y", "task"), [(DET, "det"), (REC, "rec")])
+def test_the_rank_of_the_output_tells_the_task(save: Callable[..., Path], y: str, task: str) -> None:
+    assert open_model(save(y=y)).task == task
+
+
+@pytest.mark.parametrize(
+    ("name", "yml", "task"),
+    [
+        ("a/some.onnx", {"PostProcess": {"name": "CTCLabelDecode"}}, "rec"),
+        ("a/some.onnx", {"PostProcess": {"name": "DBPostProcess"}}, "det"),
+        ("a/en_PP-OCRv4_rec.onnx", None, "rec"),
+        ("a/my-det-model.onnx", {"PostProcess": None}, "det"),
+    ],
+)
+def test_without_a_rank_inference_yml_or_the_name_tells_it(
+    save: Callable[..., Path], name: str, yml: Any, task: str
+) -> None:
+    assert open_model(save(name, "float[?]", yml=yml)).task == task
+
+
+def test_an_unclear_task_is_told_with_the_way_out(save: Callable[..., Path]) -> None:
+    for name in ("a/detector.onnx", "a/det_or_rec.onnx"):
+        with pytest.raises(ModelError, match=r"detector or a recogniser\? .* PostProcess\.name"):
+            open_model(save(name, "float[?]"))
+
+
+class TestDictionary:
+    def test_is_read_from_the_metadata_first(self, save: Callable[..., Path]) -> None:
+        yml = {"PostProcess": {"character_dict": ["x", "y", "z"]}}
+        assert open_model(save(character="a\nb\nc", yml=yml, dictionary=b"p\nq\nr\n")).characters == ("a", "b", "c")
+
+    def test_then_from_inference_yml(self, save: Callable[..., Path]) -> None:
+        yml = {"PostProcess": {"character_dict": ["x", "'", "1"]}}
+        assert open_model(save(yml=yml, dictionary=b"p\nq\nr\n")).characters == ("x", "'", "1")
+
+    @pytest.mark.parametrize("content", [b"p\nq\nr\n", b"p\nq\nr", b"p\r\nq\r\nr\r\n"])
+    def test_then_from_the_file_beside(self, save: Callable[..., Path], content: bytes) -> None:
+        assert open_model(save(dictionary=content)).characters == ("p", "q", "r")
+
+    def test_is_split_at_newlines_alone_and_never_stripped(self, save: Callable[..., Path]) -> None:
+        odd = ("　", "\x1c", "  ")
+        assert open_model(save(character="\n".join(odd))).characters == odd
+        assert open_model(save(character="\n".join(odd) + "\n")).characters == odd
+
+    def test_may_be_missing(self, save: Callable[..., Path]) -> None:
+        source = open_model(save())
+        assert source.characters is None
+        assert source.task == "rec"
+
+    def test_is_none_of_a_detectors_business(self, save: Callable[..., Path]) -> None:
+        assert open_model(save(y=DET, character="a\nb")).characters is None
+
+    @pytest.mark.parametrize(("character", "space"), [("a\nb\nc", True), ("a\nb\nc\nd", False)])
+    def test_tells_whether_a_space_is_added(self, save: Callable[..., Path], character: str, space: bool) -> None:
+        assert open_model(save(character=character)).use_space is space
+
+    @pytest.mark.parametrize("character", ["a\nb", "a\nb\nc\nd\ne"])
+    def test_of_the_wrong_length_is_told(self, save: Callable[..., Path], character: str) -> None:
+        with pytest.raises(ModelError, match=r"5 classes, but a dictionary of \d entries; it takes 3, or 4 without"):
+            open_model(save(character=character))
+
+    def test_of_any_length_will_do_where_the_classes_are_open(self, save: Callable[..., Path]) -> None:
+        assert open_model(save(y="float[N,T,C]", character="a")).use_space is True
+
+    def test_of_numbers_is_told(self, save: Callable[..., Path]) -> None:
+        with pytest.raises(ModelError, match=r"inference\.yml: PostProcess\.character_dict must be a list of quoted"):
+            open_model(save(yml="PostProcess:\n  character_dict: [1, 2, 3]\n"))
+
+    def test_in_another_encoding_is_told(self, save: Callable[..., Path]) -> None:
+        with pytest.raises(ModelError, match=r"dictionary\.txt: not in UTF-8"):
+            open_model(save(dictionary="中\n文\n字\n".encode("gbk")))
+
+
+@pytest.mark.parametrize("text", ["a: [", "- just\n- a list\n", "plain", "\ta: b"])
+def test_a_broken_inference_yml_is_told_in_one_line(save: Callable[..., Path], text: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        open_model(save(yml=text))
+    assert "inference.yml" in str(caught.value)
+    assert "mend it or take it away" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no such file, folder or model; `ocrslim models`"):
+        open_model(tmp_path / "nothing")
+    with pytest.raises(ModelError, match=r"neither inference\.onnx nor model\.onnx"):
+        open_model(tmp_path)
+
+
+def test_a_zoo_name_and_a_copy_of_its_file_are_recognised(zoo: Callable[[str], Path], tmp_path: Path) -> None:
+    path = zoo("PP-OCRv6_tiny_rec")
+    source = open_model("PP-OCRv6_tiny_rec")
+    assert source.path == path
+    assert source.licence == "Apache-2.0"
+    assert source.characters is not None
+    assert len(source.characters) == 6904
+    assert source.inference_yml is not None
+    copy = tmp_path / "copy.onnx"
+    copy.write_bytes(path.read_bytes())
+    (tmp_path / "dictionary.txt").write_bytes((path.parent / "dictionary.txt").read_bytes())
+    other = open_model(copy)
+    assert (other.name, other.licence, other.sha256) == (source.name, "Apache-2.0", MODELS[source.name].sha256)
+    assert other.characters == source.characters
+    assert other.inference_yml is None
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in MODELS])
+def test_each_of_the_ten_opens(name: str, zoo: Callable[[str], Path]) -> None:
+    zoo(name)
+    source = open_model(name)
+    assert (source.name, source.task) == (name, MODELS[name].task)
+    assert source.use_space
+    assert source.inference_yml is not None
+    assert source.inference_yml["Global"]["model_name"] in (name, name.replace("_mobile", ""))
+    sizes = {"v3": 6623, "v4": 6623, "v5": 18383, "v6": 6904 if "tiny" in name else 18708}
+    expected = sizes[MODELS[name].version] if source.task == "rec" else None
+    assert (source.characters is None) == (expected is None)
+    if source.characters is not None:
+        assert len(source.characters) == expected
+        assert len(set(source.characters)) == expected
+        assert "" not in source.characters
+        beside = (source.path.parent / "dictionary.txt").read_bytes().decode()
+        assert beside == "".join(f"{entry}\n" for entry in source.characters)

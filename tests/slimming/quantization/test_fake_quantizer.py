@@ -1,0 +1,120 @@
+"""Forward: the closed form. Backward: LSQ's and PACT's formulas, written out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ocrslim.slimming.quantization.fake_quantizer import FakeQuantizer
+from ocrslim.slimming.quantization.numerics import fake_quantize
+from ocrslim.slimming.quantization.observer import MinMax
+from ocrslim.spec import PerAxis, PerTensor, QuantizationSpec
+
+U8 = QuantizationSpec(8, signed=False, symmetric=False, granularity=PerTensor())
+S4 = QuantizationSpec(4, signed=True, symmetric=True, granularity=PerAxis(0))
+
+
+def tensor_quantizer(**options: bool) -> FakeQuantizer:
+    return FakeQuantizer(U8, torch.tensor([0.02]), torch.tensor([40.0]), **options)
+
+
+def sample(seed: int = 0) -> torch.Tensor:
+    return torch.randn(4, 6, generator=torch.Generator().manual_seed(seed)) * 3
+
+
+def test_forward_is_the_closed_form() -> None:
+    x = sample()
+    assert torch.allclose(
+        tensor_quantizer()(x), fake_quantize(x, torch.tensor([0.02]), torch.tensor([40.0]), U8), atol=1e-6
+    )
+    scale = torch.tensor([0.1, 0.2, 0.4, 0.8])
+    channels = FakeQuantizer(S4, scale, torch.zeros(4))
+    assert torch.allclose(channels(x), fake_quantize(x, scale, torch.zeros(4), S4), atol=1e-6)
+
+
+@pytest.mark.parametrize("pact", [False, True])
+def test_per_tensor_gradients_are_the_formulas(pact: bool) -> None:
+    quantizer = tensor_quantizer(pact=pact, learn_zero_point=True)
+    x = sample().requires_grad_()
+    gradient = sample(1)
+    y = quantizer(x)
+    y.backward(gradient)
+    scale, offset = 0.02, 40
+    inside = (x > -offset * scale) & (x < (255 - offset) * scale)
+    assert 0 < inside.sum() < x.numel()  # both cases occur
+    assert x.grad is not None
+    assert quantizer.log_scale.grad is not None
+    assert quantizer.zero_point.grad is not None
+    assert torch.allclose(x.grad, gradient * inside)
+    # d y / d s = (y - x) / s inside, y / s outside; in log space times s.
+    within = torch.zeros_like(x) if pact else y - x
+    expected = (gradient * torch.where(inside, within, y)).sum()
+    assert quantizer.log_scale.grad.item() == pytest.approx(expected.item(), rel=1e-4, abs=1e-4)
+    assert quantizer.zero_point.grad.item() == pytest.approx(
+        (-scale * gradient * ~inside).sum().item(), rel=1e-3, abs=1e-5
+    )
+
+
+def test_per_axis_gradients_are_the_formulas() -> None:
+    scale = torch.tensor([0.1, 0.2, 0.4, 0.8])
+    quantizer = FakeQuantizer(S4, scale, torch.zeros(4))
+    x = sample().requires_grad_()
+    gradient = sample(1)
+    y = quantizer(x)
+    y.backward(gradient)
+    column = scale[:, None]
+    inside = (x >= -8 * column) & (x <= 7 * column)
+    assert 0 < inside.sum() < x.numel()
+    assert x.grad is not None
+    assert quantizer.log_scale.grad is not None
+    assert torch.allclose(x.grad, gradient * inside)
+    assert torch.allclose(quantizer.log_scale.grad, (gradient * torch.where(inside, y - x, y)).sum(1), atol=1e-4)
+
+
+def test_learning_the_scale_lowers_the_error() -> None:
+    quantizer = FakeQuantizer(S4, torch.full((4,), 2.0), torch.zeros(4))
+    x = sample()
+    before = (quantizer(x) - x).square().mean().item()
+    optimizer = torch.optim.Adam(quantizer.parameters(), lr=0.05)
+    for _ in range(100):
+        optimizer.zero_grad()
+        (quantizer(x) - x).square().mean().backward()
+        optimizer.step()
+    assert (quantizer(x) - x).square().mean().item() < 0.5 * before
+    assert bool((quantizer.scale > 0).all())
+
+
+def test_modes() -> None:
+    quantizer, x = tensor_quantizer(), sample()
+    quantizer.mode = "float"
+    assert quantizer(x) is x
+    quantizer.mode = "observe"
+    with pytest.raises(RuntimeError, match="observer"):
+        quantizer(x)
+    quantizer.observer = MinMax()
+    assert quantizer(x) is x
+    assert quantizer.observer.range() == pytest.approx((x.min().item(), x.max().item()))
+
+
+def test_scale_and_zero_point_exist_from_the_beginning_and_are_saved() -> None:
+    quantizer = tensor_quantizer()
+    assert set(quantizer.state_dict()) == {"log_scale", "zero_point"}
+    assert [name for name, _ in quantizer.named_parameters()] == ["log_scale"]
+    assert [name for name, _ in tensor_quantizer(learn_zero_point=True).named_parameters()] == [
+        "log_scale",
+        "zero_point",
+    ]
+
+
+def test_a_learned_zero_point_is_whole_for_the_engine() -> None:
+    quantizer = tensor_quantizer(learn_zero_point=True)
+    with torch.no_grad():
+        quantizer.zero_point.fill_(300.4)
+    assert quantizer.whole_zero_point.item() == 255.0
+
+
+def test_illegal_combinations_are_refused() -> None:
+    with pytest.raises(ValueError, match="one scale only"):
+        FakeQuantizer(S4, torch.ones(4), torch.zeros(4), learn_zero_point=True)
+    with pytest.raises(ValueError, match="positive"):
+        FakeQuantizer(U8, torch.zeros(1), torch.zeros(1))

@@ -1,0 +1,115 @@
+"""Observers on samples whose range is known."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ocrslim.errors import InputError
+from ocrslim.slimming.quantization.numerics import fake_quantize, scale_and_zero_point
+from ocrslim.slimming.quantization.observer import (
+    OBSERVERS,
+    MinMax,
+    MovingAverage,
+    MseRange,
+    Percentile,
+    mse_scale,
+    open_observer,
+)
+from ocrslim.spec import PerAxis, PerTensor, QuantizationSpec
+
+U8 = QuantizationSpec(8, signed=False, symmetric=False, granularity=PerTensor())
+U4 = QuantizationSpec(4, signed=False, symmetric=False, granularity=PerTensor())
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("name", sorted(OBSERVERS))
+def test_all_see_the_whole_of_a_uniform_sample(name: str) -> None:
+    observer = open_observer(name, U8)
+    for _ in range(3):
+        observer.update(torch.linspace(-1.0, 3.0, 4001))
+    low, high = observer.range()
+    assert low == pytest.approx(-1.0, abs=0.05)
+    assert high == pytest.approx(3.0, abs=0.05)
+
+
+@pytest.mark.parametrize("name", sorted(OBSERVERS))
+def test_nothing_seen_is_an_error(name: str) -> None:
+    with pytest.raises(ValueError, match="nothing|no values|seen|observed"):
+        open_observer(name, U8).range()
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(InputError, match=r"entropy.*minmax.*percentile"):
+        open_observer("entropy", U8)
+
+
+def test_min_max_keeps_the_extremes_of_all_batches() -> None:
+    observer = MinMax()
+    for value in (1.0, -5.0, 2.0):
+        observer.update(torch.tensor([value, 0.0]))
+    assert observer.range() == (-5.0, 2.0)
+
+
+def test_moving_average_follows_its_formula() -> None:
+    observer = MovingAverage(rate=0.9)
+    observer.update(torch.tensor([0.0, 10.0]))
+    observer.update(torch.tensor([-1.0, 20.0]))
+    assert observer.range() == pytest.approx((-0.1, 11.0))
+
+
+def test_percentile_ignores_a_lonely_outlier() -> None:
+    observer = Percentile(99.9)
+    x = torch.cat([normal(100_000).clamp(-3, 3), torch.tensor([1000.0])])
+    observer.update(x)
+    low, high = observer.range()
+    assert -3.0 <= low < -2.5
+    assert 2.5 < high < 5.0
+
+
+def test_percentile_needs_no_second_look_when_the_range_grows() -> None:
+    together, apart = Percentile(99.0), Percentile(99.0)
+    parts = [normal(20_000, seed=seed) * 10.0**seed for seed in range(4)]
+    together.update(torch.cat(parts))
+    for part in parts:
+        apart.update(part)
+    assert apart.range() == pytest.approx(together.range(), rel=0.05)
+
+
+def test_mse_beats_min_max_on_a_long_tail() -> None:
+    x = normal(50_000) ** 3
+    errors = []
+    for observer in (MseRange(U4), MinMax()):
+        observer.update(x)
+        low, high = observer.range()
+        grid = scale_and_zero_point(torch.tensor([low]), torch.tensor([high]), U4)
+        errors.append((fake_quantize(x, *grid, U4) - x).square().mean().item())
+    assert errors[0] < 0.7 * errors[1]
+
+
+@pytest.mark.parametrize("name", ["percentile", "mse"])
+def test_values_that_are_no_numbers_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="number"):
+        open_observer(name, U8).update(torch.tensor([float("nan"), 1.0]))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_weight_scales_are_no_worse_than_the_clip_free_ones(axis: int) -> None:
+    spec = QuantizationSpec(4, signed=True, symmetric=True, granularity=PerAxis(axis))
+    weight = normal(8, 12, 3, 3) ** 3
+    best = mse_scale(weight, spec)
+    assert best.shape == (weight.shape[axis],)
+    others = [dim for dim in range(4) if dim != axis]
+    plain, zero = scale_and_zero_point(weight.amin(others), weight.amax(others), spec)
+    error = [(fake_quantize(weight, scale, zero, spec) - weight).square().sum(others) for scale in (best, plain)]
+    assert bool((error[0] <= error[1]).all())
+    assert error[0].sum() < 0.8 * error[1].sum()
+
+
+def test_a_dead_channel_has_a_scale_that_can_be_divided_by() -> None:
+    spec = QuantizationSpec(8, signed=True, symmetric=True, granularity=PerAxis(0))
+    scale = mse_scale(torch.stack([torch.zeros(9), torch.ones(9)]), spec)
+    assert bool((scale > 0).all())
