@@ -100,7 +100,7 @@ class _Writer:
             if weight is None or weight.shape is None:
                 self._dequantize(node, index, grid)
             else:
-                channels = int(weight.shape[0]) if node.op_type == "ConvTranspose" else _channels(node, weight)
+                channels = weight.shape.numpy()[0] if node.op_type == "ConvTranspose" else _channels(node, weight)
                 self._dequantize(node, index, self._repeated(name, grid, channels), axis=1)
 
     def add_bias(self, site: Site) -> None:
@@ -177,7 +177,7 @@ class _Writer:
 
     def _constant(self, name: str, array: np.ndarray) -> ir.Value:
         tensor = ir.tensor(np.ascontiguousarray(array).reshape(array.shape), name=name)
-        value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+        value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
         self._graph.register_initializer(value)
         return value
 
@@ -186,7 +186,7 @@ def _channels(node: ir.Node, weight: ir.Value) -> int:
     """Return the number of input channels of a convolution with the weight ``[out, in / group, *kernel]``."""
     group = node.attributes.get("group")
     assert weight.shape is not None
-    return int(weight.shape[1]) * (1 if group is None else group.as_int())
+    return weight.shape.numpy()[1] * (1 if group is None else group.as_int())
 
 
 def _scalar(parameter: Tensor) -> np.ndarray:

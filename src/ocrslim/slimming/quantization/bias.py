@@ -29,7 +29,7 @@ def correct_bias(quantization: Quantization, batches: Iterable[Tensor]) -> int:
         batches: ``[N, 3, H, W]`` each.
 
     Returns:
-        int: number of sites corrected. One whose bias is shared, or a product without one, has nowhere to put the shift.
+        int: number of sites corrected. A shared bias, or a product without one, has nowhere to put the shift.
 
     Raises:
         ValueError: there were no batches.
@@ -46,7 +46,8 @@ def correct_bias(quantization: Quantization, batches: Iterable[Tensor]) -> int:
     for site in sites:
         bias = quantization.bias(site)
         assert bias is not None
-        bias -= _shift(quantization, site, means[site.input_value].value()).reshape(bias.shape).to(bias.dtype)
+        shift = _shift(quantization, site, means[site.input_value].value())
+        bias.sub_(shift.reshape(bias.shape).to(bias.dtype))
     quantization.floor_weight_scales()
     return len(sites)
 
@@ -54,7 +55,7 @@ def correct_bias(quantization: Quantization, batches: Iterable[Tensor]) -> int:
 def _shift(quantization: Quantization, site: Site, mean: Tensor) -> Tensor:
     """Return ``e E[x]`` of one site, ``[output channels]``; a convolution's border of zeros is neglected."""
     weight = quantization.module.parameter(site.weight_name)
-    error = quantization.weights[site.weight_name](weight) - weight
+    error: Tensor = quantization.weights[site.weight_name](weight) - weight
     if site.kind == "conv":
         return error.flatten(2).sum(2) @ mean
     return mean @ error if site.weight_axis == 1 else error @ mean

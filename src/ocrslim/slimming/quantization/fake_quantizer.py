@@ -146,7 +146,7 @@ class _PerTensorRound(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, y, log_scale = ctx.saved_tensors
         scale = log_scale.exp().item()
         low, high = (bound * scale for bound in ctx.bounds)
@@ -173,7 +173,7 @@ class _PerAxisRound(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, y, log_scale = ctx.saved_tensors
         spec: QuantizationSpec = ctx.spec
         scale = along_axis(log_scale.exp(), x.dim(), spec)

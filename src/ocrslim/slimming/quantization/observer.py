@@ -173,7 +173,7 @@ def mse_scale(weight: Tensor, spec: QuantizationSpec, candidates: int = 64, leas
     """
     axis = spec.granularity.axis if isinstance(spec.granularity, PerAxis) else None
     others = [dimension for dimension in range(weight.dim()) if dimension != axis]
-    full, zero_point = scale_and_zero_point(weight.amin(others).reshape(-1), weight.amax(others).reshape(-1), spec)
+    full, _ = scale_and_zero_point(weight.amin(others).reshape(-1), weight.amax(others).reshape(-1), spec)
     # A grid of -64 to 63 covers more on the negative side; a little above the clip-free scale can be better.
     best, best_error = full.clone(), torch.full_like(full, float("inf"))
     for share in torch.linspace(1.0, least, candidates).tolist():
