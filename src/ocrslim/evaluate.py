@@ -184,8 +184,9 @@ def evaluate(
         progress: told (done, total) after each image.
 
     Raises:
-        InputError: the samples are for the other task, have no labels or none can be read; or the model has no
-            dictionary, or another number of classes than it has entries.
+        InputError: the samples are for the other task; or the model has no dictionary, or another number of classes
+            than it has entries.
+        DataError: the samples have no labels, or none can be read.
         EngineError: the engine failed.
     """
     started = time.perf_counter()

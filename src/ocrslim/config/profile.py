@@ -167,7 +167,7 @@ def _transforms(config: Mapping[str, Any]) -> dict[str, Any]:
 def _typed(value: Any, default: Any, where: str) -> Any:
     """Return ``value`` as the type of ``default``, or say where it is wrong."""
     if isinstance(default, str) or isinstance(value, bool) != isinstance(default, bool):
-        valid = isinstance(value, type(default))
+        valid = isinstance(value, type(default)) and isinstance(value, bool) == isinstance(default, bool)
     else:
         valid = isinstance(value, (int, float))
     if not valid:

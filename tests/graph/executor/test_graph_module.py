@@ -231,7 +231,7 @@ def test_several_inputs_or_outputs_are_told(build: Build) -> None:
     with pytest.raises(ModelError, match="the outputs y, a: name what to fetch"):
         module(torch.zeros(1, 3, 1, 1))
     assert set(module(torch.zeros(1, 3, 1, 1), fetch=["a", "y"])) == {"a", "y"}
-    model.graph.inputs.append(ir.Input("other", shape=ir.Shape([1]), type=ir.TensorType(ir.DataType.FLOAT)))
+    model.graph.inputs.append(ir.Value(name="other", shape=ir.Shape([1]), type=ir.TensorType(ir.DataType.FLOAT)))
     with pytest.raises(ModelError, match="the inputs x, other; exactly one"):
         GraphModule(model)
 

@@ -74,7 +74,11 @@ def compile_steps(model: ir.Model) -> list[Step]:
 
 
 def constants_of(model: ir.Model) -> dict[str, ir.TensorProtocol]:
-    """Return the tensors of all initializers and ``Constant`` nodes by the name of their value."""
+    """Return the tensors of all initializers and ``Constant`` nodes by the name of their value.
+
+    Raises:
+        ModelError: one of them has no value.
+    """
     found: dict[str, ir.TensorProtocol] = {}
     for name, value in model.graph.initializers.items():
         if value.const_value is None:

@@ -121,16 +121,12 @@ def _reason_for_float(node: ir.Node, pooled: Collection[str], target: Target) ->
         return "weight of unknown shape"
     if node.op_type == "ConvTranspose":
         return "transposed convolution: no int8 kernel that is worth it"
-    reason = _reason_in_conv(node, pooled, target) if node.op_type == "Conv" else _reason_in_product(node, weight)
-    if reason is None:
-        sizes = list(weight.shape.numpy())
-        terms = math.prod(sizes) // sizes[_weight_axis(node)]
-        if terms <= MOST_TERMS_FLOAT:
-            return f"sums of {terms} products only: no time to gain from int8"
-    return reason
+    if node.op_type != "Conv":
+        return _reason_in_product(node, weight)
+    return _reason_in_conv(node, pooled, target, math.prod(weight.shape.numpy()[1:]))
 
 
-def _reason_in_conv(node: ir.Node, pooled: Collection[str], target: Target) -> str | None:
+def _reason_in_conv(node: ir.Node, pooled: Collection[str], target: Target, terms: int) -> str | None:
     group = _attribute(node, "group", 1)
     if group != 1:
         return "depthwise or grouped convolution: slower in int8 than in float"
@@ -141,6 +137,8 @@ def _reason_in_conv(node: ir.Node, pooled: Collection[str], target: Target) -> s
         return "squeeze-and-excitation: little work, much error"
     if target.quantize_outputs and _output(node)[0].is_graph_output():
         return "makes the model's output, which stays float"
+    if terms <= MOST_TERMS_FLOAT:
+        return f"sums of {terms} products only: no time to gain from int8"
     return None
 
 

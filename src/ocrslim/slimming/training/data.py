@@ -37,7 +37,7 @@ class TrainingData:
 
     Args:
         task: det or rec.
-        train: images, or paths to them.
+        train: images, paths to them, or pages with their boxes, which training crops prefer.
         held: the same; never trained on.
         held_samples: the labelled samples of ``held``; empty for rendered images.
         rendered: true where no data was given.
@@ -46,7 +46,7 @@ class TrainingData:
     """
 
     task: Task
-    train: tuple[Image, ...]
+    train: tuple[Image | DetSample, ...]
     held: tuple[Image, ...]
     held_samples: tuple[DetSample | RecSample, ...]
     rendered: bool
@@ -88,7 +88,7 @@ def open_training_data(
     held = tuple(samples[i] for i in order[:count])
     return TrainingData(
         task,
-        tuple(samples[i].image for i in order[count:]),
+        tuple(_source(samples[i]) for i in order[count:]),
         tuple(sample.image for sample in held),
         held,
         False,
@@ -114,16 +114,17 @@ def validation_batches(data: TrainingData, profile: Profile, seed: int) -> list[
     return _natural(data.task, data.held, profile, seed)
 
 
-def _natural(task: Task, images: Sequence[Image], profile: Profile, seed: int) -> list[Tensor]:
+def _natural(task: Task, images: Sequence[Image | DetSample], profile: Profile, seed: int) -> list[Tensor]:
     source = _batches(task, images, profile, seed, augment=False)
     return [torch.from_numpy(batch) for batch in source.eval_batches()]
 
 
 def _batches(
-    task: Task, images: Iterable[Image], profile: Profile, seed: int, augment: bool
+    task: Task, images: Iterable[Image | DetSample], profile: Profile, seed: int, augment: bool
 ) -> RecBatches | DetBatches:
     if task == "rec":
-        return RecBatches(tuple(images), BATCH[task], profile.rec, seed, augment=augment)
+        lines = tuple(image for image in images if not isinstance(image, DetSample))
+        return RecBatches(lines, BATCH[task], profile.rec, seed, augment=augment)
     return DetBatches(tuple(images), BATCH[task], profile.det, seed, augment=augment)
 
 
@@ -133,6 +134,10 @@ def _order(count: int, seed: int) -> list[int]:
 
 def _held_count(task: Task, count: int) -> int:
     return max(1, min(HELD_MOST[task], round(count * HELD_SHARE)))
+
+
+def _source(sample: DetSample | RecSample) -> Path | DetSample:
+    return sample if isinstance(sample, DetSample) and sample.boxes else sample.image
 
 
 def _has_label(sample: DetSample | RecSample) -> bool:

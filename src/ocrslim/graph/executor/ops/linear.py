@@ -25,7 +25,7 @@ def gemm(
     alpha: float = 1.0,
     beta: float = 1.0,
     transA: int = 0,  # noqa: N803 - the attribute's name in the schema
-    transB: int = 0,  # noqa: N803
+    transB: int = 0,  # noqa: N803 - the same
 ) -> Tensor:
     """Return ``alpha * A B + beta * C`` of matrices, either transposed on request."""
     product = torch.matmul(a.t() if transA else a, b.t() if transB else b)
