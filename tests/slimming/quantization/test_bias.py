@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
@@ -23,7 +24,7 @@ def network(bias: bool = True, tail: str = "Sigmoid") -> ir.Model:
     """A depthwise stem makes means that differ by channel; a pointwise convolution and a product read them."""
     rng = np.random.default_rng(0)
 
-    def constant(name: str, *shape: int, scale: float = 1.0) -> onnx_tensor:
+    def constant(name: str, *shape: int, scale: float = 1.0) -> TensorProto:
         return numpy_helper.from_array((rng.normal(size=shape) * scale).astype(np.float32), name)
 
     constants = [
@@ -55,9 +56,6 @@ def network(bias: bool = True, tail: str = "Sigmoid") -> ir.Model:
     return ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]))
 
 
-onnx_tensor = TensorProto
-
-
 def batches() -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     return [torch.rand(4, 3, 12, size, generator=generator) for size in (8, 16, 24)]
@@ -65,8 +63,6 @@ def batches() -> list[torch.Tensor]:
 
 def prepared(bias: bool, bits: int = 3) -> tuple[GraphModule, Quantization]:
     """Weights of few bits, so that there is something to correct."""
-    import dataclasses
-
     target = get_target("openvino", ["avx2"])
     target = dataclasses.replace(target, weight=dataclasses.replace(target.weight, bits=bits))
     model = network(bias)
