@@ -11,17 +11,25 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from ocrslim import __version__
+from ocrslim.engines.session import ENGINES
+from ocrslim.engines.targets import TARGETS
 from ocrslim.errors import InputError, OcrslimError
+
+if TYPE_CHECKING:
+    from ocrslim.compress import CompressSettings
 
 __all__ = ["build_parser", "main"]
 
 EXIT_USER = 2  # the user's mistake
 EXIT_FAILED = 1  # ours, or the engine's
 EXIT_INTERRUPTED = 130
+
+DEMO_STEPS = 100  # under two minutes on two cores
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,9 +86,7 @@ def _add_compress(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         "--eval", type=Path, metavar="LABELS", help="images to judge by; without it, a held-back part of --data"
     )
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="what image paths in label files are relative to")
-    parser.add_argument(
-        "--target", required=True, choices=("onnxruntime", "openvino"), help="the engine that will run the model"
-    )
+    parser.add_argument("--target", required=True, choices=TARGETS, help="the engine that will run the model")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument("--seed", type=_natural, default=0, metavar="N", help="default: %(default)s")
     parser.add_argument("--steps", type=_natural, metavar="N", help="training steps; default: 300 for rec, 100 for det")
@@ -102,14 +108,12 @@ def _add_compress(commands: argparse._SubParsersAction[argparse.ArgumentParser])
 def _add_eval(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("eval", help="score a model on labelled images")
     parser.add_argument("model", metavar="MODEL", help="official name, ONNX file or folder")
-    parser.add_argument("--data", type=Path, required=True, metavar="LABELS", help="PaddleOCR label file")
+    parser.add_argument("--data", type=Path, required=True, metavar="LABELS", help="PaddleOCR label file or LMDB")
     parser.add_argument(
         "--data-dir", type=Path, metavar="DIR", help="what image paths in the label file are relative to"
     )
     parser.add_argument("--task", choices=("det", "rec"), help="default: the model's")
-    parser.add_argument(
-        "--engine", default="openvino", choices=("onnxruntime", "openvino"), help="default: %(default)s"
-    )
+    parser.add_argument("--engine", default="openvino", choices=ENGINES, help="default: %(default)s")
     parser.add_argument(
         "--profile",
         choices=("example", "model", "paddleocr", "rapidocr"),
@@ -131,9 +135,7 @@ def _add_eval(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("bench", help="time models against each other, interleaved")
     parser.add_argument("models", nargs="+", metavar="MODEL", help="official name, ONNX file or folder")
-    parser.add_argument(
-        "--engine", nargs="+", default=["openvino"], choices=("onnxruntime", "openvino"), help="default: openvino"
-    )
+    parser.add_argument("--engine", nargs="+", default=["openvino"], choices=ENGINES, help="default: openvino")
     parser.add_argument("--threads", type=_positive, default=2, metavar="N", help="default: %(default)s")
     parser.add_argument("--batch", type=_positive, default=1, metavar="N", help="default: %(default)s")
     parser.add_argument("--shape", type=_shape, metavar="HxW", help="default: 48x320 for rec, 640x640 for det")
@@ -154,8 +156,7 @@ def _add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def _run_compress(options: argparse.Namespace) -> None:
     """``ocrslim compress``."""
     _require_torch()
-    from ocrslim.compress import CompressSettings, compress
-    from ocrslim.report.table import result_table
+    from ocrslim.compress import CompressSettings
 
     settings = CompressSettings(
         target=options.target,
@@ -171,10 +172,7 @@ def _run_compress(options: argparse.Namespace) -> None:
         observer=options.observer,
         learning_rate=options.learning_rate,
     )
-    console = Console()
-    result = compress(options.model, settings, console)
-    console.print(result_table(result))
-    console.print(result["verdict"], markup=False, highlight=False, soft_wrap=True)
+    _compress_and_show(options.model, settings)
 
 
 def _run_eval(options: argparse.Namespace) -> None:
@@ -204,7 +202,7 @@ def _run_eval(options: argparse.Namespace) -> None:
 
 def _run_bench(options: argparse.Namespace) -> None:
     """``ocrslim bench``."""
-    from ocrslim.engines.timing import bench
+    from ocrslim.engines.timing import SHAPES, bench
     from ocrslim.graph.importers.source import open_model
     from ocrslim.report.table import bench_table
 
@@ -212,7 +210,7 @@ def _run_bench(options: argparse.Namespace) -> None:
     tasks = {source.task for source in sources}
     if len(tasks) > 1 and options.shape is None:
         raise InputError("bench: det and rec models take different shapes; time them apart or give --shape HxW")
-    height, width = options.shape or ((48, 320) if tasks == {"rec"} else (640, 640))
+    height, width = options.shape or SHAPES[sources[0].task]
     rows = bench(
         list(zip(options.models, (source.path for source in sources), strict=True)),
         options.engine,
@@ -260,18 +258,21 @@ def _run_inspect(options: argparse.Namespace) -> None:
 def _run_demo(options: argparse.Namespace) -> None:
     """``ocrslim demo``: PP-OCRv4 mobile rec for OpenVINO on rendered lines."""
     _require_torch()
-    from ocrslim.compress import CompressSettings, compress
+    from ocrslim.compress import CompressSettings
+
+    settings = CompressSettings(target="openvino", out=options.out, steps=DEMO_STEPS, threads=options.threads)
+    _compress_and_show("PP-OCRv4_mobile_rec", settings)
+    print(f"The model and its figures are in {options.out}")
+
+
+def _compress_and_show(model: str, settings: CompressSettings) -> None:
+    from ocrslim.compress import compress
     from ocrslim.report.table import result_table
 
     console = Console()
-    settings = CompressSettings(target="openvino", out=options.out, steps=DEMO_STEPS, threads=options.threads)
-    result = compress("PP-OCRv4_mobile_rec", settings, console)
+    result = compress(model, settings, console)
     console.print(result_table(result))
     console.print(result["verdict"], markup=False, highlight=False, soft_wrap=True)
-    console.print(f"The model and its figures are in {options.out}", markup=False, highlight=False)
-
-
-DEMO_STEPS = 100  # under two minutes on two cores
 
 
 def _require_torch() -> None:

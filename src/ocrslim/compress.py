@@ -21,11 +21,11 @@ from rich.console import Console
 from torch import Tensor
 
 from ocrslim import __version__
-from ocrslim.config.profile import Profile, load_profile
+from ocrslim.config.profile import Profile, Task, load_profile
 from ocrslim.engines.cpu import cpu_info
 from ocrslim.engines.session import ENGINES, open_session
 from ocrslim.engines.targets import Target, get_target
-from ocrslim.engines.timing import bench
+from ocrslim.engines.timing import SHAPES, bench
 from ocrslim.errors import InputError
 from ocrslim.export.bundle import write_sidecars
 from ocrslim.export.onnx_qdq import export_qdq
@@ -55,7 +55,6 @@ from ocrslim.slimming.training.trainer import ParameterGroup, Trainer, TrainingR
 __all__ = ["CompressSettings", "compress"]
 
 STEPS = {"rec": 300, "det": 100}  # some five minutes on two cores
-BENCH_SHAPE = {"rec": (1, 3, 48, 320), "det": (1, 3, 640, 640)}
 MIN_BENCH_SECONDS = 3.0
 WEIGHT_SCALE_FACTOR = 10.0  # learning rates relative to the weights'; scales live in log space
 ACTIVATION_SCALE_FACTOR = 20.0
@@ -127,10 +126,12 @@ def _run(
 ) -> dict[str, Any]:
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
-    log.note(f"ocrslim {__version__}: {source.name} ({source.sha256}) for {target.name}; {_jsonable(asdict(settings))}")
+    log.note(f"ocrslim {__version__}: {source.name} ({source.sha256}) for {target.name}; {_plain(settings)}")
     with log.stage("data"):
         data = open_training_data(source.task, settings.data, settings.data_dir, source.characters or (), settings.seed)
         log.say(f"{len(data.train)} images to learn from, {len(data.held)} held back, {len(data.skipped)} skipped")
+        validation = validation_batches(data, profile, settings.seed)
+        data_sha256 = sha256_of(settings.data) if settings.data else None
     with log.stage("import"):
         graph = canonicalize(load_onnx(source.path))
         teacher, student = GraphModule(graph).eval(), GraphModule(graph).eval()
@@ -140,18 +141,21 @@ def _run(
     training = None
     if not settings.ptq_only:
         with log.stage("train"):
-            training = _distil(graph, student, teacher, quantization, data, profile, source, settings, log)
+            trainer = _trainer(graph, student, teacher, quantization, validation, source, settings, data_sha256)
+            training = _train(trainer, data, profile, settings, log)
     with log.stage("export"):
         quantization.freeze()
         exported = partial / "model.onnx"
         export_qdq(quantization, exported)
     with log.stage("verify"):
-        verified = _verify(student, exported, target, data, profile, settings)
+        verified = _verify(source.task, student, exported, target, validation, settings)
     with log.stage("evaluate"):
         judged = _judge(source, exported, target, data, profile, settings, log)
     with log.stage("bench"):
         rows = [row.to_json() for row in _bench(source, exported, settings)]
-    result = _result(source, target, settings, data, judged, placement, verified, training, rows, exported, graph, log)
+    result = _result(
+        source, target, settings, data, judged, placement, verified, training, rows, exported, graph, data_sha256, log
+    )
     write_sidecars(partial, source.inference_yml, source.characters)
     write_json(partial / "result.json", result)
     return result
@@ -173,33 +177,36 @@ def _quantize(
     return quantization
 
 
-def _distil(
+def _trainer(
     graph: ir.Model,
     student: GraphModule,
     teacher: GraphModule,
     quantization: Quantization,
-    data: TrainingData,
-    profile: Profile,
+    validation: list[Tensor],
     source: ModelSource,
     settings: CompressSettings,
-    log: RunLog,
-) -> TrainingResult:
-    """Train the fake-quantized student to answer as the float teacher does."""
+    data_sha256: str | None,
+) -> Trainer:
+    """Set up the training of the fake-quantized student to answer as the float teacher does."""
     points = distillation_points(graph)
     steps = STEPS[source.task] if settings.steps is None else settings.steps
-    judge = TeacherJudge(student, teacher, source.task, points.logits, validation_batches(data, profile, settings.seed))
-    criterion = Distillation(student, teacher, source.task, points.logits, points.features, settings.distillation)
+    return Trainer(
+        student,
+        _groups(student, quantization),
+        Distillation(student, teacher, source.task, points.logits, points.features, settings.distillation),
+        TeacherJudge(student, teacher, source.task, points.logits, validation),
+        TrainSettings(steps=steps, learning_rate=settings.learning_rate),
+        folder=settings.out / "checkpoints",
+        fingerprint=_fingerprint(source, settings, data_sha256),
+    )
+
+
+def _train(
+    trainer: Trainer, data: TrainingData, profile: Profile, settings: CompressSettings, log: RunLog
+) -> TrainingResult:
+    """Train to the end, from the last checkpoint where there is one, and say how it went."""
     with log.bar("train") as update:
-        trainer = Trainer(
-            student,
-            _groups(student, quantization),
-            criterion,
-            judge,
-            TrainSettings(steps=steps, learning_rate=settings.learning_rate),
-            folder=settings.out / "checkpoints",
-            fingerprint=_fingerprint(source, settings),
-            progress=update,
-        )
+        trainer.progress = update
         if trainer.resume():
             log.say(f"going on from step {trainer.step}")
         try:
@@ -227,16 +234,15 @@ def _groups(student: GraphModule, quantization: Quantization) -> list[ParameterG
 
 
 def _verify(
+    task: Task,
     student: GraphModule,
     exported: Path,
     target: Target,
-    data: TrainingData,
-    profile: Profile,
+    validation: list[Tensor],
     settings: CompressSettings,
 ) -> Verification:
     """Compare the exported file in the target's engine with the student that it was written from."""
     session = open_session(exported, target.engine, settings.threads)
-    inputs = [batch.numpy() for batch in validation_batches(data, profile, settings.seed)]
 
     def forward(images: Any) -> Any:
         with torch.no_grad():
@@ -244,7 +250,8 @@ def _verify(
         assert isinstance(output, Tensor)
         return output.numpy()
 
-    verification = (verify_rec if data.task == "rec" else verify_det)(forward, session, inputs)
+    verify = verify_rec if task == "rec" else verify_det
+    verification = verify(forward, session, [batch.numpy() for batch in validation])
     verification.check()
     return verification
 
@@ -276,7 +283,7 @@ def _judge(
 def _bench(source: ModelSource, exported: Path, settings: CompressSettings) -> list[Any]:
     """Time float and int8 on every engine, interleaved."""
     models = [("float", source.path), ("int8", exported)]
-    shape = BENCH_SHAPE[source.task]
+    shape = (1, 3, *SHAPES[source.task])
     return bench(models, ENGINES, threads=settings.threads, shape=shape, min_seconds=MIN_BENCH_SECONDS)
 
 
@@ -305,20 +312,16 @@ def _output(folder: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _fingerprint(source: ModelSource, settings: CompressSettings) -> str:
+def _fingerprint(source: ModelSource, settings: CompressSettings, data_sha256: str | None) -> str:
     """Identify what the training depends on: the model, the data and the settings, not the output folder."""
-    data = asdict(settings) | {"out": None, "eval": None, "model": source.sha256}
-    data["data_sha256"] = sha256_of(settings.data) if settings.data else None
-    return hashlib.sha256(json.dumps(_jsonable(data), sort_keys=True).encode()).hexdigest()
+    data = _plain(settings) | {"out": None, "eval": None, "model": source.sha256, "data_sha256": data_sha256}
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
-def _jsonable(value: Any) -> Any:
-    """Return nested settings with paths as text."""
-    if isinstance(value, dict):
-        return {key: _jsonable(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_jsonable(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+def _plain(settings: CompressSettings) -> dict[str, Any]:
+    """Return the settings as JSON's types, paths as text."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(settings), default=str))
+    return plain
 
 
 def _result(
@@ -333,6 +336,7 @@ def _result(
     rows: list[dict[str, Any]],
     exported: Path,
     graph: ir.Model,
+    data_sha256: str | None,
     log: RunLog,
 ) -> dict[str, Any]:
     """Gather what ``result.json`` holds."""
@@ -349,13 +353,13 @@ def _result(
         },
         "data": {
             "path": str(settings.data) if settings.data else None,
-            "sha256": sha256_of(settings.data) if settings.data else None,
+            "sha256": data_sha256,
             "n_train": len(data.train),
             "n_held": len(data.held),
             "n_eval": judged.n,
             "judged_by": judged.judged_by,
         },
-        "settings": _jsonable(asdict(settings)),
+        "settings": _plain(settings),
         "target": target.name,
         "metrics": {"float": {target.engine: judged.float_metrics}, "int8": {target.engine: judged.int8_metrics}},
         "drop": {target.engine: judged.drop},

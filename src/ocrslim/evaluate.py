@@ -14,9 +14,8 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import Progress
 
-from ocrslim.config.profile import DetProfile, Profile, RecProfile, load_profile
+from ocrslim.config.profile import DetProfile, Profile, RecProfile, Task, load_profile
 from ocrslim.engines.session import InferenceSession, open_session
 from ocrslim.errors import DataError, InputError, ModelError
 from ocrslim.graph.importers.source import ModelSource, open_model
@@ -28,10 +27,10 @@ from ocrslim.ocr.metrics.bootstrap import Interval, compute_figures, paired_boot
 from ocrslim.ocr.metrics.detection import COVERED, IOU, DetectionMetric, DetRecord, hmean
 from ocrslim.ocr.metrics.recognition import RecognitionMetric, RecRecord, accuracy
 from ocrslim.ocr.transforms import normalize, resize_for_det, resize_for_rec
+from ocrslim.report.run_log import progress_bar
 
 __all__ = ["EvalResult", "evaluate", "evaluate_file", "read_line", "read_page"]
 
-Task = Literal["det", "rec"]
 RecWidth = Literal["dynamic", "fixed"]
 
 _S = TypeVar("_S", DetSample, RecSample)
@@ -139,8 +138,7 @@ def evaluate_file(
     samples, skipped = read_samples(source.task, data, data_dir)
     if limit is not None:
         samples = samples[:limit]
-    with Progress(console=console or Console(quiet=True), transient=True) as bar:
-        line = bar.add_task(source.name, total=len(samples))
+    with progress_bar(source.name, console or Console(quiet=True)) as update:
         return evaluate(
             source,
             samples,
@@ -150,7 +148,7 @@ def evaluate_file(
             loose=loose,
             rec_width=rec_width,
             skipped=skipped,
-            progress=lambda done, total: bar.update(line, completed=done, total=total),
+            progress=update,
         )
 
 

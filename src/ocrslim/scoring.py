@@ -24,6 +24,8 @@ from ocrslim.slimming.training.data import Image
 __all__ = ["Judged", "Pair", "judge_by_agreement", "judge_by_labels"]
 
 Progress = Callable[[int, int], None]
+Metric = DetectionMetric | RecognitionMetric
+_Compared = tuple[Metric, Metric, Interval]  # the original's, the compressed model's, and the loss
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def judge_by_agreement(pair: Pair, images: Sequence[Image], judged_by: str, prog
     Raises:
         DataError: no image can be read.
     """
-    compare = _compare_pages if pair.source.task == "det" else _compare_lines
+    compare, headline = (_compare_pages, "hmean") if pair.source.task == "det" else (_compare_lines, "accuracy")
     skipped: list[Skipped] = []
     pixels: list[tuple[str, Any]] = []
     for index, image in enumerate(images):
@@ -115,11 +117,13 @@ def judge_by_agreement(pair: Pair, images: Sequence[Image], judged_by: str, prog
             skipped.append(Skipped(str(image), str(error)))
     if not pixels:
         raise DataError(f"no image can be read to judge by ({skipped[-1].reason if skipped else 'there is none'})")
-    before, after, drop = compare(pair, pixels, progress or (lambda done, total: None))
+    truth, answer, interval = compare(pair, pixels, progress or (lambda done, total: None))
+    before, after = truth.compute(), answer.compute()
+    drop = _drop(headline, before, after, interval, len(pixels))
     return Judged(judged_by, len(pixels), before, after, drop, tuple(skipped))
 
 
-def _compare_lines(pair: Pair, images: Sequence[tuple[str, Any]], progress: Progress) -> tuple[Any, Any, Any]:
+def _compare_lines(pair: Pair, images: Sequence[tuple[str, Any]], progress: Progress) -> _Compared:
     charset = Charset.from_source(pair.source)
     truth, answer = RecognitionMetric(), RecognitionMetric()
     for done, (name, image) in enumerate(images, 1):
@@ -127,12 +131,10 @@ def _compare_lines(pair: Pair, images: Sequence[tuple[str, Any]], progress: Prog
         truth.update(text, text, name)
         answer.update(read_line(pair.compressed, charset, pair.profile.rec, image)[0], text, name)
         progress(done, len(images))
-    interval = paired_bootstrap(truth.records, answer.records, accuracy)
-    before, after = truth.compute(), answer.compute()
-    return before, after, _drop("accuracy", before, after, interval, len(images))
+    return truth, answer, paired_bootstrap(truth.records, answer.records, accuracy)
 
 
-def _compare_pages(pair: Pair, images: Sequence[tuple[str, Any]], progress: Progress) -> tuple[Any, Any, Any]:
+def _compare_pages(pair: Pair, images: Sequence[tuple[str, Any]], progress: Progress) -> _Compared:
     post_process = DBPostProcess(pair.profile.det)
     truth, answer = DetectionMetric(), DetectionMetric()
     for done, (name, image) in enumerate(images, 1):
@@ -141,9 +143,7 @@ def _compare_pages(pair: Pair, images: Sequence[tuple[str, Any]], progress: Prog
         truth.update(boxes, labels, name)
         answer.update(read_page(pair.compressed, post_process, pair.profile.det, image)[0], labels, name)
         progress(done, len(images))
-    interval = paired_bootstrap(truth.records, answer.records, hmean)
-    before, after = truth.compute(), answer.compute()
-    return before, after, _drop("hmean", before, after, interval, len(images))
+    return truth, answer, paired_bootstrap(truth.records, answer.records, hmean)
 
 
 def _drop(

@@ -13,7 +13,10 @@ from typing import Any, Literal
 
 from ocrslim.errors import InputError
 
-__all__ = ["PROFILES", "DetProfile", "Profile", "RecProfile", "load_profile"]
+__all__ = ["PROFILES", "DetProfile", "Profile", "RecProfile", "Task", "load_profile"]
+
+Task = Literal["det", "rec"]
+"""Which of the two a model does: finding text, or reading it."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

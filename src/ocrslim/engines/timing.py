@@ -26,8 +26,9 @@ from ocrslim.engines.probe import random_batch
 from ocrslim.engines.session import InferenceSession, open_session
 from ocrslim.errors import EngineError, InputError
 
-__all__ = ["BenchRow", "bench", "measure_peak_rss", "time_rounds"]
+__all__ = ["SHAPES", "BenchRow", "bench", "measure_peak_rss", "time_rounds"]
 
+SHAPES = {"rec": (48, 320), "det": (640, 640)}  # height and width that a task's models are timed at, pixels
 WARM_UP = 3  # runs of each session: engines choose kernels and lay out memory at a first run of a shape
 PROBE_SECONDS = 300
 
@@ -108,8 +109,12 @@ def bench(
     if min_runs < 1:
         raise InputError(f"bench: {min_runs} runs; at least 1 is needed")
     pairs = [(str(label), path, engine) for label, path in models for engine in dict.fromkeys(engines)]
-    peaks = [measure_peak_rss(path, engine, threads, shape) for _, path, engine in _checked(pairs, threads, shape)]
     sessions = [open_session(path, engine, threads) for _, path, engine in pairs]
+    for (label, _, _), session in zip(pairs, sessions, strict=True):  # a mistake is told before minutes are spent
+        if not fits(session.input_shape, shape):
+            takes = shape_text(session.input_shape)
+            raise InputError(f"bench: {label} takes {takes}, not {shape_text(shape)}; give --shape HxW")
+    peaks = [measure_peak_rss(path, engine, threads, shape) for _, path, engine in pairs]
     load = OtherLoad()
     times = time_rounds(sessions, random_batch(shape), min_runs, min_seconds)
     other = load.cores()
@@ -196,17 +201,6 @@ def measure_peak_rss(path: Path, engine: str, threads: int, shape: Sequence[int]
     except (ValueError, KeyError) as error:
         raise EngineError(f"{path}: {engine} printed no figures: {one_line(error)}") from error
     return None if peak is None else float(peak)
-
-
-def _checked(
-    pairs: Sequence[tuple[str, Path, str]], threads: int, shape: Sequence[int]
-) -> Sequence[tuple[str, Path, str]]:
-    """Return ``pairs`` after opening each once: a mistake is then told before minutes are spent."""
-    for label, path, engine in pairs:
-        takes = open_session(path, engine, threads).input_shape
-        if not fits(takes, shape):
-            raise InputError(f"bench: {label} takes {shape_text(takes)}, not {shape_text(shape)}; give --shape HxW")
-    return pairs
 
 
 def _ratio(times: NDArray[np.float64], index: int, reference: int) -> float:

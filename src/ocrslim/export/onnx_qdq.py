@@ -22,6 +22,7 @@ import torch
 from onnx_ir.passes import common
 from torch import Tensor
 
+from ocrslim.graph.passes.base import attribute
 from ocrslim.slimming.quantization.numerics import quantize
 from ocrslim.slimming.quantization.placement import Site
 from ocrslim.slimming.quantization.prepare import Quantization
@@ -184,9 +185,9 @@ class _Writer:
 
 def _channels(node: ir.Node, weight: ir.Value) -> int:
     """Return the number of input channels of a convolution with the weight ``[out, in / group, *kernel]``."""
-    group = node.attributes.get("group")
     assert weight.shape is not None
-    return weight.shape.numpy()[1] * (1 if group is None else group.as_int())
+    channels: int = weight.shape.numpy()[1] * attribute(node, "group", 1)
+    return channels
 
 
 def _scalar(parameter: Tensor) -> np.ndarray:

@@ -11,6 +11,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from ocrslim.errors import ModelError
+from ocrslim.graph.passes.base import attribute
 from ocrslim.graph.passes.canonical import canonicalize
 
 __all__ = ["count_macs", "describe"]
@@ -90,8 +91,7 @@ def _macs(node: ir.Node) -> int | None:
         return math.prod(output) * math.prod(second[1:])
     if node.op_type == "ConvTranspose":
         return math.prod(first) * math.prod(second[1:])
-    transposed = node.attributes.get("transA")
-    depth = first[0] if transposed is not None and transposed.as_int() else first[-1]
+    depth = first[0] if attribute(node, "transA", 0) else first[-1]
     return math.prod(output) * depth
 
 
@@ -133,10 +133,8 @@ def _convolutions(model: ir.Model) -> dict[str, int]:
         if node.op_type != "Conv":
             continue
         weight = _sizes(node.inputs[1])
-        kernel = node.attributes.get("kernel_shape")
-        sizes = kernel.as_ints() if kernel is not None else (weight[2:] if weight is not None else ())
-        group = node.attributes.get("group")
-        if group is not None and group.as_int() > 1:
+        sizes = attribute(node, "kernel_shape", weight[2:] if weight is not None else ())
+        if attribute(node, "group", 1) > 1:
             kinds["depthwise"] += 1
         else:
             kinds["pointwise" if sizes and all(size == 1 for size in sizes) else "full"] += 1

@@ -11,10 +11,11 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from ocrslim.config.profile import Task
 from ocrslim.errors import DataError
 from ocrslim.ocr.lmdb import lmdb_folders, read_lmdb_labels
 from ocrslim.ocr.polygon import Points
@@ -33,7 +34,6 @@ __all__ = [
     "read_samples",
 ]
 
-Task = Literal["det", "rec"]
 
 IGNORED = ("*", "###")  # transcriptions of boxes that count neither way
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})

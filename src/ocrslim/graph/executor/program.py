@@ -67,9 +67,10 @@ def compile_steps(model: ir.Model) -> list[Step]:
             raise ModelError(f"two nodes, or none, are named {node.name!r}; canonicalize the model first")
         seen.add(node.name)
         opset = model.graph.opset_imports.get(node.domain, 1)
-        function = partial(resolve(node, opset), **_attributes(node, resolve(node, opset)))
+        function = resolve(node, opset)
         inputs = tuple(None if value is None else value.name for value in node.inputs)
-        steps.append(Step(node.name, node.op_type, function, inputs, tuple(value.name or "" for value in node.outputs)))
+        outputs = tuple(value.name or "" for value in node.outputs)
+        steps.append(Step(node.name, node.op_type, partial(function, **_attributes(node, function)), inputs, outputs))
     return steps
 
 

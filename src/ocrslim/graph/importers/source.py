@@ -6,18 +6,18 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import onnx_ir as ir
 import yaml
 
+from ocrslim.config.profile import Task
 from ocrslim.errors import ModelError
 from ocrslim.graph.importers.onnx import load_onnx
 from ocrslim.graph.importers.zoo import MODELS, ZooModel, pull
 
 __all__ = ["ModelSource", "open_model"]
 
-Task = Literal["det", "rec"]
 
 FILES = ("inference.onnx", "model.onnx")
 RANKS: dict[int, Task] = {4: "det", 3: "rec"}  # probability map [N, 1, H, W]; frames [N, T, classes]

@@ -22,7 +22,7 @@ import onnx
 import platformdirs
 import yaml
 
-from ocrslim.config.profile import IMAGENET_MEAN, IMAGENET_STD
+from ocrslim.config.profile import IMAGENET_MEAN, IMAGENET_STD, Task
 from ocrslim.errors import ModelError
 
 __all__ = ["CACHE_VARIABLE", "MODELS", "ZooModel", "cache_folder", "model_folder", "pull"]
@@ -30,8 +30,6 @@ __all__ = ["CACHE_VARIABLE", "MODELS", "ZooModel", "cache_folder", "model_folder
 CACHE_VARIABLE = "OCRSLIM_CACHE"
 SAID = 200  # characters of pip's message that are worth repeating
 FETCH_SECONDS = 900
-
-Task = Literal["det", "rec"]
 
 
 @dataclass(frozen=True)

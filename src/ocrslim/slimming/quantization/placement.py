@@ -17,6 +17,7 @@ import onnx_ir as ir
 
 from ocrslim.engines.targets import Target
 from ocrslim.errors import InputError
+from ocrslim.graph.passes.base import attribute
 
 __all__ = ["Placement", "Site", "place"]
 
@@ -127,7 +128,7 @@ def _reason_for_float(node: ir.Node, pooled: Collection[str], target: Target) ->
 
 
 def _reason_in_conv(node: ir.Node, pooled: Collection[str], target: Target, terms: int) -> str | None:
-    group = _attribute(node, "group", 1)
+    group = attribute(node, "group", 1)
     if group != 1:
         return "depthwise or grouped convolution: slower in int8 than in float"
     source = node.inputs[0]
@@ -145,7 +146,7 @@ def _reason_in_conv(node: ir.Node, pooled: Collection[str], target: Target, term
 def _reason_in_product(node: ir.Node, weight: ir.Value) -> str | None:
     if weight.shape is None or len(weight.shape) != 2:
         return "batched weight"
-    if _attribute(node, "transA", 0) or node.attributes.get_float("alpha", 1.0) != 1.0:
+    if attribute(node, "transA", 0) or node.attributes.get_float("alpha", 1.0) != 1.0:
         return "Gemm with a transposed or scaled input"
     return None
 
@@ -154,7 +155,7 @@ def _weight_axis(node: ir.Node) -> int:
     """Return the axis of the output channels in the weight, input 1."""
     if node.op_type == "Conv":
         return 0
-    return 0 if node.op_type == "Gemm" and _attribute(node, "transB", 0) else 1
+    return 0 if node.op_type == "Gemm" and attribute(node, "transB", 0) else 1
 
 
 def _site(node: ir.Node, target: Target) -> Site:
@@ -233,7 +234,7 @@ def _pooled(model: ir.Model) -> set[str]:
 
 def _means_over_image(node: ir.Node) -> bool:
     """Tell whether a node averages over the last two axes of ``[N, C, H, W]`` and keeps them."""
-    if node.op_type != "ReduceMean" or not _attribute(node, "keepdims", 1):
+    if node.op_type != "ReduceMean" or not attribute(node, "keepdims", 1):
         return False
     axes = _constant(node, 1)
     tensor = None if axes is None else axes.const_value
@@ -244,11 +245,6 @@ def _constant(node: ir.Node, index: int) -> ir.Value | None:
     """Return input ``index`` if it is an initializer."""
     value = node.inputs[index] if index < len(node.inputs) else None
     return value if value is not None and value.is_initializer() else None
-
-
-def _attribute(node: ir.Node, name: str, default: int) -> int:
-    attribute = node.attributes.get(name)
-    return default if attribute is None else attribute.as_int()
 
 
 def _name(value: ir.Value) -> str:

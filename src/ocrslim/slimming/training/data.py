@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ocrslim.config.profile import Profile
+from ocrslim.config.profile import Profile, Task
 from ocrslim.errors import DataError
 from ocrslim.ocr.labels import DetSample, RecSample, Skipped, read_samples
 from ocrslim.ocr.render import render_lines, render_pages
@@ -20,8 +20,8 @@ from ocrslim.slimming.training.loader import DetBatches, RecBatches, prefetch
 
 __all__ = ["TrainingData", "calibration_batches", "open_training_data", "training_batches", "validation_batches"]
 
-Task = Literal["det", "rec"]
 Image = Path | NDArray[np.uint8]
+Item = TypeVar("Item")
 
 HELD_SHARE = 0.1  # of the images, kept back from training and calibration
 HELD_MOST = {"rec": 200, "det": 20}  # more judge no better and cost time at each look
@@ -75,20 +75,16 @@ def open_training_data(
             images = [image for image, _ in render_lines(characters, RENDERED[task], seed)]
         else:
             images = [image for image, *_ in render_pages(RENDERED[task], seed)]
-        order = _order(len(images), seed)
-        count = _held_count(task, len(images))
-        return TrainingData(
-            task, tuple(images[i] for i in order[count:]), tuple(images[i] for i in order[:count]), (), True, False, ()
-        )
-    samples, skipped = read_samples(task, path, data_dir)
+        drawn, kept = _split(task, images, seed)
+        return TrainingData(task, drawn, kept, (), True, False, ())
+    found, skipped = read_samples(task, path, data_dir)
+    samples: Sequence[DetSample | RecSample] = found  # one type for the two tasks from here on
     if len(samples) < FEWEST:
         raise DataError(f"{path}: {len(samples)} usable images, at least {FEWEST} are needed ({len(skipped)} skipped)")
-    order = _order(len(samples), seed)
-    count = _held_count(task, len(samples))
-    held = tuple(samples[i] for i in order[:count])
+    train, held = _split(task, samples, seed)
     return TrainingData(
         task,
-        tuple(_source(samples[i]) for i in order[count:]),
+        tuple(_source(sample) for sample in train),
         tuple(sample.image for sample in held),
         held,
         False,
@@ -128,12 +124,11 @@ def _batches(
     return DetBatches(tuple(images), BATCH[task], profile.det, seed, augment=augment)
 
 
-def _order(count: int, seed: int) -> list[int]:
-    return [int(index) for index in np.random.default_rng([seed, count]).permutation(count)]
-
-
-def _held_count(task: Task, count: int) -> int:
-    return max(1, min(HELD_MOST[task], round(count * HELD_SHARE)))
+def _split(task: Task, items: Sequence[Item], seed: int) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
+    """Return what to learn from and what to hold back, at random by the seed."""
+    order = np.random.default_rng([seed, len(items)]).permutation(len(items)).tolist()
+    count = max(1, min(HELD_MOST[task], round(len(items) * HELD_SHARE)))
+    return tuple(items[index] for index in order[count:]), tuple(items[index] for index in order[:count])
 
 
 def _source(sample: DetSample | RecSample) -> Path | DetSample:

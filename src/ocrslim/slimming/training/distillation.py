@@ -12,12 +12,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from ocrslim.config.profile import Task
 from ocrslim.slimming.training.losses import ctc_kl, db_map_loss, feature_l2, l2, skd
 from ocrslim.slimming.training.trainer import Score
 
 __all__ = ["Distillation", "DistillationSettings", "TeacherJudge"]
 
-Task = Literal["det", "rec"]
 
 MASK_THRESHOLD = 0.3  # DB's default threshold of the probability map
 

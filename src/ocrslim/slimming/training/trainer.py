@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -194,16 +194,15 @@ class Trainer:
             },
         )
 
-    def _one_step(self, stream: Iterable[Tensor]) -> dict[str, float]:
+    def _one_step(self, stream: Iterator[Tensor]) -> dict[str, float]:
         factor = self.settings.schedule.factor(self.step, self.settings.steps)
         for group, declared in zip(self.optimizer.param_groups, self.groups, strict=True):
             group["lr"] = self.settings.learning_rate * declared.factor * factor
         self.optimizer.zero_grad(set_to_none=True)
         self.student.train()
         figures: dict[str, float] = {}
-        iterator = iter(stream)
         for _ in range(self.settings.accumulate):
-            loss, parts = self.criterion(next(iterator))
+            loss, parts = self.criterion(next(stream))
             (loss / self.settings.accumulate).backward()  # type: ignore[no-untyped-call]
             for name, value in parts.items():
                 figures[name] = figures.get(name, 0.0) + value / self.settings.accumulate
