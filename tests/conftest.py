@@ -7,8 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from ocrslim.errors import OcrslimError
+
+# A machine that does other work besides is slow at times; that is no failure of what is tested.
+settings.register_profile("ocrslim", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ocrslim")
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +37,6 @@ def real_data() -> Path:
     if not value or not Path(value).is_dir():
         pytest.skip("OCRSLIM_TEST_DATA names no folder of labelled images")
     return Path(value)
+
+
+collect_ignore = ["graph/importers/paddle/export_with_paddle.py"]  # a script for a Python that has paddle

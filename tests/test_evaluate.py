@@ -375,3 +375,114 @@ def test_the_profile_decides_the_detectors_input(tmp_path: Path) -> None:
     custom = Profile("own", DetProfile(limit_side_len=160, limit_type="max"))
     assert evaluate(_source("det"), [sample], profile=custom, session=session).protocol["profile"] == "own"
     assert [shape[2:] for shape in session.shapes] == [(736, 992), (288, 384), (736, 992), (128, 160)]
+
+
+def test_loose_figures_stand_beside_the_exact_ones_only_when_asked(lines: list[RecSample]) -> None:
+    plain = evaluate(_source("rec"), lines, profile=EXAMPLE, session=_reads("ab", "ab", "c", "abc"))
+    loose = evaluate(_source("rec"), lines, profile=EXAMPLE, session=_reads("ab", "ab", "c", "abc"), loose=True)
+    assert "loose" not in plain.metrics
+    assert "loose" not in plain.protocol
+    assert not any("loose" in figures for figures in plain.per_set.values())
+    assert loose.protocol["loose"] == "NFKC, case and spaces folded"
+    assert {name: value for name, value in loose.metrics.items() if name != "loose"} == plain.metrics
+    assert loose.metrics["loose"]["accuracy"] > loose.metrics["accuracy"]  # "a b" was read as "ab"
+    assert all(set(figures["loose"]) == {"accuracy", "norm_edit_distance"} for figures in loose.per_set.values())
+
+
+def test_sets_add_up_to_the_whole(tmp_path: Path) -> None:
+    samples = [RecSample(_line(tmp_path / f"{index}.png"), "ab", f"set{index % 3}") for index in range(10)]
+    texts = ["ab" if index % 4 else "a" for index in range(10)]
+    result = evaluate(_source("rec"), samples, profile=EXAMPLE, session=_reads(*texts))
+    assert list(result.per_set) == ["set0", "set1", "set2"]
+    assert sum(figures["n"] for figures in result.per_set.values()) == result.n == 10
+    for name in ("accuracy", "norm_edit_distance"):
+        mean = sum(figures[name] * figures["n"] for figures in result.per_set.values()) / 10
+        assert mean == pytest.approx(result.metrics[name], abs=1e-5)
+
+
+def test_a_skipped_image_is_in_no_set(lines: list[RecSample], tmp_path: Path) -> None:
+    samples = [*lines, RecSample(tmp_path / "gone.png", "a", "three")]
+    result = evaluate(_source("rec"), samples, profile=EXAMPLE, session=_reads("ab", "a b", "c", "abc"))
+    assert set(result.per_set) == {"one", "two"}
+    assert [record.image for record in result.records] == [str(sample.image) for sample in lines]
+    assert [item.where for item in result.skipped] == [str(tmp_path / "gone.png")]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 99])
+def test_a_limit_counts_samples_not_lines_of_the_file(zoo: Callable[[str], Path], tmp_path: Path, limit: int) -> None:
+    for index in range(3):
+        _line(tmp_path / f"{index}.png")
+    labels = tmp_path / "rec.txt"
+    labels.write_text("\ngone.png\tx\n0.png\ta\n\n1.png\tb\n2.png\tc\n", encoding="utf-8")
+    result = evaluate_file(zoo("PP-OCRv6_tiny_rec"), labels, limit=limit, threads=1, engine="onnxruntime")
+    assert result.n == min(limit, 3)
+    assert [Path(record.image).name for record in result.records] == [f"{index}.png" for index in range(result.n)]
+    assert [item.where.split(":")[-1] for item in result.skipped] == ["1", "4", "2"]
+
+
+def test_a_set_is_the_folder_that_holds_the_image(zoo: Callable[[str], Path], tmp_path: Path) -> None:
+    for name in ("a/deep/0.png", "b/1.png", "2.png"):
+        _line(tmp_path / name)
+    labels = tmp_path / "rec.txt"
+    labels.write_text("a/deep/0.png\tx\nb/1.png\tx\n2.png\tx\n", encoding="utf-8")
+    result = evaluate_file(zoo("PP-OCRv6_tiny_rec"), labels, threads=1, engine="onnxruntime")
+    assert {name: figures["n"] for name, figures in result.per_set.items()} == {"b": 1, "deep": 1, tmp_path.name: 1}
+
+
+def test_the_protocol_names_all_that_the_figures_depend_on(lines: list[RecSample], tmp_path: Path) -> None:
+    rec = evaluate(_source("rec"), lines, profile=EXAMPLE, session=_reads("", "", "", "")).protocol
+    wanted = {"profile", "engine_version", "threads", "height", "width", "mean", "std", "batch", "ignore_space"}
+    assert wanted <= rec.keys()
+    assert rec["batch"] == 1
+    page = DetSample(_page(tmp_path / "page.png", (10, 10, 90, 40)), (_box(0, 0, 99, 50),), "s")
+    det = evaluate(_source("det"), [page], profile=EXAMPLE, session=Session(_sees_bright)).protocol
+    wanted = {"profile", "engine_version", "threads", "thresh", "box_thresh", "unclip_ratio", "limit_side_len"}
+    assert wanted | {"limit_type", "iou_above", "ignored_texts", "ignored_cover_above", "mean", "std"} <= det.keys()
+    assert det["ignored_texts"] == ["*", "###"]
+    for protocol in (rec, det):
+        assert json.loads(json.dumps(protocol, allow_nan=False)).keys() == protocol.keys()
+
+
+def test_labels_that_cross_themselves_are_counted_as_invalid(tmp_path: Path) -> None:
+    bow = TextBox(np.array([[0, 0], [50, 50], [50, 0], [0, 50]], np.float32), "x", False)
+    page = DetSample(_page(tmp_path / "a.png", (100, 100, 300, 140)), (bow, _box(76, 76, 324, 164)), "s")
+    result = evaluate(_source("det"), [page], profile=EXAMPLE, session=Session(_sees_bright))
+    assert result.protocol["invalid_polygons"] == 1
+    assert result.metrics["hmean"] == 1.0
+
+
+def test_a_recogniser_that_reads_nothing_scores_nothing(lines: list[RecSample]) -> None:
+    result = evaluate(_source("rec"), lines, profile=EXAMPLE, session=_reads("", "", "", ""))
+    assert result.metrics["accuracy"] == 0.0
+    assert result.metrics["norm_edit_distance"] == pytest.approx(0.0, abs=1e-4)
+
+
+def test_one_broken_image_stops_neither_order_nor_progress(lines: list[RecSample]) -> None:
+    lines[1].image.write_bytes(b"cut")
+    told: list[tuple[int, int]] = []
+    result = evaluate(
+        _source("rec"),
+        lines,
+        profile=EXAMPLE,
+        session=_reads("ab", "c", "abc"),
+        progress=lambda done, total: told.append((done, total)),
+    )
+    assert result.metrics["accuracy"] == pytest.approx(1.0, abs=1e-5)
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_both_engines_give_the_same_figures(zoo: Callable[[str], Path], tmp_path: Path) -> None:
+    texts = ("Hello World", "Total 1234.56", "wrong label")
+    rows = []
+    for index, text in enumerate(texts):
+        assert cv2.imwrite(str(tmp_path / f"{index}.png"), _draw(text))
+        rows.append(f"{index}.png\t{text if index < 2 else 'other'}\n")
+    (tmp_path / "rec.txt").write_text("".join(rows), encoding="utf-8")
+    results = [
+        evaluate_file(zoo("PP-OCRv6_tiny_rec"), tmp_path / "rec.txt", engine=engine, threads=1, loose=True)
+        for engine in ("onnxruntime", "openvino")
+    ]
+    assert results[0].metrics == results[1].metrics
+    assert [record.text for record in results[0].records] == [record.text for record in results[1].records]
+    assert results[0].metrics["loose"]["accuracy"] == pytest.approx(2 / 3, abs=1e-4)
+    assert results[0].protocol["engine_version"] != results[1].protocol["engine_version"]

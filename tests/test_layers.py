@@ -18,10 +18,10 @@ PROJECT = Path(__file__).resolve().parents[1]
 SOURCE = PROJECT / "src"
 FILES = sorted((SOURCE / "ocrslim").rglob("*.py"))
 
-RECIPES = {"cli", "__main__", "compress", "evaluate", "predict", "scoring"}
+RECIPES = {"cli", "__main__", "compress", "evaluate", "example", "predict", "scoring"}
 UPPER = {"report", "export", "slimming"}
 MIDDLE = {"graph", "ocr", "engines"}
-GROUND = {"config", "spec", "errors", "__init__"}
+GROUND = {"config", "spec", "errors", "atomic", "__init__"}
 # What a room may import beside itself. Rooms of the middle do not know each other.
 MAY_IMPORT = {
     **dict.fromkeys(RECIPES, RECIPES | UPPER | MIDDLE | GROUND),
@@ -42,13 +42,15 @@ APART = [
 # The base install has no torch: scoring, timing and inspecting need none.
 TORCH_FREE = (
     *("ocrslim.ocr", "ocrslim.engines", "ocrslim.report", "ocrslim.evaluate", "ocrslim.predict", "ocrslim.config"),
+    "ocrslim.atomic",
     *("ocrslim.spec", "ocrslim.errors", "ocrslim.graph.importers", "ocrslim.graph.passes", "ocrslim.graph.inspect"),
-    *("ocrslim.cli", "ocrslim.slimming.training.loader"),
+    *("ocrslim.cli", "ocrslim.example", "ocrslim.slimming.training.loader"),
+    "ocrslim.slimming.training.labelled_loader",
 )
 GROUND_LIBRARIES = {"numpy", "yaml"}
 MAX_FILE, MAX_FUNCTION = 400, 80
 LINES_PER_SUPPRESSION = 500
-TESTS_PER_SOURCE = 0.87
+TESTS_PER_SOURCE = 1.0
 
 
 def module_of(path: Path) -> str:
@@ -235,9 +237,8 @@ def test_lint_is_silenced_rarely_and_with_a_reason() -> None:
     assert not [line for line in silenced if "# type: ignore" in line and "# type: ignore[" not in line]
 
 
-def test_there_is_nearly_as_much_test_as_source() -> None:
+def test_there_is_as_much_test_as_source() -> None:
     def count(files: Iterator[Path]) -> int:
         return sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files)
 
-    # The aim is as many; the share only ever goes up until that holds.
     assert count((PROJECT / "tests").rglob("*.py")) >= TESTS_PER_SOURCE * count(iter(FILES))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from ocrslim.config.profile import load_profile
 from ocrslim.engines.session import InferenceSession, open_session
 from ocrslim.errors import DataError
 from ocrslim.graph.importers.source import open_model
-from ocrslim.ocr.labels import RecSample
+from ocrslim.ocr.image import read_image
+from ocrslim.ocr.labels import DetSample, RecSample, Skipped, TextBox
 from ocrslim.ocr.render import render_lines, render_pages
 from ocrslim.scoring import Pair, judge_by_agreement, judge_by_labels
 
@@ -96,3 +98,99 @@ def test_unreadable_images_are_named(
     assert ["bad.png" in item.where for item in judged.skipped] == [True]
     with pytest.raises(DataError, match=r"bad\.png"):
         judge_by_agreement(pair("PP-OCRv6_tiny_rec", False), [bad], "agreement")
+
+
+class Turned:
+    """A session that answers rightly at first and with blanks (no text) from the n-th call on."""
+
+    def __init__(self, session: InferenceSession, right: int) -> None:
+        self.engine, self.version, self.threads = session.engine, session.version, session.threads
+        self.input_name, self.input_shape = session.input_name, session.input_shape
+        self._session, self._left = session, right
+
+    def run(self, x: np.ndarray) -> np.ndarray:
+        answer = self._session.run(x)
+        self._left -= 1
+        if self._left < 0:
+            answer = np.zeros_like(answer)
+            if answer.ndim == 3:
+                answer[..., 0] = 1.0
+        return answer
+
+
+def _half(pair: Pair, right: int) -> Pair:
+    compressed: Any = Turned(pair.original, right)
+    return dataclasses.replace(pair, compressed=compressed)
+
+
+@pytest.mark.parametrize("right", [6, 8])
+def test_a_loss_is_the_share_of_lines_that_are_read_no_more(
+    pair: Callable[[str, bool], Pair], samples: list[RecSample], right: int
+) -> None:
+    images = [sample.image for sample in samples]
+    judged = judge_by_agreement(_half(pair("PP-OCRv6_tiny_rec", False), right), images, "agreement")
+    lost = 100 * (8 - right) / 8
+    assert judged.drop["points"] == pytest.approx(lost, abs=0.01)
+    assert judged.drop["low"] <= lost + 0.01
+    assert judged.drop["high"] >= lost - 0.01
+    assert (judged.drop["low"] == judged.drop["high"]) == (right == 8)
+    assert judged.int8_metrics["accuracy"] == pytest.approx(right / 8, abs=1e-4)
+
+
+def test_labels_and_agreement_may_differ(pair: Callable[[str, bool], Pair], samples: list[RecSample]) -> None:
+    """Against wrong labels both read nothing right and lose nothing to each other; agreement sees the difference."""
+    wrong = [dataclasses.replace(sample, text="???") for sample in samples]
+    both = pair("PP-OCRv6_tiny_rec", True)
+    assert judge_by_labels(both, wrong, (), "labels").drop["points"] == 0.0
+    assert judge_by_agreement(both, [sample.image for sample in wrong], "agreement").drop["points"] > 80
+
+
+def test_what_labels_left_out_before_is_passed_on_once(
+    pair: Callable[[str, bool], Pair], samples: list[RecSample], tmp_path: Path
+) -> None:
+    before = Skipped("labels.txt:3", "empty line")
+    gone = RecSample(tmp_path / "gone.png", "x", "set")
+    judged = judge_by_labels(pair("PP-OCRv6_tiny_rec", False), [*samples, gone], [before], "labels")
+    assert [item.where for item in judged.skipped] == ["labels.txt:3", str(gone.image)]
+    assert judged.n == 8
+    assert judged.judged_by == "labels"
+
+
+def test_progress_reaches_its_end_for_both_ways_of_judging(
+    pair: Callable[[str, bool], Pair], samples: list[RecSample]
+) -> None:
+    told: list[tuple[int, int]] = []
+    both = pair("PP-OCRv6_tiny_rec", False)
+    judge_by_agreement(both, [sample.image for sample in samples], "agreement", lambda *step: told.append(step))
+    assert told == [(done, 8) for done in range(1, 9)]
+    told.clear()
+    judge_by_labels(both, samples, (), "labels", lambda *step: told.append(step))
+    assert told[-1] == (8, 8)
+    assert len(told) == 16  # one pass for each model
+
+
+def test_arrays_are_judged_as_files_are(pair: Callable[[str, bool], Pair], samples: list[RecSample]) -> None:
+    both = _half(pair("PP-OCRv6_tiny_rec", False), 5)
+    files = judge_by_agreement(both, [sample.image for sample in samples], "agreement")
+    both = _half(pair("PP-OCRv6_tiny_rec", False), 5)
+    arrays = judge_by_agreement(both, [read_image(sample.image) for sample in samples], "agreement")
+    assert files == arrays
+
+
+def test_pages_with_labels(pair: Callable[[str, bool], Pair], tmp_path: Path) -> None:
+    pages = []
+    for index, (image, boxes, texts) in enumerate(render_pages(2, 0, fonts=FONTS)):
+        path = tmp_path / f"{index}.png"
+        cv2.imwrite(str(path), image)
+        labels = tuple(TextBox(box, text) for box, text in zip(boxes, texts, strict=True))
+        pages.append(DetSample(path, labels, "set"))
+    judged = judge_by_labels(pair("PP-OCRv6_tiny_det", True), pages, (), "labels")
+    assert judged.float_metrics["hmean"] > 0.5
+    assert judged.int8_metrics["hmean"] == 0.0
+    assert judged.drop["metric"] == "hmean"
+    assert judged.drop["points"] == pytest.approx(100 * judged.float_metrics["hmean"], abs=1e-3)
+
+
+def test_nothing_to_judge_by_is_told(pair: Callable[[str, bool], Pair]) -> None:
+    with pytest.raises(DataError, match=r"no image can be read to judge by \(there is none\)"):
+        judge_by_agreement(pair("PP-OCRv6_tiny_rec", False), [], "agreement")

@@ -11,12 +11,12 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from ocrslim import __version__
-from ocrslim.engines.session import ENGINES
+from ocrslim.engines.session import ENGINES, PADDLE_ENGINES
 from ocrslim.engines.targets import TARGETS
 from ocrslim.errors import InputError, OcrslimError
 
@@ -64,6 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_compress(commands)
     _add_eval(commands)
     _add_bench(commands)
+    _add_export(commands)
     _add_models(commands)
     inspect = commands.add_parser("inspect", help="what a model consists of")
     inspect.add_argument("model", metavar="MODEL", help="official name, ONNX file or folder")
@@ -89,31 +90,38 @@ def _add_compress(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     parser.add_argument("--target", required=True, choices=TARGETS, help="the engine that will run the model")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument("--seed", type=_natural, default=0, metavar="N", help="default: %(default)s")
-    parser.add_argument("--steps", type=_natural, metavar="N", help="training steps; default: 300 for rec, 100 for det")
+    parser.add_argument("--steps", type=_natural, metavar="N", help="training steps; default: 100 for rec, 60 for det")
     parser.add_argument("--ptq-only", action="store_true", help="calibrate only, no training")
     parser.add_argument("--threads", type=_positive, default=2, metavar="N", help="default: %(default)s")
     parser.add_argument("--profile", metavar="NAME", help="pre- and post-processing; see eval")
     parser.add_argument(
         "--observer",
-        default="percentile",
-        choices=("minmax", "moving_average", "percentile", "mse"),
+        default="output",
+        choices=("output", "minmax", "moving_average", "percentile", "mse"),
         help="of activation ranges; default: %(default)s",
     )
     parser.add_argument(
-        "--learning-rate", type=float, default=2e-5, metavar="X", help="of the weights; default: %(default)s"
+        "--learning-rate",
+        type=float,
+        default=5e-5,
+        metavar="X",
+        help="change of a weight in a step, as a share of its tensor's size; default: %(default)s",
     )
     parser.set_defaults(run=_run_compress)
 
 
 def _add_eval(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("eval", help="score a model on labelled images")
-    parser.add_argument("model", metavar="MODEL", help="official name, ONNX file or folder")
-    parser.add_argument("--data", type=Path, required=True, metavar="LABELS", help="PaddleOCR label file or LMDB")
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="official name, ONNX file or folder")
+    parser.add_argument("--data", type=Path, metavar="LABELS", help="PaddleOCR label file or LMDB")
+    _add_config_path(parser, "model, data, profile and metric")
     parser.add_argument(
         "--data-dir", type=Path, metavar="DIR", help="what image paths in the label file are relative to"
     )
     parser.add_argument("--task", choices=("det", "rec"), help="default: the model's")
-    parser.add_argument("--engine", default="openvino", choices=ENGINES, help="default: %(default)s")
+    parser.add_argument(
+        "--engine", default="openvino", choices=(*ENGINES, *PADDLE_ENGINES), help="default: %(default)s"
+    )
     parser.add_argument(
         "--profile",
         choices=("example", "model", "paddleocr", "rapidocr"),
@@ -132,15 +140,43 @@ def _add_eval(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.set_defaults(run=_run_eval)
 
 
+def _add_config_path(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument(
+        *("--config_path", "--config-path"),
+        type=Path,
+        metavar="YAML",
+        help=f"a file of the PaddleSlim OCR example, in place of {what}",
+    )
+
+
 def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("bench", help="time models against each other, interleaved")
     parser.add_argument("models", nargs="+", metavar="MODEL", help="official name, ONNX file or folder")
-    parser.add_argument("--engine", nargs="+", default=["openvino"], choices=ENGINES, help="default: openvino")
+    engines = (*ENGINES, *PADDLE_ENGINES)
+    parser.add_argument("--engine", nargs="+", default=["openvino"], choices=engines, help="default: openvino")
     parser.add_argument("--threads", type=_positive, default=2, metavar="N", help="default: %(default)s")
     parser.add_argument("--batch", type=_positive, default=1, metavar="N", help="default: %(default)s")
     parser.add_argument("--shape", type=_shape, metavar="HxW", help="default: 48x320 for rec, 640x640 for det")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.set_defaults(run=_run_bench)
+
+
+def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("export", help="write a compressed model in another engine's format")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="what compress wrote")
+    parser.add_argument("--to", required=True, choices=("paddle", "paddle-lite"), help="the format")
+    parser.add_argument(
+        "--source",
+        type=Path,
+        metavar="MODEL",
+        help="the Paddle model that was compressed; default: as result.json says",
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: the folder itself")
+    parser.add_argument("--float", action="store_true", help="the float model with the trained weights")
+    parser.add_argument(
+        "--valid-targets", default="arm", choices=("arm", "x86"), help="processor for paddle-lite; default: %(default)s"
+    )
+    parser.set_defaults(run=_run_export)
 
 
 def _add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -177,11 +213,46 @@ def _run_compress(options: argparse.Namespace) -> None:
 
 def _run_eval(options: argparse.Namespace) -> None:
     """``ocrslim eval``."""
-    from ocrslim.evaluate import evaluate_file
     from ocrslim.report.table import eval_table
 
     console = Console(stderr=options.json)
-    result = evaluate_file(
+    result = _evaluate_config(options, console) if options.config_path else _evaluate_options(options, console)
+    if options.json:
+        print(json.dumps(result, ensure_ascii=False))
+    else:
+        console.print(eval_table(result), crop=False)
+
+
+def _evaluate_config(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """``ocrslim eval --config_path``."""
+    from ocrslim.config.paddleslim import load_config
+    from ocrslim.example import evaluate_example
+
+    if options.model is not None or options.data is not None or options.profile is not None:
+        raise InputError(
+            "eval --config_path: the file says model, data and profile; leave MODEL, --data, --profile out"
+        )
+    config = load_config(options.config_path)
+    result, warnings = evaluate_example(
+        config,
+        engine=options.engine,
+        threads=options.threads,
+        limit=options.limit,
+        loose=options.loose,
+        console=console,
+    )
+    for line in (*config.warnings, *warnings):
+        print(f"ocrslim: {line}", file=sys.stderr)
+    return result.to_json()
+
+
+def _evaluate_options(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """``ocrslim eval MODEL --data LABELS``."""
+    from ocrslim.evaluate import evaluate_file
+
+    if options.model is None or options.data is None:
+        raise InputError("eval: name a MODEL and its --data LABELS, or a --config_path YAML that says both")
+    return evaluate_file(
         options.model,
         options.data,
         data_dir=options.data_dir,
@@ -194,10 +265,6 @@ def _run_eval(options: argparse.Namespace) -> None:
         limit=options.limit,
         console=console,
     ).to_json()
-    if options.json:
-        print(json.dumps(result, ensure_ascii=False))
-    else:
-        console.print(eval_table(result))
 
 
 def _run_bench(options: argparse.Namespace) -> None:
@@ -211,8 +278,10 @@ def _run_bench(options: argparse.Namespace) -> None:
     if len(tasks) > 1 and options.shape is None:
         raise InputError("bench: det and rec models take different shapes; time them apart or give --shape HxW")
     height, width = options.shape or SHAPES[sources[0].task]
+    only_paddle = set(options.engine) <= set(PADDLE_ENGINES)
+    paths = [source.file_for(options.engine[0]) if only_paddle else source.path for source in sources]
     rows = bench(
-        list(zip(options.models, (source.path for source in sources), strict=True)),
+        list(zip(options.models, paths, strict=True)),
         options.engine,
         threads=options.threads,
         shape=(options.batch, 3, height, width),
@@ -220,7 +289,25 @@ def _run_bench(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps({"shape": [options.batch, 3, height, width], "rows": [row.to_json() for row in rows]}))
     else:
-        Console().print(bench_table([row.to_json() for row in rows]))
+        Console().print(bench_table([row.to_json() for row in rows]), crop=False)
+
+
+def _run_export(options: argparse.Namespace) -> None:
+    """``ocrslim export``."""
+    from ocrslim.export.deploy import export_folder
+
+    done = export_folder(
+        options.folder,
+        options.to,
+        source=options.source,
+        out=options.out,
+        quantized=not options.float,
+        valid_targets=options.valid_targets,
+    )
+    for path in done.files:
+        print(path)
+    if done.verification is not None:
+        print(f"agrees with model.onnx: {done.verification.kind} {done.verification.value:.4f}")
 
 
 def _run_models(options: argparse.Namespace) -> None:
@@ -233,7 +320,7 @@ def _run_models(options: argparse.Namespace) -> None:
         if options.json:
             print(json.dumps(rows, ensure_ascii=False))
         else:
-            Console().print(models_table(rows))
+            Console().print(models_table(rows), crop=False)
         return
     if options.name is None:
         raise InputError(f"models {options.action}: name a model; `ocrslim models` lists them")

@@ -161,6 +161,7 @@ def evaluate(
     threads: int = 2,
     loose: bool = False,
     rec_width: RecWidth = "dynamic",
+    ignore_space: bool = False,
     session: InferenceSession | None = None,
     skipped: Iterable[Skipped] = (),
     progress: Callable[[int, int], object] | None = None,
@@ -176,6 +177,7 @@ def evaluate(
         loose: for rec, add the metrics of texts in NFKC without case and spaces.
         rec_width: ``dynamic`` gives each line its own width, as deployment does; ``fixed`` squeezes all lines into
             the profile's width, as PaddleOCR's evaluation does.
+        ignore_space: see :class:`ocrslim.ocr.metrics.recognition.RecognitionMetric`.
         session: an open session of another file than the source's, such as its int8 model; ``engine`` and
             ``threads`` are then its own.
         skipped: what was left out before, for the report.
@@ -192,13 +194,15 @@ def evaluate(
     scored: _Scored
     if source.task == "det":
         pages = _det_samples(source, samples)
-        session = session or open_session(source.path, engine, threads)
+        session = session or open_session(source.file_for(engine), engine, threads)
         scored = _score_det(session, profile.det, _readable(pages, left_out, progress))
     else:
         lines = _rec_samples(source, samples)
         charset = Charset.from_source(source)
-        session = session or open_session(source.path, engine, threads)
-        scored = _score_rec(session, profile.rec, charset, rec_width, loose, _readable(lines, left_out, progress))
+        session = session or open_session(source.file_for(engine), engine, threads)
+        metric = RecognitionMetric(ignore_space)
+        readable = _readable(lines, left_out, progress)
+        scored = _score_rec(session, profile.rec, charset, metric, rec_width, loose, readable)
     if not scored.records:
         raise DataError(f"none of {len(samples)} images can be read; {left_out[-1].reason}")
     protocol = {"profile": profile.name, "engine_version": session.version, "threads": session.threads}
@@ -307,11 +311,11 @@ def _score_rec(
     session: InferenceSession,
     profile: RecProfile,
     charset: Charset,
+    metric: RecognitionMetric,
     rec_width: RecWidth,
     loose: bool,
     lines: Iterator[tuple[RecSample, NDArray[np.uint8]]],
 ) -> _Scored:
-    metric = RecognitionMetric()
     width = session.input_shape[3]
     if rec_width == "fixed" and width is None:
         width = profile.width

@@ -7,15 +7,16 @@ import dataclasses
 import pytest
 
 from ocrslim.engines.cpu import cpu_info
-from ocrslim.engines.session import ENGINES
+from ocrslim.engines.session import ENGINES, PADDLE_ENGINES
 from ocrslim.engines.targets import TARGETS, get_target
 from ocrslim.errors import InputError
 from ocrslim.spec import PerAxis, PerTensor
 
 every_target = pytest.mark.parametrize("name", TARGETS)
+adapting = pytest.mark.parametrize("name", ["onnxruntime", "openvino"])  # to the CPU
 
 
-@every_target
+@adapting
 @pytest.mark.parametrize(
     ("flags", "bits", "low", "high"),
     [
@@ -45,7 +46,18 @@ def test_seven_bits_are_just_what_sixteen_bit_sums_hold(weight: int) -> None:
     assert 2 * 255 * -64 >= -(2**15)
 
 
-@every_target
+def test_paddle_has_symmetric_integers_of_eight_bits_on_every_cpu() -> None:
+    # Its dequantize_linear multiplies with scale / 127 and has no zero point.
+    for flags in ([], ["avx2", "avx_vnni"], ["asimd"]):
+        target = get_target("paddle", flags)
+        assert (target.weight.bits, target.weight.granularity) == (8, PerAxis(0))
+        assert (target.activation.quant_min, target.activation.quant_max) == (-128, 127)
+        assert target.weight.symmetric
+        assert target.activation.symmetric
+        assert (target.engine, target.quantize_outputs, target.quantize_bias) == ("paddle", False, False)
+
+
+@adapting
 def test_activations_are_unsigned_and_asymmetric(name: str) -> None:
     activation = get_target(name, []).activation
     assert (activation.quant_min, activation.quant_max) == (0, 255)
@@ -62,10 +74,10 @@ def test_the_engines_differ_in_outputs_and_bias() -> None:
 @every_target
 def test_a_target_has_an_engine_and_says_why(name: str) -> None:
     target = get_target(name, [])
-    assert target.engine in ENGINES
+    assert target.engine in (*ENGINES, *PADDLE_ENGINES)
     assert len(target.notes) >= 2
     assert all("\n" not in note for note in target.notes)
-    assert target.notes[0].startswith("7-bit weights")
+    assert target.notes[0].startswith("8-bit weights" if name == "paddle" else "7-bit weights")
 
 
 @every_target

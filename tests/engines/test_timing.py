@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ocrslim.engines import timing
 from ocrslim.engines.cpu import cpu_info, versions
 from ocrslim.engines.machine import STATUS
-from ocrslim.engines.session import ENGINES
+from ocrslim.engines.session import ENGINES, open_session
 from ocrslim.engines.timing import WARM_UP, BenchRow, bench, measure_peak_rss, time_rounds
 from ocrslim.errors import EngineError, InputError, ModelError
 
@@ -22,20 +22,36 @@ Maker = Callable[..., Path]
 BATCH = np.zeros((1, 3, 4, 4), np.float32)
 
 
+class Clock:
+    """A clock that only its sessions move: the machine's own load changes nothing."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(timing, "time", clock)
+    return clock
+
+
 class Clockwork:
-    """A session that takes a known time and writes down when it was run."""
+    """A session that takes a known time of a clock and writes down when it was run."""
 
     engine, version, input_name, threads = "clockwork", "1", "x", 1
     input_shape: tuple[int | None, ...] = (None, 3, None, None)
 
-    def __init__(self, name: str, seconds: float, diary: list[str]) -> None:
+    def __init__(self, name: str, seconds: float, diary: list[str], clock: Clock | None = None) -> None:
         self.name, self.seconds, self.diary = name, seconds, diary
+        self.clock = clock or Clock()
 
     def run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         self.diary.append(self.name)
-        until = time.perf_counter() + self.seconds
-        while time.perf_counter() < until:
-            pass
+        self.clock.now += self.seconds
         return x
 
 
@@ -49,29 +65,42 @@ def test_sessions_run_in_turns_and_the_first_place_goes_round() -> None:
     assert "".join(timed) == "aabbcc" + "bbccaa" + "ccaabb" + "aabbcc"
 
 
-def test_times_lie_in_their_sessions_columns() -> None:
+def test_times_lie_in_their_sessions_columns(clock: Clock) -> None:
     seconds = (0.001, 0.004, 0.002)
-    times = time_rounds([Clockwork(str(s), s, []) for s in seconds], BATCH, min_runs=9)
-    np.testing.assert_allclose(np.median(times, axis=0), seconds, rtol=0.3)
+    times = time_rounds([Clockwork(str(s), s, [], clock) for s in seconds], BATCH, min_runs=9)
+    np.testing.assert_allclose(times, [seconds] * 9, rtol=1e-6)
 
 
-def test_fast_models_run_until_the_time_is_over() -> None:
+@pytest.mark.parametrize(("runs", "seconds", "rounds"), [(2, 0.199, 100), (7, 0.0, 7), (500, 0.199, 500)])
+def test_fast_models_run_until_the_time_is_over(clock: Clock, runs: int, seconds: float, rounds: int) -> None:
+    # A round is an untimed and a timed run of a millisecond each.
+    times = time_rounds([Clockwork("a", 0.001, [], clock)], BATCH, min_runs=runs, min_seconds=seconds)
+    assert len(times) == rounds
+
+
+def test_a_real_clock_is_read(mixer: Maker) -> None:
     began = time.perf_counter()
-    times = time_rounds([Clockwork("a", 0.001, [])], BATCH, min_runs=2, min_seconds=0.2)
-    assert time.perf_counter() - began >= 0.2
-    assert 10 < len(times) <= 101
+    times = time_rounds([open_session(mixer(), "onnxruntime", 1)], BATCH, min_runs=3)
+    assert (times > 0).all()
+    assert times.sum() < time.perf_counter() - began
+
+
+TIMED: list[BenchRow] = []
 
 
 @pytest.fixture
 def rows(mixer: Maker, heavy: Path) -> list[BenchRow]:
-    models = [("light", mixer()), ("heavy", heavy), (heavy, heavy)]
-    return bench(models, ENGINES, threads=1, shape=(2, 3, 40, 40), min_runs=7, min_seconds=0)
+    """Return real rows, timed once for all tests of this file."""
+    if not TIMED:
+        models = [("light", mixer()), ("heavy", heavy), (heavy, heavy)]
+        TIMED.extend(bench(models, ENGINES, threads=1, shape=(2, 3, 40, 40), min_runs=7, min_seconds=0))
+    return TIMED
 
 
 def test_bench_gives_a_row_for_each_model_and_engine(rows: list[BenchRow], heavy: Path) -> None:
-    assert [(row.label, row.engine) for row in rows] == [
-        (label, engine) for label in ("light", "heavy", str(heavy)) for engine in ENGINES
-    ]
+    labels = ("light", "heavy", rows[4].label)
+    assert [(row.label, row.engine) for row in rows] == [(label, engine) for label in labels for engine in ENGINES]
+    assert Path(rows[4].label).name == heavy.name  # a path that a user gave stays a path
     for row in rows:
         assert 0 < row.p10 <= row.median_ms <= row.p90
         assert (row.threads, row.shape, row.runs) == (1, (2, 3, 40, 40), 7)
@@ -185,3 +214,46 @@ def test_a_probe_that_hangs_is_ended(mixer: Maker, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(timing, "PROBE_SECONDS", 0.2)
     with pytest.raises(EngineError, match="more than"):
         measure_peak_rss(mixer(), "openvino", 1, (1, 3, 4, 4))
+
+
+def test_every_figure_of_a_row_is_of_its_documented_kind(rows: list[BenchRow]) -> None:
+    """The schema that tools outside read: a missing key or another type breaks them."""
+    kinds: dict[str, type | tuple[type, ...]] = {
+        **dict.fromkeys(("label", "engine", "cpu"), str),
+        **dict.fromkeys(("median_ms", "p10", "p90", "ratio", "ratio_on_engine"), float),
+        **dict.fromkeys(("runs", "bytes", "threads"), int),
+        **dict.fromkeys(("peak_rss_mb", "other_load"), (float, type(None))),
+        **dict.fromkeys(("shape", "flags"), list),
+        "versions": dict,
+    }
+    for row in rows:
+        data = row.to_json()
+        assert data.keys() == kinds.keys()
+        for name, kind in kinds.items():
+            assert isinstance(data[name], kind), name
+        assert data["other_load"] is None or 0.0 <= data["other_load"] < 1024
+        assert {"python", "onnxruntime", "openvino"} <= data["versions"].keys()
+        assert all(isinstance(flag, str) for flag in data["flags"])
+
+
+def test_ratios_on_an_engine_are_to_the_first_model_there(mixer: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    # a on the first engine, a on the second, b on the first, b on the second
+    times = np.array([[2.0, 8.0, 1.0, 6.0]] * 3)
+    monkeypatch.setattr(timing, "time_rounds", lambda *_: times)
+    monkeypatch.setattr(timing, "measure_peak_rss", lambda *_: 50.0)
+    rows = bench([("a", mixer()), ("b", mixer("b.onnx"))], ["openvino", "onnxruntime"])
+    assert [row.engine for row in rows] == ["openvino", "onnxruntime"] * 2
+    assert [row.ratio for row in rows] == [1.0, 4.0, 0.5, 3.0]
+    assert [row.ratio_on_engine for row in rows] == [1.0, 1.0, 0.5, 0.75]
+    assert [row.median_ms for row in rows] == [2000.0, 8000.0, 1000.0, 6000.0]
+
+
+def test_a_sessions_failure_ends_the_rounds() -> None:
+    class Failing(Clockwork):
+        def run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+            if len(self.diary) > 4:
+                raise EngineError("out of memory")
+            return super().run(x)
+
+    with pytest.raises(EngineError, match="out of memory"):
+        time_rounds([Failing("a", 0, [])], BATCH, min_runs=30)

@@ -91,3 +91,39 @@ def test_digits_alone_make_numbers() -> None:
 def test_no_characters_is_an_error_that_names_the_way_out() -> None:
     with pytest.raises(DataError, match="--data"):
         Corpus([])
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 24])
+def test_no_line_is_longer_than_asked_or_has_idle_spaces(most: int) -> None:
+    corpus = Corpus(common_characters())
+    rng = np.random.default_rng(most)
+    for _ in range(400):
+        line = corpus.line(rng, most)
+        assert 1 <= len(line) <= most
+        assert line == line.strip()
+        assert "  " not in line
+
+
+@settings(max_examples=60)
+@given(characters=st.text("ab1一。-Ω", min_size=1, max_size=7), seed=st.integers(0, 1000))
+def test_lines_are_made_of_the_dictionary_whatever_it_is(characters: str, seed: int) -> None:
+    corpus = Corpus(characters)
+    rng = np.random.default_rng(seed)
+    text = "".join(corpus.line(rng) for _ in range(20))
+    assert set(text) <= {*characters, " "}
+    assert text.strip()
+
+
+def test_lines_are_a_function_of_the_generators_state() -> None:
+    corpus = Corpus(common_characters())
+    one, other = ([corpus.line(np.random.default_rng(seed)) for seed in range(50)] for _ in range(2))
+    assert one == other
+    assert len(set(one)) > 45
+
+
+def test_every_entry_comes_up_however_rare() -> None:
+    entries = [*common_characters()[:40], "龘", "Ω", "☃"]
+    corpus = Corpus(entries)
+    rng = np.random.default_rng(0)
+    seen = set("".join(corpus.line(rng) for _ in range(3000)))
+    assert {"龘", "Ω", "☃"} <= seen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -289,3 +290,78 @@ def test_the_real_label_files_are_whole(real_data: Path) -> None:
     assert {page.set_name for page in pages} == {"ic15", "td500", "sroie", "funsd", "zh_bd"}
     lines, skipped = read_samples("rec", real_data / "rec" / "labels" / "val.txt")
     assert (len(lines), len(skipped)) == (1601, 0)
+
+
+_TEXTS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\t\n\r\0"), min_size=1, max_size=12)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(texts=st.lists(_TEXTS, min_size=1, max_size=8))
+def test_texts_that_are_written_are_read(images: Path, texts: list[str]) -> None:
+    path = images.parent / "written.txt"
+    path.write_bytes("".join(f"images/a.png\t{text}\n" for text in texts).encode())
+    samples, skipped = read_rec_labels(path)
+    assert [sample.text for sample in samples] == texts
+    assert skipped == []
+
+
+_POINTS = st.lists(st.tuples(st.integers(-50, 5000), st.integers(-50, 5000)), min_size=3, max_size=16)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(boxes=st.lists(st.tuples(_TEXTS | st.sampled_from(["*", "###"]), _POINTS), max_size=5), escape=st.booleans())
+def test_boxes_that_are_written_are_read(
+    images: Path, boxes: list[tuple[str, list[tuple[int, int]]]], escape: bool
+) -> None:
+    labels = [{"transcription": text, "points": points, "difficult": False} for text, points in boxes]
+    path = images.parent / "written.txt"
+    path.write_bytes(f"images/a.png\t{json.dumps(labels, ensure_ascii=escape)}\n".encode())
+    samples, skipped = read_det_labels(path)
+    assert skipped == []
+    assert [box.text for box in samples[0].boxes] == [text for text, _ in boxes]
+    assert [box.points.astype(int).tolist() for box in samples[0].boxes] == [[*map(list, p)] for _, p in boxes]
+    assert [box.ignore for box in samples[0].boxes] == [text in ("*", "###") for text, _ in boxes]
+
+
+def test_transcriptions_that_are_no_text_are_spelled(images: Path, write_labels: Write) -> None:
+    samples, skipped = read_det_labels(write_labels([[BOX | {"transcription": value} for value in (12, 1.5, True)]]))
+    assert [box.text for box in samples[0].boxes] == ["12", "1.5", "True"]
+    assert skipped == []
+
+
+@pytest.mark.parametrize("name", ["images/a b.png", "images/图片.png", "./images/a.png", "images//a.png"])
+def test_names_with_spaces_and_detours_are_found(images: Path, write_image: Write, tmp_path: Path, name: str) -> None:
+    if not (tmp_path / name).exists():
+        write_image(tmp_path / name)
+    (tmp_path / "rec.txt").write_text(f"{name}\tx\n", encoding="utf-8")
+    samples, skipped = read_rec_labels(tmp_path / "rec.txt")
+    assert (len(samples), skipped) == (1, [])
+    assert samples[0].image.is_file()
+
+
+def test_skipped_things_come_in_the_order_of_the_file(images: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rec.txt"
+    path.write_text("images/a.png\tx\nimages/gone.png\tx\nimages/a.png\t\nimages/b.png\ty\n", encoding="utf-8")
+    _, skipped = read_rec_labels(path)
+    assert [item.where for item in skipped] == [f"{path}:2", f"{path}:3"]
+    read_again = read_samples("rec", path)
+    assert read_again[1] == skipped
+
+
+def test_the_same_image_may_come_twice(images: Path, write_labels: Write) -> None:
+    samples, _ = read_rec_labels(write_labels(["images/a.png\tone", "images/a.png\ttwo"]))
+    assert [sample.text for sample in samples] == ["one", "two"]
+    assert samples[0].image == samples[1].image
+
+
+def test_a_folder_in_the_place_of_a_label_file_is_read_as_images(images: Path) -> None:
+    with pytest.raises(DataError, match="no such label file"):
+        read_rec_labels(images)
+    assert len(read_samples("rec", images)[0]) == 2
+
+
+def test_a_box_whose_numbers_are_strings_of_digits_is_read(images: Path, write_labels: Write) -> None:
+    """Some labelling tools quote their numbers; a float can be read from each of them."""
+    samples, skipped = read_det_labels(write_labels([[BOX | {"points": [["0", "0"], ["9", "0"], ["9", "9"]]}]]))
+    assert skipped == []
+    assert samples[0].boxes[0].points.tolist() == [[0.0, 0.0], [9.0, 0.0], [9.0, 9.0]]

@@ -10,6 +10,8 @@ import cv2
 import lmdb
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ocrslim.errors import DataError
 from ocrslim.ocr.image import read_image
@@ -150,3 +152,50 @@ def test_threads_may_read_at_once(database: Path) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
+
+
+@settings(max_examples=15, deadline=None)
+@given(texts=st.lists(st.text(min_size=1, max_size=10).filter(lambda text: text.isprintable()), min_size=1, max_size=6))
+def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
+    entries = {"num-samples": str(len(texts)).encode()}
+    for index, text in enumerate(texts, 1):
+        entries |= {f"image-{index:09d}": bytes([index]) * 100, f"label-{index:09d}": text.encode()}
+    folder = _write(tmp_path_factory.mktemp("lmdb") / "set", entries)
+    samples, skipped = read_samples("rec", folder)
+    assert [sample.text for sample in samples if isinstance(sample, RecSample)] == texts
+    assert skipped == []
+    assert read_lmdb_image(samples[-1].image) == bytes([len(texts)]) * 100
+
+
+@pytest.mark.parametrize(("said", "count"), [(b"2", 2), (b" 3\n", 3), (b"0", 0), (b"5", 5)])
+def test_the_number_of_samples_is_taken_at_its_word_up_to_the_keys(database: Path, said: bytes, count: int) -> None:
+    with lmdb.open(str(database), map_size=1 << 20) as environment, environment.begin(write=True) as transaction:
+        transaction.put(b"num-samples", said)
+    found = read_lmdb_labels(database)
+    assert len(found) == count
+    assert [label for _, label in found[:3]] == [b"one", "二".encode(), b"drei x"][:count]
+    assert [label for _, label in found[3:]] == [None] * max(0, count - 3)
+
+
+def test_a_damaged_image_in_a_sound_database_is_named(database: Path) -> None:
+    with lmdb.open(str(database), map_size=1 << 20) as environment, environment.begin(write=True) as transaction:
+        transaction.put(b"image-000000002", b"no image")
+    assert len(read_samples("rec", database)[0]) == 3  # nobody looks into the images yet
+    with pytest.raises(DataError, match="image-000000002"):
+        read_image(database / "image-000000002")
+
+
+def test_a_database_may_be_read_while_it_may_not_be_written(database: Path) -> None:
+    (database / "lock.mdb").unlink()
+    database.chmod(0o555)
+    try:
+        assert len(read_samples("rec", database)[0]) == 3
+    finally:
+        database.chmod(0o755)
+
+
+def test_an_empty_data_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data.mdb").touch()
+    with pytest.raises(DataError, match="no LMDB that can be read"):
+        read_samples("rec", tmp_path)
+    assert lmdb_folders(tmp_path / "nothing") == []

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -199,3 +202,52 @@ def test_a_detector_finds_the_lines(
         false.append(text[cv2.dilate(mask, np.ones((9, 9), np.uint8)) == 0].mean())
     assert np.mean(found) > 0.85
     assert np.mean(false) < 0.01
+
+
+def test_another_process_draws_the_same() -> None:
+    """Nothing depends on the hash seed, on threads or on what was drawn before: a resumed run sees the same lines."""
+    code = (
+        "import hashlib; from ocrslim.ocr.render import render_lines, render_pages;"
+        "lines = render_lines('abc一二三0123', 6, 3, ['uni', 'sans']); pages = render_pages(1, 3, 'abc一二', ['uni']);"
+        "images = [image for image, *_ in [*lines, *pages]];"
+        "print(hashlib.sha256(b''.join(image.tobytes() for image in images)).hexdigest())"
+    )
+    answers = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONHASHSEED": seed, "OMP_NUM_THREADS": threads},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed, threads in (("1", "1"), ("2", "2"))
+    }
+    assert len(answers) == 1
+    lines = render_lines("abc一二三0123", 6, 3, ["uni", "sans"])
+    pages = render_pages(1, 3, "abc一二", ["uni"])
+    assert answers == {_digest([image for image, *_ in [*lines, *pages]]) + "\n"}
+
+
+def test_the_state_of_numpys_own_randomness_does_not_matter() -> None:
+    np.random.seed(0)
+    first = render_lines("abc", 3, 1, BUILT_IN)
+    np.random.seed(1)
+    assert _digest([image for image, _ in first]) == _digest(
+        [image for image, _ in render_lines("abc", 3, 1, BUILT_IN)]
+    )
+
+
+def test_each_font_draws_its_own_lines() -> None:
+    digests = {_digest([image for image, _ in render_lines("abcdef", 4, 0, [font])]) for font in BUILT_IN}
+    assert len(digests) == len(BUILT_IN)
+
+
+def test_none_asked_for_is_none_made() -> None:
+    assert render_lines("abc", 0, 0, BUILT_IN) == []
+    assert render_pages(0, 0, "abc", BUILT_IN) == []
+
+
+def test_the_order_of_the_dictionary_and_repeats_do_not_break_the_texts() -> None:
+    for characters in ("abc", "cba", "aabbcc"):
+        texts = "".join(text for _, text in render_lines(characters, 12, 0, BUILT_IN))
+        assert set(texts) - {" "} == set("abc")

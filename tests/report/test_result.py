@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ocrslim.report import result
-from ocrslim.report.result import sha256_of, write_json, write_text
+from ocrslim import atomic
+from ocrslim.report.result import sha256_of, verdict, write_json, write_text
 
 
 def test_json_goes_and_comes_back(tmp_path: Path) -> None:
@@ -37,10 +38,16 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: p
     def interrupted(_: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(result.os, "fsync", interrupted)
+    monkeypatch.setattr(atomic.os, "fsync", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_text(path, "new" * 1000)
     assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_text_is_written_in_utf8_with_its_own_newlines(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "一\r\n二\n")
+    assert (tmp_path / "a.txt").read_bytes() == "一\r\n二\n".encode()
 
 
 def test_sha256_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
@@ -62,3 +69,52 @@ def test_sha256_of_a_folder_follows_names_and_contents(tmp_path: Path) -> None:
     assert sha256_of(folder("b", {"sub/y.png": b"2", "x.png": b"1"})) == first  # wherever it lies
     assert sha256_of(folder("c", {"x.png": b"1", "sub/z.png": b"2"})) != first
     assert sha256_of(folder("d", {"x.png": b"1", "sub/y.png": b"3"})) != first
+
+
+def test_sha256_of_a_folder_is_that_of_names_sizes_and_beginnings(tmp_path: Path) -> None:
+    """Beyond its first megabyte only a file's size counts: a folder of images is hashed in seconds."""
+    for name, last in (("a", b"1"), ("b", b"2"), ("c", b"12")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.bin").write_bytes(b"0" * (1 << 20) + last)
+    first, same, longer = (sha256_of(tmp_path / name) for name in "abc")
+    assert first == same
+    assert longer != first
+    assert sha256_of(tmp_path) not in (first, longer)
+
+
+def test_sha256_of_nothing(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    (tmp_path / "folder").mkdir()
+    assert sha256_of(tmp_path / "empty") == sha256_of(tmp_path / "folder") == hashlib.sha256().hexdigest()
+    with pytest.raises(FileNotFoundError):
+        sha256_of(tmp_path / "none")
+
+
+def _measured(ratio: float, **drop: object) -> dict[str, Any]:
+    figures = {"metric": "accuracy", "points": 0.31, "low": -0.25, "high": 0.87, "n": 1601}
+    return {
+        "drop": {"openvino": figures | drop},
+        "latency": [
+            {"engine": "onnxruntime", "label": "float", "ratio_on_engine": 1.0},
+            {"engine": "onnxruntime", "label": "int8", "ratio_on_engine": 1.4},
+            {"engine": "openvino", "label": "float", "ratio_on_engine": 1.0},
+            {"engine": "openvino", "label": "int8", "ratio_on_engine": ratio},
+        ],
+        "size": {"float": 100, "int8": 32, "ratio": 0.32},
+    }
+
+
+def test_the_verdict_gives_cost_interval_and_gain() -> None:
+    said = verdict(_measured(0.78), "openvino")
+    assert said == (
+        "int8: +0.31 points of accuracy lost (95 % interval -0.25 to +0.87, 1601 images),"
+        " 0.78 times the time of float on openvino, 0.32 times the size"
+    )
+    assert "-0.40 points of hmean lost" in verdict(_measured(0.78, metric="hmean", points=-0.4), "openvino")
+
+
+@pytest.mark.parametrize(("ratio", "float_wins"), [(0.5, False), (0.999, False), (1.0, True), (1.3, True)])
+def test_the_verdict_is_free_to_keep_the_float_model(ratio: float, float_wins: bool) -> None:
+    said = verdict(_measured(ratio), "openvino")
+    assert said.startswith("float is better here: int8 gains no time on openvino") == float_wins
+    assert f"{ratio:.2f} times the time" in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ocrslim.report.run_log import RunLog, peak_rss_mb
+from ocrslim.report.run_log import RunLog, peak_rss_mb, progress_bar
 
 
 @pytest.fixture
@@ -69,6 +70,29 @@ def test_a_bar_leaves_some_twenty_lines(log: RunLog, tmp_path: Path, steps: int,
     noted = [line for line in written(tmp_path).splitlines() if "train: " in line]
     assert len(noted) == lines
     assert f"train: {steps}/{steps} loss {1 / steps:.4g}" in noted[-1]
+
+
+@pytest.mark.parametrize("error", [None, ValueError])
+def test_a_bar_that_nobody_watches_writes_nothing(screen: io.StringIO, error: type[Exception] | None) -> None:
+    console = Console(file=screen)
+    with contextlib.suppress(ValueError), progress_bar("evaluate", console) as update:
+        update(1, 2)
+        if error:
+            raise error
+    assert screen.getvalue() == ""
+
+
+def test_a_bar_on_a_terminal_shows_how_far_it_is_and_goes_away(screen: io.StringIO) -> None:
+    console = Console(file=screen, force_terminal=True, width=100)
+    with progress_bar("evaluate [/x]", console) as update:
+        update(3, 7, {"loss": 0.25})
+        console.print("a line in between")
+    shown = screen.getvalue()
+    assert "evaluate [/x]" in shown  # names are no markup
+    assert "3/7" in shown
+    assert "loss 0.25" in shown
+    assert "a line in between" in shown
+    assert shown.rstrip().endswith("\x1b[2K")  # the bar's line is cleared
 
 
 def test_a_second_run_adds_to_the_log(tmp_path: Path) -> None:

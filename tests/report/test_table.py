@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
+from ocrslim.graph.importers.zoo import MODELS
 from ocrslim.report.table import bench_table, eval_table, inspect_table, models_table, result_table
 
 
@@ -126,12 +127,59 @@ def test_bench_warns_of_a_busy_machine(load: float | None, warned: bool) -> None
     assert ("0.5 cores busy meanwhile: time again on a quiet machine" in text) is warned
 
 
-def test_a_narrow_terminal_folds_names_not_figures() -> None:
+@pytest.mark.parametrize("width", [160, 80, 60, 30])
+def test_a_narrow_terminal_cuts_neither_names_nor_figures(width: int) -> None:
     rows = [bench_row("PP-OCRv6_small_rec", engine, 1234.56, 1.0) for engine in ("onnxruntime", "openvino")]
-    text = shown(bench_table(rows), 80)
-    for word in ("onnxruntime", "openvino", "1234.56", "1111.10-1358.02", "10.86"):
-        assert word in text
-    assert "PP-OCRv6_small_rec" in re.sub(r"\s", "", "".join(line[:8] for line in text.splitlines()))
+    text = shown(bench_table(rows), width)
+    for word in ("onnxruntime", "openvino"):
+        assert len(re.findall(rf"\b{word}\b", text)) >= 1
+    for word in ("PP-OCRv6_small_rec", "1234.56", "1111.10-1358.02", "10.86"):
+        assert text.count(word) == 2
+    assert max(map(len, text.splitlines())) <= width
+
+
+def test_headings_break_before_the_table_is_given_up() -> None:
+    rows = [bench_row("PP-OCRv6_small_rec", "onnxruntime", 1234.56, 1.0)]
+    line = line_of(shown(bench_table(rows), 80), "PP-OCRv6_small_rec")
+    assert line.split() == ["PP-OCRv6_small_rec", "onnxruntime", "1234.56", "1111.10-1358.02", "1.00", "123", "10.86"]
+    narrow = shown(bench_table(rows), 60)
+    assert line_of(narrow, "PP-OCRv6_small_rec") == "PP-OCRv6_small_rec"
+    assert "engine onnxruntime, median ms 1234.56" in narrow
+
+
+def _loose(*sets: str) -> dict[str, Any]:
+    figures = {"accuracy": 0.5, "norm_edit_distance": 0.9, "loose": {"accuracy": 0.75, "norm_edit_distance": 0.95}}
+    return EVAL | {"metrics": figures, "per_set": {name: {"n": 300} | figures for name in sets}}
+
+
+def test_sets_keep_their_names_at_80_columns() -> None:
+    text = shown(eval_table(_loose("ic15", "td500_zh", "cn_invoice")), 80)
+    for name in ("ic15", "td500_zh", "cn_invoice"):
+        assert line_of(text, name).split() == [name, "300", "0.5000", "0.9000", "0.7500", "0.9500"]
+    assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("name", ["a folder of scanned receipts, march", "[bold]", "发票" * 12])
+def test_a_set_of_a_long_or_odd_name_stands_above_its_figures(name: str) -> None:
+    text = shown(eval_table(_loose("a", name)), 60)
+    assert name in text.splitlines()
+    assert text.count("norm_edit_distance 0.9000") == 3  # of all, and of each set
+
+
+def test_a_name_wider_than_the_screen_is_whole_when_nothing_crops_it() -> None:
+    console = Console(file=io.StringIO(), width=40, color_system=None)
+    console.print(eval_table(_loose("a", "x" * 100)), crop=False)
+    assert isinstance(console.file, io.StringIO)
+    assert "x" * 100 in console.file.getvalue().splitlines()
+
+
+def test_the_official_models_fit_80_columns() -> None:
+    rows = [model.to_json() | {"cached": True} for model in MODELS.values()]
+    text = shown(models_table(rows), 80)
+    for name, model in MODELS.items():
+        assert line_of(text, name).split() == [name, model.task, "Apache-2.0", model.wheel, "yes"]
+    stacked = shown(models_table(rows), 40).splitlines()
+    assert set(MODELS) <= set(stacked)
 
 
 def test_bench_of_nothing_is_an_empty_table() -> None:

@@ -7,6 +7,7 @@ YAML files, PaddleOCR 3.x's pipeline and RapidOCR 3.x. ``model`` is what the mod
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,6 +21,7 @@ Task = Literal["det", "rec"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+CHOICES = {"min": ("min", "max"), "fast": ("fast", "slow")}  # by the default of the key that they are for
 
 
 @dataclass(frozen=True)
@@ -134,24 +136,24 @@ def _from_inference_yml(config: Mapping[str, Any]) -> Profile:
     """
     operators = _transforms(config)
     det: dict[str, Any] = {"limit_side_len": 960, "limit_type": "max"}
-    post = config.get("PostProcess") or {}
+    post = _section(config.get("PostProcess"), "PostProcess")
     for key in ("thresh", "box_thresh", "unclip_ratio", "max_candidates", "use_dilation", "score_mode"):
         if key in post:
             det[key] = _typed(post[key], getattr(DetProfile(), key), f"PostProcess.{key}")
-    resize = operators.get("DetResizeForTest") or {}
+    resize = _section(operators.get("DetResizeForTest"), "DetResizeForTest")
     if "resize_long" in resize:
-        det |= {"limit_side_len": int(resize["resize_long"]), "limit_type": "max"}
+        det["limit_side_len"] = _typed(resize["resize_long"], 960, "DetResizeForTest.resize_long")
     for key in ("limit_side_len", "limit_type"):
         if key in resize:
             det[key] = _typed(resize[key], getattr(DetProfile(), key), f"DetResizeForTest.{key}")
-    normalise = operators.get("NormalizeImage") or {}
+    normalise = _section(operators.get("NormalizeImage"), "NormalizeImage")
     for key in ("mean", "std"):
         if key in normalise:
-            det[key] = tuple(float(value) for value in normalise[key])
+            det[key] = _three(normalise[key], f"NormalizeImage.{key}")
     rec: dict[str, Any] = {}
-    shape = (operators.get("RecResizeImg") or {}).get("image_shape")
+    shape = _section(operators.get("RecResizeImg"), "RecResizeImg").get("image_shape")
     if shape is not None:
-        if not isinstance(shape, list) or len(shape) != 3:
+        if not isinstance(shape, list) or len(shape) != 3 or not all(_is_number(size, least=1) for size in shape):
             raise InputError(f"inference.yml: RecResizeImg.image_shape must be [3, height, width], got {shape!r}")
         rec |= {"height": int(shape[1]), "width": int(shape[2])}
     return Profile("model", DetProfile(**det), RecProfile(**rec))
@@ -160,19 +162,48 @@ def _from_inference_yml(config: Mapping[str, Any]) -> Profile:
 def _transforms(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the operators of ``PreProcess.transform_ops`` by name."""
     found: dict[str, Any] = {}
-    for operator in (config.get("PreProcess") or {}).get("transform_ops") or []:
+    operators = _section(config.get("PreProcess"), "PreProcess").get("transform_ops") or []
+    if not isinstance(operators, list):
+        raise InputError(f"inference.yml: PreProcess.transform_ops must be a list of operators, got {operators!r}")
+    for operator in operators:
         if not isinstance(operator, Mapping):
             raise InputError(f"inference.yml: PreProcess.transform_ops holds {operator!r}; expected a mapping")
         found.update(operator)
     return found
 
 
+def _section(value: Any, where: str) -> Mapping[str, Any]:
+    """Return the keys of a section; one that is empty or missing has none."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InputError(f"inference.yml: {where} must hold keys with values, got {value!r}")
+    return value
+
+
 def _typed(value: Any, default: Any, where: str) -> Any:
-    """Return ``value`` as the type of ``default``, or say where it is wrong."""
-    if isinstance(default, str) or isinstance(value, bool) != isinstance(default, bool):
-        valid = isinstance(value, type(default)) and isinstance(value, bool) == isinstance(default, bool)
+    """Return ``value`` as the type of ``default``, or say where it is wrong; numbers are never negative."""
+    words = CHOICES.get(default, ()) if isinstance(default, str) else ()
+    if words:
+        valid, wanted = value in words, f"one of {', '.join(words)}"
+    elif isinstance(default, bool):
+        valid, wanted = isinstance(value, bool), "true or false"
+    elif isinstance(default, int):
+        valid, wanted = _is_number(value, least=1) and int(value) == value, "a whole number above 0"
     else:
-        valid = isinstance(value, (int, float))
+        valid, wanted = _is_number(value, least=0), "a number, 0 or more"
     if not valid:
-        raise InputError(f"inference.yml: {where} must be of type {type(default).__name__}, got {value!r}")
+        raise InputError(f"inference.yml: {where} must be {wanted}, got {value!r}; mend it or take --profile example")
     return type(default)(value)
+
+
+def _three(value: Any, where: str) -> tuple[float, float, float]:
+    """Return the three channels' values, or say where they are wrong."""
+    usable = isinstance(value, list) and len(value) == 3 and all(map(_is_number, value))
+    if not usable or (where.endswith("std") and 0 in value):
+        raise InputError(f"inference.yml: {where} must be three numbers (of std none is 0), got {value!r}")
+    return (float(value[0]), float(value[1]), float(value[2]))
+
+
+def _is_number(value: Any, least: float = -math.inf) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value < math.inf

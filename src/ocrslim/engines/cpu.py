@@ -28,7 +28,7 @@ APPLE = {
     **{"arm.FEAT_DotProd": "asimddp", "arm.FEAT_I8MM": "i8mm", "arm.FEAT_BF16": "bf16", "arm.FEAT_FP16": "asimdhp"},
     **{"arm.AdvSIMD": "asimd", "avx2_0": "avx2", "avx512f": "avx512f"},
 }
-PACKAGES = ("onnxruntime", "openvino", "onnx", "numpy", "torch")
+PACKAGES = ("onnxruntime", "openvino", "paddlepaddle", "onnx", "numpy", "torch")
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ class OpenVinoSession:
     float32 also where the CPU would rather use bfloat16 or float16: the figures are then the model's own.
 
     Args:
-        path: the ONNX file; open dimensions stay open.
+        path: the ONNX file, or OpenVINO's own ``.xml`` with its ``.bin`` beside it; open dimensions stay open.
         threads: that a run may use.
 
     Raises:
@@ -42,9 +42,9 @@ class OpenVinoSession:
     version: str = openvino.__version__.split("-", maxsplit=1)[0]
 
     def __init__(self, path: Path, threads: int) -> None:
-        # The ONNX reader is named: Core.read_model would offer a broken file to every format's reader in turn, and
+        # The reader is named: Core.read_model would offer a broken file to every format's reader in turn, and
         # some of those write to stderr.
-        reader = frontend.FrontEndManager().load_by_framework("onnx")
+        reader = frontend.FrontEndManager().load_by_framework("ir" if path.suffix == ".xml" else "onnx")
         try:
             model = reader.convert(reader.load(str(path)))
         except UNSUPPORTED as error:

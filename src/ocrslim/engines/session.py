@@ -10,16 +10,20 @@ from numpy.typing import NDArray
 
 from ocrslim.errors import InputError, ModelError
 
-__all__ = ["ENGINES", "InferenceSession", "open_session"]
+__all__ = ["ENGINES", "PADDLE_ENGINES", "InferenceSession", "open_session"]
 
 ENGINES: tuple[str, ...] = ("onnxruntime", "openvino")
+"""Engines that run ONNX files; the base install brings them."""
+
+PADDLE_ENGINES: tuple[str, ...] = ("paddle", "paddle-int8", "paddle-plain")
+"""Paddle Inference in its modes, see :data:`ocrslim.engines.paddle.MODES`; the extra ``[paddle]`` brings it."""
 
 
 class InferenceSession(Protocol):
     """A model that is loaded in an engine.
 
     Attributes:
-        engine: one of :data:`ENGINES`.
+        engine: one of :data:`ENGINES` or :data:`PADDLE_ENGINES`.
         version: of the engine's package.
         input_name: the graph's only input.
         input_shape: its dimensions; ``None`` where any size will do.
@@ -50,24 +54,29 @@ class InferenceSession(Protocol):
 
 
 def open_session(path: Path, engine: str, threads: int = 2, optimize: bool = True) -> InferenceSession:
-    """Load an ONNX file in an engine, on the CPU.
+    """Load a model file in an engine, on the CPU.
 
     Args:
-        path: the model file.
-        engine: one of :data:`ENGINES`.
+        path: the model file, ONNX; for Paddle's engines see :func:`ocrslim.engines.paddle.find_model`.
+        engine: one of :data:`ENGINES` or :data:`PADDLE_ENGINES`.
         threads: that a run may use, at least 1.
-        optimize: false runs the graph as it is written, operator by operator; only onnxruntime can.
+        optimize: false runs the graph as it is written, operator by operator; openvino cannot.
 
     Raises:
-        InputError: there is no such engine, or ``threads`` is below 1.
+        InputError: there is no such engine, it is not installed, or ``threads`` is below 1.
         ModelError: the file is missing or broken, or has more than one input or output.
         EngineError: the file is sound, but the engine cannot run it.
         ValueError: ``optimize`` is false for an engine that always optimises.
     """
-    if engine not in ENGINES:
-        raise InputError(f"engine {engine}: there is none of that name; take one of {', '.join(ENGINES)}")
+    if engine not in (*ENGINES, *PADDLE_ENGINES):
+        names = ", ".join((*ENGINES, *PADDLE_ENGINES))
+        raise InputError(f"engine {engine}: there is none of that name; take one of {names}")
     if threads < 1:
         raise InputError(f"threads {threads}: at least 1 is needed")
+    if engine in PADDLE_ENGINES:
+        from ocrslim.engines.paddle import PaddleSession
+
+        return PaddleSession(path, threads, optimize, engine)
     if not path.is_file():
         raise ModelError(f"{path}: there is no such file; name an ONNX model")
     # An engine is a second of imports: only the one that is asked for is paid for, and probe.py weighs it alone.

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from ocrslim.engines.checks import fits, one_line, shape_text
 from ocrslim.engines.cpu import cpu_info, versions
 from ocrslim.engines.machine import OtherLoad
+from ocrslim.engines.paddle import find_model
 from ocrslim.engines.probe import random_batch
-from ocrslim.engines.session import InferenceSession, open_session
+from ocrslim.engines.session import PADDLE_ENGINES, InferenceSession, open_session
 from ocrslim.errors import EngineError, InputError
 
 __all__ = ["SHAPES", "BenchRow", "bench", "measure_peak_rss", "time_rounds"]
@@ -48,7 +49,7 @@ class BenchRow:
         runs: that were timed.
         peak_rss_mb: largest resident memory of a process that only loads and runs this model, MiB, with Python and
             the engine's libraries; ``None`` where the system does not tell.
-        bytes: size of the model file.
+        bytes: size of the model file, or of both that Paddle has.
         threads: of a run.
         shape: of the input, N x C x H x W.
         cpu: model name of the processor.
@@ -134,7 +135,7 @@ def bench(
                 ratio_on_engine=_ratio(times, index, first_on[engine]),
                 runs=len(times),
                 peak_rss_mb=peaks[index],
-                bytes=path.stat().st_size,
+                bytes=_size(path, engine),
                 threads=threads,
                 shape=tuple(shape),
                 cpu=cpu.model,
@@ -201,6 +202,12 @@ def measure_peak_rss(path: Path, engine: str, threads: int, shape: Sequence[int]
     except (ValueError, KeyError) as error:
         raise EngineError(f"{path}: {engine} printed no figures: {one_line(error)}") from error
     return None if peak is None else float(peak)
+
+
+def _size(path: Path, engine: str) -> int:
+    """Return the bytes of what an engine loads: Paddle's models are two files."""
+    files = find_model(path) if engine in PADDLE_ENGINES else (path,)
+    return sum(file.stat().st_size for file in files)
 
 
 def _ratio(times: NDArray[np.float64], index: int, reference: int) -> float:

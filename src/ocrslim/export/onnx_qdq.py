@@ -13,7 +13,6 @@ Names of nodes, inputs, outputs and metadata stay; new names are the old ones wi
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ import torch
 from onnx_ir.passes import common
 from torch import Tensor
 
+from ocrslim.atomic import replacing
 from ocrslim.graph.passes.base import attribute
 from ocrslim.slimming.quantization.numerics import quantize
 from ocrslim.slimming.quantization.placement import Site
@@ -56,7 +56,8 @@ def export_qdq(quantization: Quantization, path: Path | None = None) -> ir.Model
     common.RemoveUnusedNodesPass()(model)
     common.TopologicalSortPass()(model)
     if path is not None:
-        _write(model, path)
+        with replacing(path) as partial:
+            ir.save(model, partial)
     return model
 
 
@@ -194,13 +195,3 @@ def _scalar(parameter: Tensor) -> np.ndarray:
     """Return ``[1]`` as ``[]``: engines take per-tensor parameters as scalars."""
     array: np.ndarray = parameter.cpu().numpy().reshape(())
     return array
-
-
-def _write(model: ir.Model, path: Path) -> None:
-    """Write to a temporary name beside the path and rename."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        ir.save(model, partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

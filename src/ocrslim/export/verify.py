@@ -19,6 +19,7 @@ __all__ = ["Verification", "verify_det", "verify_rec"]
 
 REQUIRED_AGREEMENT = 0.99  # of frames
 REQUIRED_IOU = 0.98
+FEW = {"frame_agreement": 30, "mask_iou": 5}  # images; among fewer, values on a tie between two integers may decide
 THRESHOLD = 0.3  # DB's default: a pixel of a higher probability is text
 
 Forward = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -34,6 +35,7 @@ class Verification:
         required: at least.
         passed: whether it was reached.
         n: frames, or pixels of text in either mask.
+        images: that were compared.
     """
 
     kind: str
@@ -41,6 +43,7 @@ class Verification:
     required: float
     passed: bool
     n: int
+    images: int
 
     def check(self) -> None:
         """Raise unless passed.
@@ -49,44 +52,61 @@ class Verification:
             VerifyError: the engine computes something else.
         """
         if not self.passed:
+            of = "frames" if self.kind == "frame_agreement" else "pixels of text"
+            few = (
+                f". Only {self.images} held-back images were compared, so few that ties in rounding alone can decide:"
+                " give more --data, of which a part is held back"
+            )
             raise VerifyError(
                 f"the exported model disagrees with the trained one in the engine: {self.kind} {self.value:.4f} of "
-                f"{self.n}, at least {self.required} is required; the file is not fit for use, keep the float model"
+                f"{self.n} {of} in {self.images} images, at least {self.required} is required; the file is not fit for"
+                f" use, keep the float model{few if self.images < FEW.get(self.kind, 0) else ''}"
             )
 
 
-def verify_rec(forward: Forward, session: InferenceSession, inputs: Iterable[NDArray[np.float32]]) -> Verification:
+def verify_rec(
+    forward: Forward,
+    session: InferenceSession,
+    inputs: Iterable[NDArray[np.float32]],
+    required: float = REQUIRED_AGREEMENT,
+) -> Verification:
     """Compare the class of each frame.
 
     Args:
         forward: the trained model: ``[N, 3, H, W]`` -> ``[N, T, classes]``.
         session: the exported model in its engine.
         inputs: batches; nothing to compare does not pass.
+        required: share of frames that must agree.
     """
-    same = total = 0
+    same = total = images = 0
     for batch in inputs:
+        images += len(batch)
         ours, theirs = forward(batch).argmax(-1), session.run(batch).argmax(-1)
         same += int((ours == theirs).sum())
         total += ours.size
-    return _verification("frame_agreement", same, total, REQUIRED_AGREEMENT)
+    return _verification("frame_agreement", same, total, images, required)
 
 
-def verify_det(forward: Forward, session: InferenceSession, inputs: Iterable[NDArray[np.float32]]) -> Verification:
+def verify_det(
+    forward: Forward, session: InferenceSession, inputs: Iterable[NDArray[np.float32]], required: float = REQUIRED_IOU
+) -> Verification:
     """Compare the masks of text by intersection over union, pooled over all images.
 
     Args:
         forward: the trained model: ``[N, 3, H, W]`` -> probabilities ``[N, 1, H, W]``.
         session: the exported model in its engine.
         inputs: batches; at least one image with text is needed to pass.
+        required: least intersection over union.
     """
-    both = either = 0
+    both = either = images = 0
     for batch in inputs:
+        images += len(batch)
         ours, theirs = forward(batch) > THRESHOLD, session.run(batch) > THRESHOLD
         both += int((ours & theirs).sum())
         either += int((ours | theirs).sum())
-    return _verification("mask_iou", both, either, REQUIRED_IOU)
+    return _verification("mask_iou", both, either, images, required)
 
 
-def _verification(kind: str, same: int, total: int, required: float) -> Verification:
+def _verification(kind: str, same: int, total: int, images: int, required: float) -> Verification:
     value = same / total if total else 0.0
-    return Verification(kind, value, required, value >= required, total)
+    return Verification(kind, value, required, value >= required, total, images)

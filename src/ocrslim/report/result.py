@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from ocrslim.atomic import write_bytes
 
 __all__ = ["sha256_of", "verdict", "write_json", "write_text"]
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file under a temporary name, flush it to the disk and rename it."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    """Write a text file in UTF-8, whole or not at all."""
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, data: dict[str, Any]) -> None:

@@ -79,16 +79,19 @@ class RunLog:
 
 @contextmanager
 def progress_bar(name: str, console: Console) -> Iterator[Callable[..., None]]:
-    """Show a bar with an ETA while the body works; yields ``update(done, total, figures)``, figures optional."""
+    """Show a bar with an ETA while the body works; yields ``update(done, total, figures)``, figures optional.
+
+    Where nobody watches, as in a pipe or a file, nothing at all is written: rich would leave an empty line.
+    """
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[figures]}"),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_interactive) as progress:
         task = progress.add_task(name, total=None, figures="")
 
         def update(done: int, total: int, figures: Mapping[str, float] | None = None) -> None:

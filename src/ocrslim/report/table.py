@@ -5,12 +5,14 @@ Nothing is computed here but ratios and counts: a figure in a table is the figur
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -30,14 +32,13 @@ def eval_table(result: Mapping[str, Any]) -> RenderableType:
     metrics = _flat(result["metrics"])
     sets = {name: _flat(figures) for name, figures in result.get("per_set", {}).items()}
     names = _ordered(metrics)
-    table = _table("images", "n", *names)
-    table.add_row(Text("all"), str(result["n"]), *(_figure(metrics[name]) for name in names))
+    rows = [["all", str(result["n"]), *(_figure(metrics[name]) for name in names)]]
     if len(sets) > 1:
         for folder, figures in sorted(sets.items()):
-            table.add_row(Text(folder), _figure(figures.get("n")), *(_figure(_metric(figures, name)) for name in names))
+            rows.append([folder, _figure(figures.get("n")), *(_figure(_metric(figures, name)) for name in names)])
     lines = [f"{result['seconds']:.1f} s", "protocol: " + _words(result.get("protocol", {}))]
     title = _title(f"{result['task']} on {result['engine']}")
-    return Group(title, table, *_lines(lines), *_skipped(result.get("skipped", [])))
+    return Group(title, _Named(["images", "n", *names], rows), *_lines(lines), *_skipped(result.get("skipped", [])))
 
 
 def bench_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
@@ -46,18 +47,20 @@ def bench_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     Args:
         rows: as :meth:`ocrslim.engines.timing.BenchRow.to_json` returns them.
     """
-    table = _table("model", "engine", "median ms", "p10-p90", "ratio", "peak MiB", "file MB")
-    for row in rows:
-        table.add_row(
-            Text(str(row["label"])),
+    headings = ["model", "engine", "median ms", "p10-p90", "ratio", "peak MiB", "file MB"]
+    cells = [
+        [
+            str(row["label"]),
             row["engine"],
             f"{row['median_ms']:.2f}",
             f"{row['p10']:.2f}-{row['p90']:.2f}",
             f"{row['ratio']:.2f}",
             "?" if row["peak_rss_mb"] is None else f"{row['peak_rss_mb']:.0f}",
             _megabytes(row["bytes"]),
-        )
-    return Group(_title("latency"), table, *_lines(_conditions(rows)))
+        ]
+        for row in rows
+    ]
+    return Group(_title("latency"), _Named(headings, cells), *_lines(_conditions(rows)))
 
 
 def models_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
@@ -66,13 +69,11 @@ def models_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     Args:
         rows: of each model ``name``, ``task``, ``licence``, ``wheel`` and whether it is ``cached``.
     """
-    table = _table("name", "task", "licence", "from", "cached")
-    for row in rows:
-        licence, wheel = row.get("licence"), row.get("wheel")
-        table.add_row(
-            Text(row["name"]), row["task"], Text(str(licence)), Text(str(wheel)), "yes" if row["cached"] else ""
-        )
-    return Group(_title("official models"), table)
+    cells = [
+        [row["name"], row["task"], str(row.get("licence")), str(row.get("wheel")), "yes" if row["cached"] else ""]
+        for row in rows
+    ]
+    return Group(_title("official models"), _Named(["name", "task", "licence", "from", "cached"], cells))
 
 
 def inspect_table(facts: Mapping[str, Any]) -> RenderableType:
@@ -196,6 +197,39 @@ def _skipped(items: Sequence[Any]) -> Iterable[Text]:
         yield Text(f"  and {len(items) - SHOWN} more")
 
 
+class _Named:
+    """A table whose first column holds names. Neither a name nor a figure is ever cut or wrapped.
+
+    1. Where the terminal is too narrow, the headings break at their spaces.
+    2. Where that is not enough, each name stands on a line of its own, its figures below it.
+
+    Args:
+        headings: of the columns.
+        rows: cells, the name first.
+    """
+
+    def __init__(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        self._headings = headings
+        self._rows = rows
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for headings in (self._headings, [heading.replace(" ", "\n") for heading in self._headings]):
+            table = _table(*headings)
+            for row in self._rows:
+                table.add_row(*map(Text, row))
+            if Measurement.get(console, options.update(max_width=sys.maxsize), table).maximum <= options.max_width:
+                yield table
+                return
+        yield Text()
+        for name, *figures in self._rows:
+            yield Text(name, no_wrap=True, overflow="ignore")
+            told = (
+                f"{heading} {figure}" for heading, figure in zip(self._headings[1:], figures, strict=True) if figure
+            )
+            yield Text("  " + ", ".join(told))
+        yield Text()
+
+
 def _title(title: str) -> Text:
     """Return a heading; rich would break a table's own title at the table's width."""
     return Text(title, style="bold")
@@ -206,7 +240,7 @@ def _table(*columns: str) -> Table:
 
     Where the terminal is narrow, the first column is folded: half a figure is worse than none.
     """
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for index, column in enumerate(columns):
         table.add_column(Text(column), justify="right" if index else "left", overflow="fold", no_wrap=index > 0)
     return table

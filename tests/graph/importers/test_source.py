@@ -154,8 +154,49 @@ def test_a_broken_inference_yml_is_told_in_one_line(save: Callable[..., Path], t
 def test_what_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such file, folder or model; `ocrslim models`"):
         open_model(tmp_path / "nothing")
-    with pytest.raises(ModelError, match=r"neither inference\.onnx nor model\.onnx"):
+    with pytest.raises(
+        ModelError, match=r"neither inference\.onnx nor model\.onnx nor a Paddle model is in this folder"
+    ):
         open_model(tmp_path)
+
+
+class TestDictionaryBeside:
+    """PaddleOCR's own dictionaries, and one that the caller names."""
+
+    def beside(self, path: Path, **files: bytes) -> Path:
+        for name, content in files.items():
+            (path.parent / f"{name}.txt").write_bytes(content)
+        return path
+
+    @pytest.mark.parametrize("name", ["ppocr_keys_v1", "en_dict", "ppocrv5_dict"])
+    def test_paddleocrs_names_are_known(self, save: Callable[..., Path], name: str) -> None:
+        assert open_model(self.beside(save(), **{name: b"p\nq\nr\n"})).characters == ("p", "q", "r")
+
+    def test_ours_goes_first(self, save: Callable[..., Path]) -> None:
+        path = self.beside(save(dictionary=b"a\nb\nc\n"), en_dict=b"p\nq\nr\n")
+        assert open_model(path).characters == ("a", "b", "c")
+
+    def test_several_are_told(self, save: Callable[..., Path]) -> None:
+        path = self.beside(save(), en_dict=b"p\nq\nr\n", de_dict=b"a\nb\nc\n")
+        with pytest.raises(ModelError, match=r"several dictionaries \(de_dict\.txt, en_dict\.txt\); copy the model's"):
+            open_model(path)
+
+    def test_the_callers_goes_before_all(self, save: Callable[..., Path], tmp_path: Path) -> None:
+        (tmp_path / "mine").write_bytes(b"x\ny\nz\n")
+        path = save(character="a\nb\nc", dictionary=b"p\nq\nr\n")
+        assert open_model(path, tmp_path / "mine").characters == ("x", "y", "z")
+
+    @pytest.mark.parametrize(("content", "problem"), [(None, "can't be read"), (b"a\n", "5 classes, but a dictionary")])
+    def test_the_callers_must_be_there_and_fit(
+        self, save: Callable[..., Path], tmp_path: Path, content: bytes | None, problem: str
+    ) -> None:
+        if content is not None:
+            (tmp_path / "mine").write_bytes(content)
+        with pytest.raises(ModelError, match=problem):
+            open_model(save(), tmp_path / "mine")
+
+    def test_the_callers_is_none_of_a_detectors_business(self, save: Callable[..., Path], tmp_path: Path) -> None:
+        assert open_model(save(y=DET), tmp_path / "nothing").characters is None
 
 
 def test_a_zoo_name_and_a_copy_of_its_file_are_recognised(zoo: Callable[[str], Path], tmp_path: Path) -> None:

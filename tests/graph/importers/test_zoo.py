@@ -217,3 +217,112 @@ def test_a_cache_that_cannot_be_written_is_told(
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "file"))
     with pytest.raises(ModelError, match=f"cannot be written .*; set {CACHE_VARIABLE} to a folder"):
         pull("Own_rec")
+
+
+@pytest.mark.parametrize("file", ["inference.yml", "dictionary.txt", "inference.onnx"])
+def test_an_interrupt_while_writing_leaves_no_model_that_passes_for_whole(
+    pip: list[list[str]], monkeypatch: pytest.MonkeyPatch, cache: Path, content: bytes, file: str
+) -> None:
+    whole = module.write_bytes
+
+    def interrupted(path: Path, data: bytes) -> None:
+        if path.name == file:
+            raise KeyboardInterrupt
+        whole(path, data)
+
+    monkeypatch.setattr(module, "write_bytes", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pull("Own_rec")
+    assert not list(cache.rglob("*.onnx"))
+    monkeypatch.setattr(module, "write_bytes", whole)
+    assert (pull("Own_rec") / "inference.onnx").read_bytes() == content
+    assert len(pip) == 2
+
+
+def test_a_sibling_that_is_whole_is_not_written_again(pip: list[list[str]], content: bytes) -> None:
+    ready = pull("Ready_rec") / "inference.onnx"
+    before = ready.stat().st_mtime_ns
+    (model_folder("Own_rec") / "inference.onnx").unlink()
+    pull("Own_rec")
+    assert len(pip) == 2
+    assert ready.stat().st_mtime_ns == before
+
+
+def test_the_cache_is_looked_up_at_each_call(
+    pip: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    first = pull("Own_rec")
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "other"))
+    second = pull("Own_rec")
+    assert first != second
+    assert second.parent == tmp_path / "other"
+    assert len(pip) == 2
+    monkeypatch.setenv(CACHE_VARIABLE, "")
+    assert cache_folder().name == "ocrslim"  # an empty variable is none
+
+
+def test_a_wheel_that_is_no_archive_is_told(pip: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        Path(command[command.index("--dest") + 1], "package-1.0-py3-none-any.whl").write_bytes(b"<html>proxy</html>")
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(module.subprocess, "run", run)
+    with pytest.raises(ModelError, match=r"package-1\.0-py3-none-any\.whl doesn't hold models/rec\.onnx"):
+        pull("Own_rec")
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "told"),
+    [
+        (1, "", "pip said nothing"),
+        (1, "\n \nERROR: 403 Client Error: Forbidden\n\n", "ERROR: 403 Client Error: Forbidden"),
+        (0, "", "pip said nothing"),  # it claims success and brings nothing
+        (1, "ERROR: " + "x" * 5000, "ERROR: xxx"),
+    ],
+)
+def test_a_pip_that_brings_nothing_is_told_in_one_short_line(
+    pip: list[list[str]], monkeypatch: pytest.MonkeyPatch, cache: Path, code: int, said: str, told: str
+) -> None:
+    failed = subprocess.CompletedProcess([], code, "", said)
+    monkeypatch.setattr(module.subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(ModelError) as caught:
+        pull("Own_rec")
+    text = str(caught.value)
+    assert told in text
+    assert len(text) < 500
+    assert "\n" not in text
+    assert "give the path of an ONNX file instead" in text
+    assert not cache.exists()
+
+
+def test_a_python_without_pip_is_told(pip: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: Any, **__: Any) -> None:
+        raise FileNotFoundError(2, "No such file or directory", "python")
+
+    monkeypatch.setattr(module.subprocess, "run", missing)
+    with pytest.raises(ModelError, match=r"Own_rec: pip can't fetch package==1\.0: .*No such file"):
+        pull("Own_rec")
+
+
+def test_a_wrong_file_does_not_replace_the_one_that_is_there(
+    pip: list[list[str]], monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    """A user's file under the official name is no model of ours, but it is the user's."""
+    mine = cache / "Own_rec" / "inference.onnx"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    wrong = dataclasses.replace(module.MODELS["Own_rec"], sha256="0" * 64)
+    monkeypatch.setattr(module, "MODELS", {"Own_rec": wrong})
+    with pytest.raises(ModelError, match="has the SHA-256"):
+        pull("Own_rec")
+    assert mine.read_bytes() == b"mine"
+
+
+def test_models_of_one_wheel_name_it_alike_and_no_file_twice() -> None:
+    assert len({model.wheel for model in MODELS.values()}) == 3
+    members = [(model.wheel, model.member) for model in MODELS.values()]
+    assert len(set(members)) == len(members)
+    for model in MODELS.values():
+        assert (model.yml_member is None) == (model.yml_sha256 is None)
+        assert model.dictionary != "inference.yml" or model.yml_member is not None
+        assert model.to_json().keys() == {field.name for field in dataclasses.fields(ZooModel)}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ocrslim.ocr.labels import TextBox
 from ocrslim.ocr.metrics.detection import DetectionMetric, DetRecord, hmean, precision, recall
@@ -133,3 +135,73 @@ def test_a_page_of_boxes_in_any_order_is_matched_to_the_last() -> None:
     metric = DetectionMetric()
     metric.update([_box(*boxes[index]) for index in order], [_label(*box) for box in boxes])
     assert metric.records[0] == DetRecord("", "", 144, 144, 144)
+
+
+boxes = st.lists(
+    st.tuples(st.integers(0, 60), st.integers(0, 60), st.integers(5, 40), st.integers(5, 40)).map(
+        lambda box: (box[0], box[1], box[0] + box[2], box[1] + box[3])
+    ),
+    max_size=6,
+)
+
+
+def _upright_iou(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> float:
+    width = max(0, min(a[2], b[2]) - max(a[0], b[0]))
+    height = max(0, min(a[3], b[3]) - max(a[1], b[1]))
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
+    return width * height / (sum(areas) - width * height)
+
+
+@settings(max_examples=60, deadline=None)
+@given(found=boxes, labelled=boxes)
+def test_matches_are_those_of_the_rule_written_out(
+    found: list[tuple[int, int, int, int]], labelled: list[tuple[int, int, int, int]]
+) -> None:
+    free = list(range(len(found)))
+    matched = 0
+    for label in labelled:
+        for index in free:
+            # Exact halves are left to the table above: floats may fall to either side of them.
+            if abs(_upright_iou(label, found[index]) - 0.5) < 1e-6:
+                return
+            if _upright_iou(label, found[index]) > 0.5:
+                free.remove(index)
+                matched += 1
+                break
+    metric = DetectionMetric()
+    metric.update([_box(*box) for box in found], [_label(*box) for box in labelled])
+    assert metric.records[0] == DetRecord("", "", matched, len(labelled), len(found))
+
+
+@settings(max_examples=60, deadline=None)
+@given(found=boxes, labelled=boxes, turn=st.integers(0, 3), flip=st.booleans())
+def test_figures_do_not_depend_on_where_a_polygon_begins_or_which_way_it_goes(
+    found: list[tuple[int, int, int, int]], labelled: list[tuple[int, int, int, int]], turn: int, flip: bool
+) -> None:
+    plain, turned = DetectionMetric(), DetectionMetric()
+    polygons = [_box(*box) for box in found]
+    truth = [_label(*box) for box in labelled]
+    plain.update(polygons, truth)
+    moved = [np.roll(box[::-1] if flip else box, turn, axis=0).copy() for box in polygons]
+    turned.update(moved, truth)
+    assert plain.compute() == turned.compute()
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(0, 9)), max_size=8),
+)
+def test_hmean_lies_between_precision_and_recall(counts: list[tuple[int, int, int]]) -> None:
+    records = [DetRecord(str(i), "s", min(c), max(c), c[2] + min(c)) for i, c in enumerate(counts)]
+    p, r, h = precision(records), recall(records), hmean(records)
+    assert 0.0 <= min(p, r) <= h + 1e-12
+    assert h <= max(p, r) + 1e-12 <= 1.0 + 2e-12
+    assert h == pytest.approx(
+        2 * sum(x.matched for x in records) / max(1, sum(x.labelled + x.detected for x in records))
+    )
+
+
+def test_every_image_has_its_record_with_its_name() -> None:
+    metric = DetectionMetric()
+    metric.update([], [], "a.png", "one")
+    metric.update([_box(*A)], [_label(*A)], "b.png", "two")
+    assert metric.records == [DetRecord("a.png", "one", 0, 0, 0), DetRecord("b.png", "two", 1, 1, 1)]

@@ -127,3 +127,69 @@ def test_compute_gives_the_difference_to_a_baseline() -> None:
     assert 0.05 < figures["accuracy_difference_low"] < 0.2 < figures["accuracy_difference_high"] < 0.35
     assert figures["norm_edit_distance_difference"] == pytest.approx(0.05, abs=1e-6)
     assert "accuracy_difference" not in ours.compute()
+
+
+@given(st.text("ab", max_size=12), st.text("ab", max_size=12), st.text("ab", max_size=12))
+def test_edit_distance_is_a_metric(a: str, b: str, c: str) -> None:
+    assert edit_distance(a, b) == edit_distance(b, a)
+    assert edit_distance(a, c) <= edit_distance(a, b) + edit_distance(b, c)
+    assert (edit_distance(a, b) == 0) == (a == b)
+    assert abs(len(a) - len(b)) <= edit_distance(a, b) <= max(len(a), len(b))
+
+
+@given(st.text(max_size=30), st.integers(0, 29), st.characters())
+def test_one_edit_is_a_distance_of_one(text: str, place: int, character: str) -> None:
+    place = min(place, len(text))
+    longer = text[:place] + character + text[place:]
+    assert edit_distance(text, longer) == edit_distance(longer, text) == 1
+    replaced = text[:place] + character + text[place + 1 :]
+    assert edit_distance(text, replaced) == (text != replaced)
+
+
+@pytest.mark.parametrize("length", [63, 64, 65, 127, 128, 129, 1000])
+def test_edit_distance_beyond_the_width_of_a_machine_word(length: int) -> None:
+    text = "".join(chr(0x4E00 + index) for index in range(length))
+    assert edit_distance(text, text[1:] + text[0]) == 2
+    assert edit_distance(text, text[::-1]) == length - length % 2
+    assert edit_distance(text, "") == length
+
+
+@given(st.lists(st.tuples(st.text("abc ", max_size=6), st.text("abc ", max_size=6)), min_size=1, max_size=12))
+def test_figures_are_sums_over_the_images_in_any_order(pairs: list[tuple[str, str]]) -> None:
+    forward, backward = RecognitionMetric(), RecognitionMetric()
+    for text, label in pairs:
+        forward.update(text, label)
+    for text, label in reversed(pairs):
+        backward.update(text, label)
+    figures = forward.compute()
+    assert figures == pytest.approx(backward.compute())
+    n = len(pairs) + 1e-5
+    assert figures["accuracy"] == pytest.approx(sum(text == label for text, label in pairs) / n)
+    assert figures["norm_edit_distance"] == pytest.approx(1 - sum(normalized_distance(*pair) for pair in pairs) / n)
+    loose = [record.loose_correct for record in forward.records]
+    assert all(record.loose_correct >= record.correct for record in forward.records)
+    assert loose == [fold(text) == fold(label) for text, label in pairs]
+
+
+@given(st.text(st.characters(max_codepoint=0x7F) | st.characters(min_codepoint=0xFF01, max_codepoint=0xFF5E)))
+def test_folding_once_is_enough_for_plain_and_wide_letters(text: str) -> None:
+    folded = fold(text)
+    assert fold(folded) == folded
+
+
+@pytest.mark.parametrize(
+    ("text", "folded"),
+    [
+        ("①②", "12"),
+        ("ﬁn", "fin"),
+        ("㎏", "kg"),
+        ("Ｎｏ．７", "no.7"),
+        ("\u00a0a\u2003b\u3000c", "abc"),
+        ("İ", "i̇"),
+        ("…", "..."),
+        ("～", "~"),
+        ("𝟙", "1"),
+    ],
+)
+def test_what_the_loose_reading_takes_for_the_same(text: str, folded: str) -> None:
+    assert fold(text) == folded

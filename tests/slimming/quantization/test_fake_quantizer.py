@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ocrslim.slimming.quantization.fake_quantizer import FakeQuantizer
+from ocrslim.slimming.quantization.fake_quantizer import ChannelBias, FakeQuantizer
 from ocrslim.slimming.quantization.numerics import fake_quantize
 from ocrslim.slimming.quantization.observer import MinMax
 from ocrslim.spec import PerAxis, PerTensor, QuantizationSpec
@@ -118,3 +120,95 @@ def test_illegal_combinations_are_refused() -> None:
         FakeQuantizer(S4, torch.ones(4), torch.zeros(4), learn_zero_point=True)
     with pytest.raises(ValueError, match="positive"):
         FakeQuantizer(U8, torch.zeros(1), torch.zeros(1))
+
+
+@given(
+    x=st.lists(st.floats(-50, 50, width=32, allow_subnormal=False), min_size=1, max_size=30),
+    scale=st.floats(0.001, 10.0),
+    zero=st.integers(0, 255),
+)
+def test_twice_is_once_and_every_value_is_on_the_grid(x: list[float], scale: float, zero: int) -> None:
+    quantizer = FakeQuantizer(U8, torch.tensor([scale]), torch.tensor([zero]))
+    once = quantizer(torch.tensor(x))
+    assert torch.allclose(quantizer(once), once, rtol=1e-5)
+    steps = once / quantizer.scale
+    assert torch.allclose(steps, steps.round(), atol=1e-2)
+    assert bool((steps.round() >= -zero).all())
+    assert bool((steps.round() <= 255 - zero).all())
+    inside = (torch.tensor(x) > -zero * scale) & (torch.tensor(x) < (255 - zero) * scale)
+    error = (once - torch.tensor(x)).abs()[inside]
+    assert bool((error <= scale * 0.5001 + 1e-6).all())
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_an_axis_means_that_channel_in_any_rank(axis: int) -> None:
+    spec = QuantizationSpec(4, signed=True, symmetric=True, granularity=PerAxis(axis))
+    scale = torch.tensor([0.1, 0.5, 2.0])
+    quantizer = FakeQuantizer(spec, scale, torch.zeros(3))
+    shape = [2, 2, 4, 5]
+    shape[axis] = 3
+    y = quantizer(torch.full(shape, 1.2))
+    for channel, step in enumerate(scale.tolist()):
+        expected = min(7, round(1.2 / step)) * step
+        assert y.select(axis, channel).unique().tolist() == pytest.approx([expected])
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last", "strided"])
+def test_the_layout_in_memory_changes_neither_values_nor_gradients(layout: str) -> None:
+    plain = torch.randn(2, 4, 6, 8, generator=torch.Generator().manual_seed(3)) * 3
+    x = {
+        "contiguous": plain.clone(),
+        "channels_last": plain.contiguous(memory_format=torch.channels_last),
+        "strided": plain.transpose(2, 3).contiguous().transpose(2, 3),
+    }[layout].requires_grad_()
+    gradient = torch.randn(2, 4, 6, 8, generator=torch.Generator().manual_seed(4))
+    found, expected = tensor_quantizer(), tensor_quantizer()
+    y = found(x)
+    y.backward(gradient)
+    reference = plain.clone().requires_grad_()
+    z = expected(reference)
+    z.backward(gradient)
+    assert torch.equal(y, z)
+    assert x.grad is not None
+    assert reference.grad is not None
+    assert torch.equal(x.grad, reference.grad)
+    assert found.log_scale.grad is not None
+    assert expected.log_scale.grad is not None
+    assert found.log_scale.grad.item() == pytest.approx(expected.log_scale.grad.item(), rel=1e-4)
+
+
+def test_a_frozen_scale_gets_no_gradient_and_the_input_keeps_its_own() -> None:
+    quantizer = tensor_quantizer()
+    quantizer.requires_grad_(False)
+    x = sample().requires_grad_()
+    quantizer(x).sum().backward()
+    assert quantizer.log_scale.grad is None
+    assert x.grad is not None
+    assert set(x.grad.unique().tolist()) <= {0.0, 1.0}
+
+
+def test_a_new_grid_replaces_the_old_one_in_place() -> None:
+    quantizer = tensor_quantizer()
+    parameter = quantizer.log_scale
+    quantizer.set_grid(torch.tensor([0.5]))
+    assert quantizer.log_scale is parameter  # the optimiser knows it by identity
+    assert quantizer.scale.item() == pytest.approx(0.5)
+    assert quantizer.zero_point.item() == 40.0
+    quantizer.set_grid(torch.tensor([0.25]), torch.tensor([7.0]))
+    assert (quantizer.scale.item(), quantizer.whole_zero_point.item()) == (0.25, 7.0)
+    again = tensor_quantizer()
+    again.load_state_dict(quantizer.state_dict())
+    assert torch.equal(again(sample()), quantizer(sample()))
+
+
+@pytest.mark.parametrize("rank", [2, 3, 4])
+def test_a_channel_bias_is_added_to_its_channel(rank: int) -> None:
+    bias = ChannelBias(3)
+    x = torch.zeros(2, 3, *([4] * (rank - 2)))
+    assert torch.equal(bias(x), x)
+    with torch.no_grad():
+        bias.bias.copy_(torch.tensor([1.0, 2.0, 3.0]))
+    assert [bias(x).select(1, channel).unique().item() for channel in range(3)] == [1.0, 2.0, 3.0]
+    bias(x).sum().backward()
+    assert bias.bias.grad is not None
+    assert bias.bias.grad.tolist() == [x[:, 0].numel()] * 3

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ocrslim.errors import InputError
 from ocrslim.slimming.quantization.numerics import fake_quantize, scale_and_zero_point
@@ -113,3 +115,97 @@ def test_a_dead_channel_has_a_scale_that_can_be_divided_by() -> None:
     spec = QuantizationSpec(8, signed=True, symmetric=True, granularity=PerAxis(0))
     scale = mse_scale(torch.stack([torch.zeros(9), torch.ones(9)]), spec)
     assert bool((scale > 0).all())
+
+
+finite = st.floats(-1e4, 1e4, width=32, allow_subnormal=False)
+
+
+@given(st.lists(st.lists(finite, min_size=1, max_size=20), min_size=1, max_size=5))
+def test_min_max_is_that_of_all_values_together(batches: list[list[float]]) -> None:
+    observer = MinMax()
+    for batch in batches:
+        observer.update(torch.tensor(batch))
+    whole = [value for batch in batches for value in batch]
+    assert observer.range() == (min(whole), max(whole))
+
+
+@pytest.mark.parametrize("name", sorted(OBSERVERS))
+@given(batches=st.lists(st.lists(finite, min_size=1, max_size=30), min_size=1, max_size=4))
+def test_a_range_lies_within_what_was_seen(name: str, batches: list[list[float]]) -> None:
+    observer = open_observer(name, U8)
+    for batch in batches:
+        observer.update(torch.tensor(batch))
+    whole = [value for batch in batches for value in batch]
+    low, high = observer.range()
+    # An end at 0 is a range too: every grid holds 0.
+    slack = 1e-3 * (max(whole) - min(whole)) + 1e-6
+    assert min(0.0, *whole) - slack <= low <= high <= max(0.0, *whole) + slack
+
+
+@pytest.mark.parametrize("name", ["minmax", "percentile", "mse"])
+def test_the_order_of_batches_changes_little(name: str) -> None:
+    batches = [normal(5_000, seed=seed) * (1 + seed) for seed in range(4)]
+    forward, backward = open_observer(name, U8), open_observer(name, U8)
+    for batch in batches:
+        forward.update(batch)
+    for batch in reversed(batches):
+        backward.update(batch)
+    assert forward.range() == pytest.approx(backward.range(), rel=0.03)
+
+
+@pytest.mark.parametrize("name", sorted(OBSERVERS))
+@pytest.mark.parametrize("value", [0.0, 3.5, -2.0])
+def test_a_constant_gives_a_grid_that_holds_it(name: str, value: float) -> None:
+    observer = open_observer(name, U8)
+    observer.update(torch.full((4, 5), value))
+    low, high = observer.range()
+    scale, zero = scale_and_zero_point(torch.tensor([low]), torch.tensor([high]), U8)
+    back = fake_quantize(torch.tensor([value]), scale, zero, U8).item()
+    assert back == pytest.approx(value, abs=0.02 * abs(value) + 1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(OBSERVERS))
+def test_the_shape_and_the_gradient_of_what_is_seen_do_not_matter(name: str) -> None:
+    flat = normal(600)
+    one, other = open_observer(name, U8), open_observer(name, U8)
+    one.update(flat)
+    other.update(flat.reshape(2, 3, 10, 10).requires_grad_())
+    assert one.range() == other.range()
+
+
+@pytest.mark.parametrize("percent", [95.0, 99.0, 99.9])
+def test_percentile_leaves_its_share_outside(percent: float) -> None:
+    observer = Percentile(percent)
+    x = normal(200_000)
+    observer.update(x)
+    low, high = observer.range()
+    outside = 1 - percent / 100
+    assert ((x > high).double().mean().item(), (x < low).double().mean().item()) == pytest.approx(
+        (outside, outside), rel=0.2
+    )
+
+
+def test_percentile_of_a_relu_begins_at_nought() -> None:
+    observer = Percentile(99.0)
+    observer.update(normal(50_000).relu())
+    low, high = observer.range()
+    assert low == 0.0
+    assert 2.0 < high < 2.6
+
+
+@given(st.floats(0.01, 100.0), st.integers(0, 5))
+def test_weight_scales_grow_with_the_weights(factor: float, seed: int) -> None:
+    spec = QuantizationSpec(4, signed=True, symmetric=True, granularity=PerAxis(0))
+    weight = normal(4, 30, seed=seed)
+    assert torch.allclose(mse_scale(weight * factor, spec), mse_scale(weight, spec) * factor, rtol=0.05)
+
+
+def test_weight_scales_of_a_channel_do_not_depend_on_its_neighbours() -> None:
+    spec = QuantizationSpec(8, signed=True, symmetric=True, granularity=PerAxis(0))
+    weight = normal(6, 4, 3, 3)
+    louder = weight.clone()
+    louder[0] *= 1000
+    assert torch.equal(mse_scale(weight, spec)[1:], mse_scale(louder, spec)[1:])
+    one = QuantizationSpec(8, signed=True, symmetric=True, granularity=PerTensor())
+    assert mse_scale(weight, one).shape == (1,)
+    assert mse_scale(louder, one) > 100 * mse_scale(weight, one)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,90 @@ def test_a_leftover_partial_folder_is_no_checkpoint(tmp_path: Path) -> None:
     partial.mkdir()
     (partial / "state.json").write_text(json.dumps({"step": 9}))
     assert latest_checkpoint(tmp_path) is None
+
+
+def test_a_checkpoint_of_the_same_step_is_replaced(tmp_path: Path) -> None:
+    for value in (1.0, 2.0):
+        path = save_checkpoint(tmp_path, 7, {"a": torch.full((2,), value)}, {"value": value})
+    tensors, state = load_checkpoint(path)
+    assert tensors["a"].tolist() == [2.0, 2.0]
+    assert state["value"] == 2.0
+    assert [item.name for item in tmp_path.iterdir()] == ["step_00000007"]
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-3])
+
+
+def _flip_header(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[10] ^= 0xFF
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize("name", ["state.json", "state.safetensors"])
+@pytest.mark.parametrize(
+    "damage",
+    [Path.unlink, _cut, lambda path: path.write_bytes(b""), lambda path: path.write_bytes(b"\xff\xfe\x00rubbish")],
+    ids=["gone", "cut", "empty", "rubbish"],
+)
+def test_any_damage_is_found_and_named(tmp_path: Path, name: str, damage: Callable[[Path], object]) -> None:
+    save_checkpoint(tmp_path, 3, {"a": torch.arange(6.0)}, {})
+    newest = save_checkpoint(tmp_path, 4, {"a": torch.arange(6.0)}, {"history": []})
+    damage(newest / name)
+    with pytest.raises(OcrslimError, match=r"step_00000004.*not a readable checkpoint.*older one"):
+        load_checkpoint(newest)
+    found = latest_checkpoint(tmp_path)
+    assert found is not None
+    assert found[1]["step"] == 3
+
+
+def test_a_damaged_header_is_no_crash(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, 1, {"a": torch.arange(6.0)}, {})
+    _flip_header(path / "state.safetensors")
+    with pytest.raises(OcrslimError, match="step_00000001"):
+        load_checkpoint(path)
+    assert latest_checkpoint(tmp_path) is None
+
+
+def test_files_among_the_checkpoints_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "step_notes.txt").write_text("mine")
+    (tmp_path / "other").mkdir()
+    for step in (1, 2, 3):
+        save_checkpoint(tmp_path, step, {"a": torch.ones(1)}, {}, keep=1)
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["other", "step_00000003", "step_notes.txt"]
+
+
+def test_steps_are_ordered_by_number_beyond_four_digits(tmp_path: Path) -> None:
+    for step in (99_999, 100_000, 9):
+        save_checkpoint(tmp_path, step, {"a": torch.ones(1)}, {}, keep=3)
+    found = latest_checkpoint(tmp_path)
+    assert found is not None
+    assert found[1]["step"] == 100_000
+
+
+def test_tensors_are_taken_as_they_are_shared_strided_or_learnt(tmp_path: Path) -> None:
+    base = torch.arange(12.0).reshape(3, 4)
+    tensors = {"whole": base, "turned": base.T, "column": base[:, 1], "learnt": torch.nn.Parameter(base * 2)}
+    loaded, _ = load_checkpoint(save_checkpoint(tmp_path, 1, tensors, {}))
+    for name, tensor in tensors.items():
+        assert torch.equal(loaded[name], tensor), name
+        assert not loaded[name].requires_grad
+
+
+def test_a_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").write_text("in the way")
+    with pytest.raises(OcrslimError, match=r"could not be written .*; free some space and run again"):
+        save_checkpoint(tmp_path / "checkpoints", 1, {"a": torch.ones(1)}, {})
+    assert (tmp_path / "checkpoints").read_text() == "in the way"
+
+
+def test_nothing_in_a_checkpoint_is_code(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, 1, {"a": torch.ones(1)}, {"note": "x"})
+    assert sorted(item.name for item in path.iterdir()) == ["state.json", "state.safetensors"]
+    assert json.loads((path / "state.json").read_text(encoding="utf-8")) == {"step": 1, "note": "x"}
+    with pytest.raises(TypeError):
+        save_checkpoint(tmp_path, 2, {"a": torch.ones(1)}, {"object": object()})
+    found = latest_checkpoint(tmp_path)
+    assert found is not None
+    assert found[1]["step"] == 1

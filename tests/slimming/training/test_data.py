@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import cv2
@@ -10,13 +11,23 @@ import pytest
 
 from ocrslim.config.profile import load_profile
 from ocrslim.errors import DataError
+from ocrslim.ocr.labels import DetSample, Skipped
 from ocrslim.slimming.training import data as module
 from ocrslim.slimming.training.data import (
     calibration_batches,
     open_training_data,
+    sensitivity_batch,
     training_batches,
     validation_batches,
 )
+
+SHARE = module.HELD_SHARE
+
+
+@pytest.fixture(autouse=True)
+def tenth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hold back one image in ten, whatever the share is that serves real data best."""
+    monkeypatch.setattr(module, "HELD_SHARE", 0.1)
 
 
 @pytest.fixture
@@ -91,3 +102,144 @@ def test_without_data_text_is_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
     assert next(training_batches(data, profile, 0, 0, 1)).shape[:3] == (8, 3, 48)
     pages = open_training_data("det", None, None, "", seed=0)
     assert next(training_batches(pages, profile, 0, 0, 1)).shape == (2, 3, 640, 640)
+
+
+def _damage(folder: Path, *indices: int) -> set[str]:
+    """Cut images off in their middle; return their paths."""
+    for index in indices:
+        path = folder / f"{index:02}.png"
+        path.write_bytes(path.read_bytes()[:60])
+    return {str(folder / f"{index:02}.png") for index in indices}
+
+
+def test_images_found_damaged_on_the_way_are_reported(lines: Path) -> None:
+    broken = _damage(lines, 3, 7, 20)
+    data = open_training_data("rec", lines / "labels.txt", None, "", seed=0)
+    assert [item.where for item in data.left_out] == [f"{lines / 'labels.txt'}:31"]  # the files are there
+    profile = load_profile("example")
+    validation_batches(data, profile, seed=0)
+    calibration_batches(data, profile, seed=0)
+    assert {item.where for item in data.left_out[1:]} == broken
+    for _ in training_batches(data, profile, seed=0, start=0, count=4):
+        pass
+    assert len(data.left_out) == 4  # each once
+    assert data.left_out[0] == data.skipped[0]
+    assert all(Path(item.where).name in item.reason for item in data.left_out[1:])
+
+
+def test_training_alone_finds_what_calibration_did_not_see(lines: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CALIBRATION_IMAGES", {"rec": 1, "det": 1})
+    data = open_training_data("rec", lines, None, "", seed=0)
+    last = data.train[-1]
+    assert isinstance(last, Path)
+    last.write_bytes(b"")
+    profile = load_profile("example")
+    calibration_batches(data, profile, seed=0)
+    assert data.left_out == ()
+    for _ in training_batches(data, profile, seed=0, start=0, count=8):
+        pass
+    assert [item.where for item in data.left_out] == [str(last)]
+
+
+def test_two_runs_do_not_share_what_they_found(lines: Path) -> None:
+    one, other = (open_training_data("rec", lines, None, "", seed=0) for _ in range(2))
+    one.damaged["a.png"] = "cut"
+    assert one.left_out == (Skipped("a.png", "cut"),)
+    assert other.left_out == ()
+
+
+@pytest.mark.parametrize(("count", "held"), [(4, 1), (14, 1), (16, 2), (30, 3)])
+def test_the_share_is_held_back_and_one_image_at_least(lines: Path, count: int, held: int) -> None:
+    few = lines / "few.txt"
+    few.write_text("".join(f"{index:02}.png\tx\n" for index in range(count)), encoding="utf-8")
+    data = open_training_data("rec", few, None, "", seed=0)
+    assert (len(data.held), len(data.train)) == (held, count - held)
+
+
+def test_no_more_is_held_back_than_judges(lines: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HELD_MOST", {"rec": 2, "det": 1})
+    assert len(open_training_data("rec", lines, None, "", seed=0).held) == 2
+    assert len(open_training_data("det", lines, None, "", seed=0).held) == 1
+
+
+@pytest.fixture
+def pages(tmp_path: Path) -> Path:
+    rows = []
+    for index in range(12):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), np.full((200, 300, 3), 10 * index, np.uint8))
+        box = {"transcription": "word", "points": [[10, 10], [90, 10], [90, 40], [10, 40]]}
+        rows.append(f"{index}.png\t{json.dumps([box] if index else [])}")
+    (tmp_path / "det.txt").write_text("\n".join(rows), encoding="utf-8")
+    return tmp_path
+
+
+def test_pages_train_with_their_boxes_and_those_without_as_images(pages: Path) -> None:
+    data = open_training_data("det", pages / "det.txt", None, "", seed=1)
+    kinds = {item.image.name if isinstance(item, DetSample) else Path(str(item)).name for item in data.train}
+    assert len(kinds) == 11
+    assert all(item.boxes for item in data.train if isinstance(item, DetSample))
+    plain = [item for item in data.train if not isinstance(item, DetSample)]
+    assert [Path(str(item)).name for item in plain] == (["0.png"] if pages / "0.png" not in data.held else [])
+    assert all(isinstance(item, Path) for item in data.held)
+
+
+def test_one_held_page_without_a_box_means_no_labels_to_judge_by(pages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HELD_SHARE", 0.9)
+    seeds = [open_training_data("det", pages / "det.txt", None, "", seed=seed) for seed in range(3)]
+    assert any(pages / "0.png" in data.held for data in seeds)
+    for data in seeds:
+        assert data.labelled == (pages / "0.png" not in data.held)
+
+
+def test_a_detectors_held_pages_come_whole_one_by_one(pages: Path) -> None:
+    data = open_training_data("det", pages / "det.txt", None, "", seed=1)
+    profile = load_profile("paddleocr")
+    held = validation_batches(data, profile, seed=0)
+    assert [batch.shape for batch in held] == [(1, 3, 192, 288)]  # 200 x 300 in whole strides
+    assert len(calibration_batches(data, profile, seed=0)) == 11
+
+
+def test_rendered_lines_depend_on_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RENDERED", {"rec": 5, "det": 4})
+    profile = load_profile("example")
+    one, same, other = (
+        validation_batches(open_training_data("rec", None, None, "abc", seed=seed), profile, 0) for seed in (1, 1, 2)
+    )
+    assert np.array_equal(one[0], same[0])
+    assert one[0].shape != other[0].shape or not np.array_equal(one[0], other[0])
+
+
+def test_only_damaged_images_stop_the_run_with_one_reason(lines: Path) -> None:
+    data = open_training_data("rec", lines, None, "", seed=0)
+    _damage(lines, *range(30))
+    with pytest.raises(DataError, match=r"none of 27 images can be read; .*png"):
+        calibration_batches(data, load_profile("example"), seed=0)
+    with pytest.raises(DataError, match="none of 27 images can be read"):
+        list(training_batches(data, load_profile("example"), 0, 0, 1))
+
+
+def test_the_share_that_serves_real_data_leaves_most_of_it_to_learn_from() -> None:
+    assert 0.05 <= SHARE <= 0.3
+    assert all(module.VALIDATION_IMAGES[task] <= most for task, most in module.HELD_MOST.items())
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_torch_looks_at_the_first_held_images_only(lines: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    monkeypatch.setattr(module, "VALIDATION_IMAGES", {"rec": most, "det": 1})
+    data = open_training_data("rec", lines, None, "", seed=0)
+    held = validation_batches(data, load_profile("example"), seed=0)
+    assert sum(len(batch) for batch in held) == most
+
+
+@pytest.mark.parametrize(("calibration", "fresh"), [(10, True), (27, False), (99, False)])
+def test_sensitivity_is_judged_on_images_that_calibration_did_not_see(
+    lines: Path, monkeypatch: pytest.MonkeyPatch, calibration: int, fresh: bool
+) -> None:
+    monkeypatch.setattr(module, "CALIBRATION_IMAGES", {"rec": calibration, "det": 1})
+    data = open_training_data("rec", lines, None, "", seed=0)
+    for image in data.train[:10] if fresh else data.train[12:]:
+        assert isinstance(image, Path)
+        image.unlink()  # a batch that needs one of them notes it as damaged
+    batch = sensitivity_batch(data, load_profile("example"), seed=0)
+    assert batch.shape[:3] == (12, 3, 48)
+    assert data.left_out == ()

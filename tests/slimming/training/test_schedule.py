@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,3 +41,36 @@ def test_unknown_kind_is_refused() -> None:
 @given(step=st.integers(0, 500), steps=st.integers(1, 500), warmup=st.integers(0, 50))
 def test_factor_stays_within_zero_and_one(step: int, steps: int, warmup: int) -> None:
     assert 0.0 <= Schedule("cosine", warmup=warmup).factor(step, steps) <= 1.0
+
+
+@given(steps=st.integers(2, 300), warmup=st.integers(0, 40), floor=st.floats(0.0, 1.0, allow_subnormal=False))
+def test_cosine_never_rises_after_its_warmup_and_keeps_above_its_floor(steps: int, warmup: int, floor: float) -> None:
+    schedule = Schedule("cosine", warmup=warmup, floor=floor)
+    after = [schedule.factor(step, steps) for step in range(warmup, steps + 5)]
+    assert all(later <= sooner + 1e-12 for sooner, later in itertools.pairwise(after))
+    assert min(after, default=1.0) >= floor - 1e-12
+    before = [schedule.factor(step, steps) for step in range(warmup)]
+    assert before == sorted(before)
+    assert all(0.0 < factor < 1.0 for factor in before)
+
+
+@given(steps=st.integers(1, 200), step=st.integers(0, 200))
+def test_a_constant_is_one_and_a_step_depends_on_nothing_else(steps: int, step: int) -> None:
+    assert Schedule("constant").factor(step, steps) == 1.0
+    cosine = Schedule("cosine", warmup=3)
+    assert cosine.factor(step, steps) == Schedule("cosine", warmup=3).factor(step, steps)
+
+
+@given(
+    boundaries=st.lists(st.integers(1, 100), min_size=1, max_size=5, unique=True).map(sorted), step=st.integers(0, 120)
+)
+def test_piecewise_counts_the_boundaries_behind_it(boundaries: list[int], step: int) -> None:
+    values = tuple(float(index) for index in range(len(boundaries) + 1))
+    schedule = Schedule("piecewise", boundaries=tuple(boundaries), values=values)
+    assert schedule.factor(step, 1000) == sum(boundary <= step for boundary in boundaries)
+
+
+def test_a_warmup_longer_than_the_run_only_rises() -> None:
+    factors = [Schedule("cosine", warmup=100).factor(step, 10) for step in range(10)]
+    assert factors == sorted(factors)
+    assert factors[-1] < 0.1

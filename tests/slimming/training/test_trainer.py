@@ -112,3 +112,234 @@ def test_groups_learn_at_their_own_rate() -> None:
     trainer = make(steps=1, clip_norm=0.0, optimizer="sgd", schedule=Schedule("constant"))
     trainer.run(batches)
     assert [group["lr"] for group in trainer.optimizer.param_groups] == [0.05, 0.1]
+
+
+def _weights(trainer: Trainer) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in trainer.student.state_dict().items()}
+
+
+def _same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_best_is_kept_when_later_steps_are_worse() -> None:
+    trainer = make(steps=40)
+    scores = iter([1.0, 2.0, 5.0, 3.0, 4.0])
+    seen: list[dict[str, Tensor]] = []
+
+    def judge() -> Score:
+        seen.append(_weights(trainer))
+        return Score(next(scores), {"agreement": 0.5})
+
+    trainer.judge = judge
+    result = trainer.run(batches)
+    assert (result.best_step, result.best.value, result.steps) == (20, 5.0, 40)
+    assert _same(_weights(trainer), seen[2])
+    assert not _same(seen[2], seen[4])
+    assert [line["score"] for line in result.history] == [1.0, 2.0, 5.0, 3.0, 4.0]
+    assert all(line["agreement"] == 0.5 for line in result.history)
+
+
+def test_of_two_equal_scores_the_earlier_is_kept() -> None:
+    trainer = make(steps=20)
+    trainer.judge = lambda: Score(1.0)
+    assert trainer.run(batches).best_step == 0
+
+
+def test_a_judge_that_finds_no_number_never_wins() -> None:
+    trainer = make(steps=30)
+    scores = iter([1.0, float("nan"), 2.0, float("nan")])
+    trainer.judge = lambda: Score(next(scores))
+    result = trainer.run(batches)
+    assert (result.best_step, result.best.value) == (20, 2.0)
+
+
+def test_the_student_is_judged_as_it_will_run() -> None:
+    trainer = make(steps=10)
+    modes: list[tuple[str, bool]] = []
+    criterion = trainer.criterion
+
+    def note(images: Tensor) -> tuple[Tensor, dict[str, float]]:
+        modes.append(("train", trainer.student.training))
+        return criterion(images)
+
+    def judge() -> Score:
+        modes.append(("judge", trainer.student.training))
+        return Score(0.0)
+
+    trainer.criterion, trainer.judge = note, judge
+    trainer.run(batches)
+    assert modes == [("judge", False), *[("train", True)] * 10, ("judge", False)]
+
+
+@pytest.mark.parametrize(("clip", "length"), [(0.5, 0.5), (1e6, None), (0.0, None)])
+def test_the_gradients_norm_is_bound_over_all_groups(clip: float, length: float | None) -> None:
+    """One step of SGD without momentum so far moves each group by its rate times its share of the gradient."""
+    trainer = make(steps=1, clip_norm=clip, optimizer="sgd", learning_rate=1.0, schedule=Schedule("constant"))
+    criterion = trainer.criterion
+    trainer.criterion = lambda images: ((found := criterion(images))[0] * 1000, found[1])
+    before = _weights(trainer)
+    trainer.judge = lambda: Score(float(trainer.step))
+    trainer.run(batches)
+    after = trainer.student.state_dict()
+    moved = [(after["weight"] - before["weight"]).flatten(), (after["bias"] - before["bias"]) / 2.0]  # its factor
+    norm = torch.cat(moved).norm().item()
+    if length is None:
+        assert norm > 100
+    else:
+        assert norm == pytest.approx(length, rel=1e-3)
+
+
+def test_accumulated_figures_are_means_and_batches_come_in_order() -> None:
+    trainer = make(steps=4, accumulate=3)
+    values = iter(range(100))
+
+    def criterion(images: Tensor) -> tuple[Tensor, dict[str, float]]:
+        return trainer.student(images).square().mean(), {"part": float(next(values))}
+
+    asked: list[tuple[int, int]] = []
+
+    def stream(start: int, count: int) -> Iterator[Tensor]:
+        asked.append((start, count))
+        return batches(start, count)
+
+    told: list[float] = []
+    trainer.criterion = criterion
+    trainer.progress = lambda done, total, figures: told.append(figures["part"])
+    trainer.run(stream)
+    assert asked == [(0, 12)]
+    assert told == pytest.approx([1.0, 4.0, 7.0, 10.0])
+
+
+def test_a_resumed_run_asks_only_for_the_batches_that_it_has_not_seen(tmp_path: Path) -> None:
+    make(tmp_path, steps=20, accumulate=2).run(batches)
+    longer = make(tmp_path, steps=30, accumulate=2)
+    assert longer.resume()
+    asked: list[tuple[int, int]] = []
+
+    def stream(start: int, count: int) -> Iterator[Tensor]:
+        asked.append((start, count))
+        return batches(start, count)
+
+    longer.run(stream)
+    assert asked == [(40, 20)]
+
+
+def test_a_finished_run_resumed_does_nothing_and_gives_its_best(tmp_path: Path) -> None:
+    first = make(tmp_path)
+    result = first.run(batches)
+    again = make(tmp_path)
+    assert again.resume()
+    repeated = again.run(lambda start, count: pytest.fail("a batch was asked for"))
+    assert (repeated.best_step, repeated.best, repeated.steps) == (result.best_step, result.best, 60)
+    assert repeated.history == result.history
+    assert _same(_weights(again), _weights(first))
+
+
+def test_a_run_without_a_folder_keeps_nothing_and_resumes_nothing() -> None:
+    trainer = make()
+    assert not trainer.resume()
+    trainer.run(batches)
+    trainer.save()
+    assert not trainer.resume()
+
+
+def test_nothing_is_saved_before_the_first_look(tmp_path: Path) -> None:
+    trainer = make(tmp_path)
+    trainer.save()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_the_optimisers_memory_survives_a_checkpoint(tmp_path: Path, optimizer: str) -> None:
+    whole = make(steps=40, optimizer=optimizer)
+    whole.run(batches)
+    half = make(tmp_path, steps=40, optimizer=optimizer, checkpoint_every=20)
+
+    def stopped(start: int, count: int) -> Iterator[Tensor]:
+        yield from batches(start, 20)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        half.run(stopped)
+    again = make(tmp_path, steps=40, optimizer=optimizer)
+    assert again.resume()
+    assert again.step == 20
+    again.run(batches)
+    assert _same(_weights(again), _weights(whole))
+
+
+def test_saving_at_an_interrupt_loses_not_a_step(tmp_path: Path) -> None:
+    whole = make(steps=30)
+    whole.run(batches)
+    half = make(tmp_path, steps=30)
+
+    def stopped(start: int, count: int) -> Iterator[Tensor]:
+        yield from batches(start, 17)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        half.run(stopped)
+    half.save()
+    again = make(tmp_path, steps=30)
+    assert again.resume()
+    assert again.step == 17
+    again.run(batches)
+    assert _same(_weights(again), _weights(whole))
+
+
+def test_a_damaged_newest_checkpoint_costs_only_its_own_steps(tmp_path: Path) -> None:
+    whole = make(tmp_path)
+    whole.run(batches)
+    newest = max(tmp_path.iterdir())
+    (newest / "state.json").write_text("{", encoding="utf-8")
+    again = make(tmp_path)
+    assert again.resume()
+    assert again.step == 50
+    again.run(batches)
+    assert _same(_weights(again), _weights(whole))
+
+
+def test_weight_decay_spares_the_groups_that_ask_for_it() -> None:
+    trainer = make(steps=1, weight_decay=0.1)
+    weight, bias = trainer.student.weight, trainer.student.bias
+    groups = [ParameterGroup("w", (weight,)), ParameterGroup("scales", (bias,), 3.0, weight_decay=False)]
+    other = Trainer(trainer.student, groups, trainer.criterion, trainer.judge, trainer.settings)
+    assert [group["weight_decay"] for group in other.optimizer.param_groups] == [0.1, 0.0]
+
+
+def test_groups_without_parameters_are_dropped_and_the_rest_learns() -> None:
+    trainer = make(steps=10)
+    groups = [ParameterGroup("none", ()), ParameterGroup("weights", (trainer.student.weight,))]
+    other = Trainer(trainer.student, groups, trainer.criterion, trainer.judge, trainer.settings)
+    before = _weights(other)
+    other.run(batches)
+    assert [group.name for group in other.groups] == ["weights"]
+    assert torch.equal(other.student.bias, before["bias"])  # in no group
+    assert not torch.equal(other.student.weight, before["weight"])
+
+
+def test_the_rate_follows_the_schedule() -> None:
+    trainer = make(steps=20, learning_rate=1.0, schedule=Schedule("cosine", warmup=5), optimizer="sgd")
+    rates: list[float] = []
+    trainer.progress = lambda done, total, figures: rates.append(figures["learning_rate"])
+    trainer.run(batches)
+    expected = [Schedule("cosine", warmup=5).factor(step, 20) for step in range(20)]
+    assert rates == pytest.approx(expected)
+    assert max(rates) == pytest.approx(1.0, abs=0.02)
+    assert rates[0] < 0.5
+    assert rates[-1] < 0.1
+
+
+def test_progress_is_told_after_each_step() -> None:
+    trainer = make(steps=3)
+    told: list[tuple[int, int, bool]] = []
+    trainer.progress = lambda done, total, figures: told.append((done, total, "loss" in figures))
+    trainer.run(batches)
+    assert told == [(1, 3, True), (2, 3, True), (3, 3, True)]
+
+
+def test_too_few_batches_are_not_taken_for_the_end() -> None:
+    trainer = make(steps=10)
+    with pytest.raises((StopIteration, OcrslimError)):
+        trainer.run(lambda start, count: batches(start, 4))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import overload
 
 import onnx_ir as ir
@@ -135,6 +135,37 @@ class GraphModule(nn.Module):
             for name in dead:
                 values.pop(name, None)
         return values[wanted[0]] if fetch is None else {name: values[name] for name in wanted}
+
+    def replay(self, values: Mapping[str, Tensor], nodes: Collection[str], fetch: Sequence[str]) -> dict[str, Tensor]:
+        """Run some nodes again, and what depends on them, on the stored values of everything else.
+
+        Args:
+            values: of a whole run, by name, as :meth:`forward` fetches them; not changed.
+            nodes: names of those whose hooks or weights differ from that run's.
+            fetch: names of values.
+
+        Returns:
+            dict: each fetched value by name.
+
+        Raises:
+            ModelError: a value is needed but is not stored, or a node failed.
+        """
+        present = dict(values)
+        stale: set[str] = set()
+        for step in self._steps:
+            if step.node in nodes or any(name in stale for name in step.inputs):
+                stale.update(step.outputs)
+                for name in step.inputs:
+                    if name is not None and name not in present:
+                        if name not in self._integers and name not in self._places:
+                            raise ModelError(f"node {step.node!r} reads {name!r}, which is not stored")
+                        present[name] = self._constant(name)
+                self._run(step, present)
+        return {name: present[name] for name in fetch}
+
+    def value_names(self) -> tuple[str, ...]:
+        """Return the names of all values that nodes make, in the order of the graph."""
+        return tuple(name for step in self._steps for name in step.outputs if name)
 
     def to_ir(self) -> ir.Model:
         """Return the graph with the present values of the parameters, in the types that it came with."""

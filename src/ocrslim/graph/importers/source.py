@@ -1,4 +1,4 @@
-"""A model however the user names it: by its zoo name, as a file or as a folder."""
+"""A model however the user names it: by its zoo name, as a file, a folder or an archive, in ONNX or in Paddle."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ import yaml
 from ocrslim.config.profile import Task
 from ocrslim.errors import ModelError
 from ocrslim.graph.importers.onnx import load_onnx
-from ocrslim.graph.importers.zoo import MODELS, ZooModel, pull
+from ocrslim.graph.importers.paddle.files import ARCHIVES, PaddleFiles, find, unpack
+from ocrslim.graph.importers.paddle.importer import import_paddle
+from ocrslim.graph.importers.zoo import MODELS, ZooModel, cache_folder, pull
 
 __all__ = ["ModelSource", "open_model"]
 
@@ -22,6 +24,9 @@ __all__ = ["ModelSource", "open_model"]
 FILES = ("inference.onnx", "model.onnx")
 RANKS: dict[int, Task] = {4: "det", 3: "rec"}  # probability map [N, 1, H, W]; frames [N, T, classes]
 POST_PROCESSES: dict[str, Task] = {"DBPostProcess": "det", "CTCLabelDecode": "rec"}
+NAMELESS = (*FILES, "inference.pdmodel", "inference.json", "model.pdmodel", "__model__")  # the folder says more
+DICTIONARY = "dictionary.txt"
+DICTIONARIES = ("ppocr_keys_v1.txt", "*dict*.txt")  # what PaddleOCR's own are called
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class ModelSource:
     """A model file and what is known about it.
 
     Args:
-        path: the ONNX file.
+        path: the ONNX file; of a Paddle model the one in the cache that it was converted into.
         name: the official name where there is one, else the file's or the folder's.
         task: det or rec.
         inference_yml: the parsed ``inference.yml`` beside the file; ``None`` without one.
@@ -37,6 +42,7 @@ class ModelSource:
         sha256: of the file.
         licence: SPDX identifier where the model is known.
         use_space: the classes end with a space that is not in the dictionary.
+        paddle: the files that a Paddle model was read from; ``None`` for one that came as ONNX.
     """
 
     path: Path
@@ -47,42 +53,65 @@ class ModelSource:
     sha256: str
     licence: str | None
     use_space: bool = True
+    paddle: PaddleFiles | None = None
+
+    def file_for(self, engine: str) -> Path:
+        """Return the file that an engine loads: Paddle's own where the model came as such and the engine is Paddle."""
+        return self.paddle.program if self.paddle is not None and engine.startswith("paddle") else self.path
 
 
-def open_model(spec: str | Path) -> ModelSource:
-    """Find a model; a zoo name is fetched unless it is in the cache.
+def open_model(spec: str | Path, dictionary: str | Path | None = None) -> ModelSource:
+    """Find a model; a zoo name is fetched unless it is in the cache, a Paddle model is converted to ONNX there.
 
     Args:
-        spec: a zoo name, an ONNX file, or a folder with ``inference.onnx`` or ``model.onnx``.
+        spec: a zoo name; an ONNX file; a ``.pdmodel`` or PIR ``.json`` file; a folder that holds ``inference.onnx``,
+            ``model.onnx``, ``inference.pdmodel`` or ``inference.json`` and ``.pdiparams``, or ``__model__`` and
+            ``__params__``; or a ``.tar`` of such a folder of Paddle's.
+        dictionary: file of a recogniser's characters, one a line; ``None`` takes the one that the model comes with:
+            its metadata, ``inference.yml``, ``dictionary.txt``, else ``ppocr_keys_v1.txt`` or the one ``*dict*.txt``.
 
     Raises:
         ModelError: there is no such model, it can't be read, its task is unclear, or its dictionary has not as many
             entries as it has classes.
     """
-    path = pull(str(spec)) / FILES[0] if str(spec) in MODELS else _file(Path(spec))
+    found = pull(str(spec)) / FILES[0] if str(spec) in MODELS else _found(Path(spec))
+    if isinstance(found, PaddleFiles):
+        paddle, origin, path = found, found.program, import_paddle(found, _paddle_cache())
+    else:
+        paddle, origin, path = None, found, found
     model = load_onnx(path)
-    config = _read_yml(path.parent / "inference.yml")
+    config = _read_yml(origin.parent / "inference.yml")
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     known = next((entry for entry in MODELS.values() if entry.sha256 == sha256), None)
-    name = _name(path, config, known)
-    task = _task(path, model, name, config)
+    name = _name(origin, config, known)
+    task = _task(origin, model, name, config)
     characters, use_space = None, True
     if task == "rec":
-        characters = _characters(path, model, config)
-        use_space = _has_space(path, model, characters)
-    return ModelSource(path, name, task, config, characters, sha256, known.licence if known else None, use_space)
+        characters = _characters(origin, model, config) if dictionary is None else _read_dictionary(Path(dictionary))
+        use_space = _has_space(origin, model, characters)
+    licence = known.licence if known else None
+    return ModelSource(path, name, task, config, characters, sha256, licence, use_space, paddle)
 
 
-def _file(path: Path) -> Path:
-    """Return the ONNX file that a path means."""
+def _paddle_cache() -> Path:
+    return cache_folder() / "paddle"
+
+
+def _found(path: Path) -> Path | PaddleFiles:
+    """Return the ONNX file or the Paddle files that a path means."""
+    if path.is_file() and path.name.lower().endswith(ARCHIVES):
+        path = unpack(path, _paddle_cache())
     if path.is_dir():
         for name in FILES:
             if (path / name).is_file():
                 return path / name
-        raise ModelError(f"{path}: neither {FILES[0]} nor {FILES[1]} is in this folder")
+        paddle = find(path)
+        if paddle is None:
+            raise ModelError(f"{path}: neither {FILES[0]} nor {FILES[1]} nor a Paddle model is in this folder")
+        return paddle
     if not path.exists():
         raise ModelError(f"{path}: no such file, folder or model; `ocrslim models` lists the names")
-    return path
+    return find(path) or path
 
 
 def _read_yml(path: Path) -> Mapping[str, Any] | None:
@@ -106,7 +135,7 @@ def _name(path: Path, config: Mapping[str, Any] | None, known: ZooModel | None) 
     official = ((config or {}).get("Global") or {}).get("model_name")
     if official:
         return str(official)
-    return path.parent.resolve().name if path.name in FILES else path.stem
+    return path.parent.resolve().name if path.name in NAMELESS else path.stem
 
 
 def _task(path: Path, model: ir.Model, name: str, config: Mapping[str, Any] | None) -> Task:
@@ -127,7 +156,7 @@ def _task(path: Path, model: ir.Model, name: str, config: Mapping[str, Any] | No
 
 
 def _characters(path: Path, model: ir.Model, config: Mapping[str, Any] | None) -> tuple[str, ...] | None:
-    """Read the dictionary from the metadata, else inference.yml, else dictionary.txt."""
+    """Read the dictionary from the metadata, else inference.yml, else a file beside the model."""
     text = model.metadata_props.get("character")
     if text:
         return _lines(text)
@@ -137,13 +166,28 @@ def _characters(path: Path, model: ir.Model, config: Mapping[str, Any] | None) -
             where = path.parent / "inference.yml"
             raise ModelError(f"{where}: PostProcess.character_dict must be a list of quoted texts")
         return tuple(entries)
-    beside = path.parent / "dictionary.txt"
+    beside = path.parent / DICTIONARY
     if not beside.is_file():
-        return None
+        named = sorted({file for pattern in DICTIONARIES for file in path.parent.glob(pattern)})
+        if len(named) > 1:
+            names = ", ".join(file.name for file in named)
+            raise ModelError(f"{path.parent}: holds several dictionaries ({names}); copy the model's to {DICTIONARY}")
+        if not named:
+            return None
+        beside = named[0]
+    return _read_dictionary(beside)
+
+
+def _read_dictionary(path: Path) -> tuple[str, ...]:
+    """Read a file of one entry a line."""
     try:
-        return _lines(beside.read_bytes().decode("utf-8").replace("\r\n", "\n"))
+        return _lines(path.read_bytes().decode("utf-8").replace("\r\n", "\n"))
+    except OSError as error:
+        raise ModelError(
+            f"{path}: can't be read ({error.strerror}); give the file of the model's characters"
+        ) from error
     except UnicodeDecodeError as error:
-        raise ModelError(f"{beside}: not in UTF-8; save it so") from error
+        raise ModelError(f"{path}: not in UTF-8; save it so") from error
 
 
 def _lines(text: str) -> tuple[str, ...]:

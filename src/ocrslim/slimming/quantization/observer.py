@@ -96,10 +96,17 @@ class Percentile:
 
     def range(self) -> tuple[float, float]:
         """Return the range."""
+        return self.range_at(100.0 * self._share)
+
+    def range_at(self, percent: float) -> tuple[float, float]:
+        """Return the range of another percentage; 100 is the smallest and the largest value seen."""
         edges, counts = self._histogram.edges(), self._histogram.counts
+        share = percent / 100.0
+        if share >= 1.0:
+            return self._histogram.ends
         below = torch.cat([counts.new_zeros(1), counts.cumsum(0)]) / counts.sum()
-        high = edges[torch.searchsorted(below, self._share)].item()
-        low = edges[torch.searchsorted(below, 1.0 - self._share, right=True) - 1].item()
+        high = edges[torch.searchsorted(below, share)].item()
+        low = edges[torch.searchsorted(below, 1.0 - share, right=True) - 1].item()
         lowest, highest = self._histogram.ends
         return max(low, lowest), min(high, highest)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,13 +18,22 @@ from ocrslim.ocr.labels import DetSample, RecSample, Skipped, read_samples
 from ocrslim.ocr.render import render_lines, render_pages
 from ocrslim.slimming.training.loader import DetBatches, RecBatches, prefetch
 
-__all__ = ["TrainingData", "calibration_batches", "open_training_data", "training_batches", "validation_batches"]
+__all__ = [
+    "TrainingData",
+    "calibration_batches",
+    "open_training_data",
+    "sensitivity_batch",
+    "training_batches",
+    "validation_batches",
+]
 
 Image = Path | NDArray[np.uint8]
 Item = TypeVar("Item")
 
 HELD_SHARE = 0.1  # of the images, kept back from training and calibration
 HELD_MOST = {"rec": 200, "det": 20}  # more judge no better and cost time at each look
+VALIDATION_IMAGES = {"rec": 128, "det": 8}  # of them, for what torch looks at often
+SENSITIVITY_IMAGES = {"rec": 12, "det": 1}  # all values that the graph makes of them are stored
 FEWEST = 4  # images; below that a split leaves nothing to judge by
 RENDERED = {"rec": 2000, "det": 80}
 BATCH = {"rec": 8, "det": 2}
@@ -42,7 +51,8 @@ class TrainingData:
         held_samples: the labelled samples of ``held``; empty for rendered images.
         rendered: true where no data was given.
         labelled: true where every held-back sample has a label.
-        skipped: label lines and images left out, with the reason.
+        skipped: label lines and images left out when the data was opened, with the reason.
+        damaged: path -> reason, of the images that were found unreadable since, when batches were made of them.
     """
 
     task: Task
@@ -52,6 +62,12 @@ class TrainingData:
     rendered: bool
     labelled: bool
     skipped: tuple[Skipped, ...]
+    damaged: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def left_out(self) -> tuple[Skipped, ...]:
+        """All that was not used so far: ``skipped``, then ``damaged``."""
+        return (*self.skipped, *(Skipped(path, reason) for path, reason in self.damaged.copy().items()))
 
 
 def open_training_data(
@@ -95,33 +111,51 @@ def open_training_data(
 
 def training_batches(data: TrainingData, profile: Profile, seed: int, start: int, count: int) -> Iterator[Tensor]:
     """Yield batches ``start`` to ``start + count`` of the endless, shuffled, augmented stream."""
-    source = _batches(data.task, data.train, profile, seed, augment=True)
+    source = _batches(data, data.train, profile, seed, augment=True)
     for batch in prefetch(source, start, count):
         yield torch.from_numpy(batch)
 
 
 def calibration_batches(data: TrainingData, profile: Profile, seed: int) -> list[Tensor]:
     """Return batches of training images as the deployed model would see them, without augmentation."""
-    return _natural(data.task, data.train[: CALIBRATION_IMAGES[data.task]], profile, seed)
+    return _natural(data, data.train[: CALIBRATION_IMAGES[data.task]], profile, seed)
 
 
 def validation_batches(data: TrainingData, profile: Profile, seed: int) -> list[Tensor]:
-    """Return batches of all held-back images, without augmentation."""
-    return _natural(data.task, data.held, profile, seed)
+    """Return batches of the first held-back images, without augmentation."""
+    return _natural(data, data.held[: VALIDATION_IMAGES[data.task]], profile, seed)
 
 
-def _natural(task: Task, images: Sequence[Image | DetSample], profile: Profile, seed: int) -> list[Tensor]:
-    source = _batches(task, images, profile, seed, augment=False)
+def sensitivity_batch(data: TrainingData, profile: Profile, seed: int) -> Tensor:
+    """Return one batch of training images that calibration does not see, where there are so many."""
+    count = SENSITIVITY_IMAGES[data.task]
+    images = data.train[CALIBRATION_IMAGES[data.task] :][:count] or data.train[:count]
+    source = _batches(data, images, profile, seed, augment=False, batch=len(images))
+    return torch.from_numpy(source.batch(0))
+
+
+def _natural(data: TrainingData, images: Sequence[Image | DetSample], profile: Profile, seed: int) -> list[Tensor]:
+    source = _batches(data, images, profile, seed, augment=False)
     return [torch.from_numpy(batch) for batch in source.eval_batches()]
 
 
 def _batches(
-    task: Task, images: Iterable[Image | DetSample], profile: Profile, seed: int, augment: bool
+    data: TrainingData,
+    images: Iterable[Image | DetSample],
+    profile: Profile,
+    seed: int,
+    augment: bool,
+    batch: int | None = None,
 ) -> RecBatches | DetBatches:
-    if task == "rec":
+    size = batch or BATCH[data.task]
+    batches: RecBatches | DetBatches
+    if data.task == "rec":
         lines = tuple(image for image in images if not isinstance(image, DetSample))
-        return RecBatches(lines, BATCH[task], profile.rec, seed, augment=augment)
-    return DetBatches(tuple(images), BATCH[task], profile.det, seed, augment=augment)
+        batches = RecBatches(lines, size, profile.rec, seed, augment=augment)
+    else:
+        batches = DetBatches(tuple(images), size, profile.det, seed, augment=augment)
+    batches.damaged = data.damaged  # the same for training, calibration and judging: each file is tried once
+    return batches
 
 
 def _split(task: Task, items: Sequence[Item], seed: int) -> tuple[tuple[Item, ...], tuple[Item, ...]]:

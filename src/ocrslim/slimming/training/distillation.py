@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from ocrslim.config.profile import Task
-from ocrslim.slimming.training.losses import ctc_kl, db_map_loss, feature_l2, l2, skd
+from ocrslim.slimming.training.losses import ctc_js, ctc_kl, db_map_loss, feature_l2, l2, skd
 from ocrslim.slimming.training.trainer import Score
 
-__all__ = ["Distillation", "DistillationSettings", "TeacherJudge"]
+__all__ = ["Distillation", "DistillationSettings", "TeacherJudge", "compare"]
 
 
 MASK_THRESHOLD = 0.3  # DB's default threshold of the probability map
@@ -27,7 +27,7 @@ class DistillationSettings:
     """Which losses, and how much of each.
 
     Args:
-        loss: ``auto`` is the task's own (``ctc_kl`` for rec, ``db_map`` for det); ``skd`` the plain KL over all
+        loss: ``auto`` is the task's own (``ctc_js`` for rec, ``db_map`` for det); ``skd`` the plain KL over all
             frames; ``l2`` the squared difference of the logits.
         temperature: of the KL.
         kd_ratio: weight of the loss on the logits.
@@ -35,7 +35,7 @@ class DistillationSettings:
         blank_weight: least weight of a frame that the teacher calls blank.
     """
 
-    loss: Literal["auto", "ctc_kl", "db_map", "skd", "l2"] = "auto"
+    loss: Literal["auto", "ctc_kl", "ctc_js", "db_map", "skd", "l2"] = "auto"
     temperature: float = 1.0
     kd_ratio: float = 1.0
     feature_ratio: float = 0.1
@@ -88,9 +88,11 @@ class Distillation:
     def _on_logits(self, student: Tensor, teacher: Tensor) -> Tensor:
         kind = self.settings.loss
         if kind == "auto":
-            kind = "ctc_kl" if self.task == "rec" else "db_map"
+            kind = "ctc_js" if self.task == "rec" else "db_map"
         if kind == "ctc_kl":
             return ctc_kl(student, teacher, self.settings.temperature, self.settings.blank_weight)
+        if kind == "ctc_js":
+            return ctc_js(student, teacher, self.settings.blank_weight)
         if kind == "skd":
             return skd(student, teacher, self.settings.temperature)
         return db_map_loss(student, teacher) if kind == "db_map" else l2(student, teacher)
@@ -122,19 +124,33 @@ class TeacherJudge:
 
     def __call__(self) -> Score:
         """Return the score; more is better, 0 is the teacher itself."""
-        divergence, same, total = 0.0, 0.0, 0.0
         with torch.no_grad():
-            for images, taught in zip(self.batches, self.taught, strict=True):
-                target = taught.float()
-                answer = self.student(images, fetch=(self.logits,))[self.logits]
-                if self.task == "rec":
-                    divergence += ctc_kl(answer, target).item() * len(images)
-                    equal = answer.argmax(-1) == target.argmax(-1)
-                    same, total = same + equal.sum().item(), total + equal.numel()
-                else:
-                    divergence += db_map_loss(answer, target).item() * len(images)
-                    a, b = torch.sigmoid(answer) > MASK_THRESHOLD, torch.sigmoid(target) > MASK_THRESHOLD
-                    same, total = same + (a & b).sum().item(), total + (a | b).sum().item()
-        value = -divergence / max(1, sum(len(images) for images in self.batches))
-        name = "frame_agreement" if self.task == "rec" else "mask_iou"
-        return Score(value, {name: same / max(1.0, total)})
+            answers = (self.student(images, fetch=(self.logits,))[self.logits] for images in self.batches)
+            divergence, agreed = compare(self.task, answers, (taught.float() for taught in self.taught))
+        return Score(-divergence, {"frame_agreement" if self.task == "rec" else "mask_iou": agreed})
+
+
+def compare(task: Task, answers: Iterable[Tensor], targets: Iterable[Tensor]) -> tuple[float, float]:
+    """Return how far a student's answers are from the teacher's, and the share of decisions that are the same.
+
+    Args:
+        task: rec compares by :func:`ctc_js` and the class of each frame, det by :func:`db_map_loss` and the overlap
+            (intersection over union) of the masks of text.
+        answers: logits of the student, a tensor for each batch.
+        targets: the teacher's.
+
+    Returns:
+        tuple: mean divergence of an image, 0 for equal answers; the share, 0 to 1.
+    """
+    divergence, same, total, images = 0.0, 0.0, 0.0, 0
+    for answer, target in zip(answers, targets, strict=True):
+        images += len(target)
+        if task == "rec":
+            divergence += ctc_js(answer, target).item() * len(target)
+            equal = answer.argmax(-1) == target.argmax(-1)
+            same, total = same + equal.sum().item(), total + equal.numel()
+        else:
+            divergence += db_map_loss(answer, target).item() * len(target)
+            a, b = torch.sigmoid(answer) > MASK_THRESHOLD, torch.sigmoid(target) > MASK_THRESHOLD
+            same, total = same + (a & b).sum().item(), total + (a | b).sum().item()
+    return divergence / max(1, images), same / max(1.0, total)

@@ -1,0 +1,167 @@
+"""``ocrslim export``: from a finished folder of ``ocrslim compress`` to the files of an engine that reads no ONNX."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ocrslim.config.profile import Task, load_profile
+from ocrslim.engines.session import open_session
+from ocrslim.errors import InputError, ModelError
+from ocrslim.export.paddle import export_paddle
+from ocrslim.export.paddle_lite import PaddleLiteSession, export_paddle_lite, find_paddle_lite
+from ocrslim.export.verify import Verification, verify_det, verify_rec
+from ocrslim.graph.importers.onnx import load_onnx
+from ocrslim.graph.importers.paddle.files import PaddleFiles, find
+from ocrslim.graph.importers.paddle.zoo import PADDLE_MODELS, pull_paddle
+from ocrslim.graph.importers.source import ModelSource, open_model
+
+__all__ = ["FORMATS", "Exported", "export_folder", "rendered_batches"]
+
+FORMATS = ("paddle", "paddle-lite")
+MODEL, RESULT = "model.onnx", "result.json"
+SIDECARS = ("inference.yml", "dictionary.txt")
+# Mask IoU and share of frames. Paddle Lite's integer kernels for x86 round more than the others: the same files reached
+# 0.975 and 0.97 there, over 0.995 in Paddle Inference; its float kernels agree fully.
+REQUIRED: dict[Task, float] = {"det": 0.95, "rec": 0.95}
+LINES, PAGES = 16, 4  # rendered to compare by
+PAGE_SIDE = 640  # pixels
+CHARACTERS = tuple("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export wrote.
+
+    Args:
+        files: in the order of their writing.
+        verification: the comparison with ``model.onnx`` where the result could be run here.
+    """
+
+    files: tuple[Path, ...]
+    verification: Verification | None = None
+
+
+def export_folder(
+    folder: Path,
+    to: str,
+    *,
+    source: Path | None = None,
+    out: Path | None = None,
+    quantized: bool = True,
+    valid_targets: str = "arm",
+) -> Exported:
+    """Write a compressed model in another format.
+
+    Args:
+        folder: that ``ocrslim compress`` wrote.
+        to: one of :data:`FORMATS`.
+        source: the Paddle model that was compressed, or the Paddle twin of the ONNX model that was; ``None`` takes the
+            one that ``result.json`` names, or the twin that the zoo has.
+        out: folder for the files, made if missing; ``None`` is ``folder`` itself, where ``ocrslim eval`` finds them,
+            and its subfolder ``paddle_float`` for the float model.
+        quantized: false writes the float model with the trained weights.
+        valid_targets: of Paddle Lite, ``arm`` or ``x86``; the latter is run and compared.
+
+    Raises:
+        InputError: the folder, the source or a setting cannot be used, or Paddle Lite is missing.
+        EngineError: Paddle Lite failed.
+        VerifyError: Paddle Lite computes something else than ``model.onnx``.
+    """
+    if to not in FORMATS:
+        raise InputError(f"--to {to}: there is no such format; take one of {', '.join(FORMATS)}")
+    if to == "paddle-lite":
+        find_paddle_lite()  # what is missing is told before anything is written
+    if not (folder / MODEL).is_file():
+        raise InputError(f"{folder}: holds no {MODEL}; name a folder that `ocrslim compress` wrote")
+    files = _paddle_files(folder, source)
+    target = out or (folder if quantized else folder / "paddle_float")
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {target}: cannot be written ({error.strerror}); name another folder") from error
+    written = export_paddle(load_onnx(folder / MODEL), files.program, files.parameters, target, quantized=quantized)
+    beside = tuple(_copy(folder / name, target / name) for name in SIDECARS if (folder / name).is_file())
+    if to == "paddle":
+        return Exported((*written, *beside))
+    made = export_paddle_lite(*written, target / f"model_{valid_targets}.nb", valid_targets)
+    verification = _compare_lite(folder, made) if valid_targets == "x86" and quantized else None
+    return Exported((made, *written, *beside), verification)
+
+
+def rendered_batches(source: ModelSource) -> list[NDArray[np.float32]]:
+    """Return inputs of rendered text to compare engines by: one line or one page a batch, always the same.
+
+    Returns:
+        list: float32 ``[1, 3, 48, W]`` for a recogniser, ``[1, 3, 640, 640]`` for a detector.
+    """
+    from ocrslim.ocr.render import render_lines, render_pages
+    from ocrslim.ocr.transforms import normalize, resize_for_rec
+
+    profile = load_profile(None, source.inference_yml)
+    if source.task == "rec":
+        lines = render_lines(source.characters or CHARACTERS, LINES, seed=0)
+        return [resize_for_rec(image, profile.rec, None)[None] for image, _ in lines]
+    pages = [image[:PAGE_SIDE, :PAGE_SIDE] for image, *_ in render_pages(PAGES, seed=0)]
+    return [normalize(page, profile.det.mean, profile.det.std)[None] for page in pages]
+
+
+def _compare_lite(folder: Path, made: Path) -> Verification:
+    """Compare a ``.nb`` file for x86 with ``model.onnx`` in ONNX Runtime."""
+    source = open_model(folder)
+    onnx = open_session(source.path, "onnxruntime", 1)
+    lite = PaddleLiteSession(made, onnx.input_shape)
+    verify = verify_rec if source.task == "rec" else verify_det
+    verification = verify(onnx.run, lite, rendered_batches(source), REQUIRED[source.task])
+    verification.check()
+    return verification
+
+
+def _paddle_files(folder: Path, source: Path | None) -> PaddleFiles:
+    """Return the Paddle model to write into.
+
+    Raises:
+        ModelError: there is none, or it is not of the kind that can be written.
+    """
+    path = source or _named_in_result(folder)
+    if path is None:
+        raise ModelError(
+            f"{folder}: was compressed from an ONNX file; name the Paddle model of the same weights with --source DIR"
+        )
+    files = find(path) if path.exists() else None
+    if files is None:
+        raise ModelError(f"{path}: holds no Paddle model (inference.pdmodel); name it with --source DIR")
+    if files.is_pir:
+        raise ModelError(
+            f"{files.program}: is a program of Paddle 3, which runs quantized models as .pdmodel only; name the"
+            " .pdmodel of the same weights with --source, or deploy model.onnx"
+        )
+    return files
+
+
+def _named_in_result(folder: Path) -> Path | None:
+    path = folder / RESULT
+    if not path.is_file():
+        return None
+    try:
+        model: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["model"]
+        named = model.get("paddle")
+        if not named and model.get("name") in PADDLE_MODELS:
+            return pull_paddle(model["name"])  # the twin of the ONNX file that the zoo has
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"{path}: is not what `ocrslim compress` writes; name the Paddle model with --source"
+        ) from error
+    return Path(named) if named else None
+
+
+def _copy(path: Path, to: Path) -> Path:
+    if path.resolve() != to.resolve():
+        shutil.copyfile(path, to)
+    return to

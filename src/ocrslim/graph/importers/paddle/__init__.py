@@ -1,0 +1,3 @@
+"""Ways in from Paddle: inference programs (``.pdmodel``, PIR ``.json``) and their parameters, read without paddle."""
+
+__all__: list[str] = []

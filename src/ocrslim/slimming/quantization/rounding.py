@@ -1,0 +1,83 @@
+"""Rounding weights so that the outputs stay, not so that each weight moves least.
+
+Rounding to nearest is not best (AdaRound, arXiv 2004.10568): errors of weights that work together can cancel. Optimal
+brain quantization (2208.11580), in the order and with the Cholesky factor of GPTQ (2210.17323), does in closed form
+what AdaRound learns: it rounds one input after the other, and the inputs not yet rounded make good what was lost, by
+the covariance of the inputs. No labels, no gradients; a second for a site.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from ocrslim.slimming.quantization.prepare import Quantization
+from ocrslim.slimming.quantization.samples import weight_matrix
+
+__all__ = ["round_to_outputs", "round_weights"]
+
+DAMPING = 0.01  # share of the mean variance that is added to each: samples are few
+
+
+@torch.no_grad()
+def round_weights(quantization: Quantization, samples: Mapping[str, Tensor]) -> None:
+    """Round the weights of every site by its samples and correct its bias by the mean that is left.
+
+    Args:
+        quantization: calibrated; its module's weights are put on their grids, where the fake quantizers leave them.
+        samples: see :func:`ocrslim.slimming.quantization.samples.collect_samples`. A weight that several sites read is
+            rounded by the first one's.
+    """
+    rounded: set[str] = set()
+    for site in quantization.placement.sites:
+        quantizer = quantization.weights[site.weight_name]
+        weight = weight_matrix(quantization.module.parameter(site.weight_name), site)
+        before = weight.clone()
+        inputs = quantization.activations[site.input_value](samples[site.node])
+        if site.weight_name not in rounded:
+            rounded.add(site.weight_name)
+            bounds = (quantizer.spec.quant_min, quantizer.spec.quant_max)
+            weight.copy_(round_to_outputs(before, inputs, quantizer.scale, bounds))
+        bias = quantization.bias(site)
+        if bias is not None:
+            shift = (weight - before) @ inputs.mean(0)
+            bias.sub_(shift.reshape(bias.shape))
+    quantization.floor_weight_scales()
+
+
+def round_to_outputs(
+    weight: Tensor, inputs: Tensor, scale: Tensor, bounds: tuple[int, int], damping: float = DAMPING
+) -> Tensor:
+    """Return ``weight`` on its grid, rounded so that ``inputs @ weight.T`` changes little, but for its mean.
+
+    Args:
+        weight: ``[outputs, n]``.
+        inputs: ``[rows, n]``; centred here, since a bias takes the mean.
+        scale: of the grid, ``[outputs]`` or ``[1]``.
+        bounds: least and largest integer of the grid.
+        damping: share of the mean variance that is added to each input's.
+
+    Returns:
+        Tensor: ``[outputs, n]``, multiples of ``scale``.
+    """
+    centred = inputs.double() - inputs.double().mean(0)
+    covariance = centred.t() @ centred / len(centred)
+    diagonal = covariance.diagonal()
+    diagonal += damping * diagonal.mean().clamp_min(1e-12)
+    order = torch.argsort(diagonal, descending=True)  # the loudest first: the others can still make good for them
+    covariance = covariance[order][:, order]
+    # Upper Cholesky factor of the inverse: row i says how the inputs after i answer for an error at i.
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(covariance))
+    factor = torch.linalg.cholesky(inverse, upper=True).float()
+    left = weight[:, order].clone()
+    grid = torch.empty_like(left)
+    for index in range(left.shape[1]):
+        column = left[:, index]
+        grid[:, index] = torch.round(column / scale).clamp_(*bounds) * scale
+        error = (column - grid[:, index]) / factor[index, index]
+        left[:, index + 1 :] -= error[:, None] * factor[index, index + 1 :]
+    result = torch.empty_like(grid)
+    result[:, order] = grid
+    return result

@@ -1,0 +1,87 @@
+"""A judge that scores the student by labels, with the metric and the post-processing of the file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ocrslim.config.profile import Profile
+from ocrslim.ocr.ctc import Charset
+from ocrslim.ocr.db import DBPostProcess
+from ocrslim.ocr.image import read_image
+from ocrslim.ocr.labels import DetSample, RecSample
+from ocrslim.ocr.metrics.detection import DetectionMetric
+from ocrslim.ocr.metrics.recognition import RecognitionMetric
+from ocrslim.ocr.transforms import normalize, resize_for_det, resize_for_rec
+from ocrslim.slimming.training.trainer import Score
+
+__all__ = ["INDICATORS", "LabelJudge"]
+
+INDICATORS = {"acc": "accuracy", "norm_edit_dis": "norm_edit_distance"}
+"""PaddleOCR's names of figures, where ours differ."""
+
+
+@dataclass
+class LabelJudge:
+    """Scores the student on labelled images, in torch, one image at a time (lines: ``batch`` of one width at a time).
+
+    Args:
+        student: judged as it is at the time of the call; gives probabilities.
+        samples: with labels, all of one task.
+        profile: pre- and post-processing.
+        charset: of a recogniser.
+        indicator: the figure that decides, by PaddleOCR's name.
+        ignore_space: see :class:`ocrslim.ocr.metrics.recognition.RecognitionMetric`.
+        batch: lines run at once.
+    """
+
+    student: nn.Module
+    samples: Sequence[DetSample | RecSample]
+    profile: Profile
+    charset: Charset | None
+    indicator: str
+    ignore_space: bool = False
+    batch: int = 16
+
+    def __call__(self) -> Score:
+        """Return the score; its value is the indicator, 0 to 1.
+
+        Raises:
+            DataError: an image can't be read.
+        """
+        det = [sample for sample in self.samples if isinstance(sample, DetSample)]
+        figures = self._pages(det) if det else self._lines()
+        return Score(figures[INDICATORS.get(self.indicator, self.indicator)], figures)
+
+    def _pages(self, samples: Sequence[DetSample]) -> dict[str, float]:
+        metric, profile = DetectionMetric(), self.profile.det
+        post_process = DBPostProcess(profile)
+        for sample in samples:
+            resized, ratio_h, ratio_w = resize_for_det(read_image(sample.image), profile)
+            maps = self._run(normalize(resized, profile.mean, profile.std)[None])
+            boxes, _ = post_process(maps[0, 0], round(resized.shape[0] / ratio_h), round(resized.shape[1] / ratio_w))
+            metric.update(boxes, sample.boxes, str(sample.image), sample.set_name)
+        return metric.compute()
+
+    def _lines(self) -> dict[str, float]:
+        assert self.charset is not None
+        metric, profile = RecognitionMetric(self.ignore_space), self.profile.rec
+        samples = [sample for sample in self.samples if isinstance(sample, RecSample)]
+        for first in range(0, len(samples), self.batch):
+            part = samples[first : first + self.batch]
+            lines = np.stack([resize_for_rec(read_image(item.image), profile, profile.width) for item in part])
+            for sample, frames in zip(part, self._run(lines), strict=True):
+                text, _ = self.charset.decode(frames)
+                metric.update(text, sample.text or "", str(sample.image), sample.set_name)
+        return metric.compute()
+
+    def _run(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.no_grad():
+            output = self.student(torch.from_numpy(images))
+        assert isinstance(output, Tensor)
+        return np.asarray(output.float().cpu().numpy(), np.float32)
