@@ -61,7 +61,7 @@ def samples(tmp_path: Path) -> list[RecSample]:
 
 def test_the_same_model_loses_nothing(pair: Callable[[str, bool], Pair], samples: list[RecSample]) -> None:
     judged = judge_by_labels(pair("PP-OCRv6_tiny_rec", False), samples, (), "labels")
-    assert judged.drop == {"metric": "accuracy", "points": 0.0, "low": 0.0, "high": 0.0, "n": 8}
+    assert judged.drop == {"metric": "accuracy", "against": "labels", "points": 0.0, "low": 0.0, "high": 0.0, "n": 8}
     assert judged.float_metrics == judged.int8_metrics
     assert judged.n == 8
 
@@ -73,6 +73,7 @@ def test_a_broken_model_loses_everything(pair: Callable[[str, bool], Pair], samp
     assert judged.drop["points"] == pytest.approx(100 * judged.float_metrics["accuracy"])
     images = [sample.image for sample in samples]
     agreed = judge_by_agreement(both, images, "agreement")
+    assert agreed.drop["against"] == "float"
     assert agreed.float_metrics["accuracy"] == pytest.approx(1.0, abs=1e-4)
     assert agreed.drop["low"] <= agreed.drop["points"] <= agreed.drop["high"]
     assert agreed.drop["points"] > 80.0

@@ -47,7 +47,8 @@ class Judged:
         n: images.
         float_metrics: of the original.
         int8_metrics: of the compressed model.
-        drop: ``metric``, and the loss in ``points`` (hundredths; more is worse) with its interval ``low`` to ``high``.
+        drop: ``metric``, ``against`` what it was judged (``labels``, or ``float`` for the original's answers), and the
+            loss in ``points`` (hundredths; more is worse) with its interval ``low`` to ``high``.
         skipped: images that were left out.
     """
 
@@ -88,7 +89,7 @@ def judge_by_labels(
         progress=progress,
     )
     after = evaluate(pair.source, samples, profile=pair.profile, session=pair.compressed, loose=True, progress=progress)
-    drop = _drop(after.headline, before.metrics, after.metrics, after.drop_from(before), before.n)
+    drop = _drop(after.headline, "labels", before.metrics, after.metrics, after.drop_from(before), before.n)
     return Judged(judged_by, before.n, before.metrics, after.metrics, drop, before.skipped)
 
 
@@ -119,7 +120,7 @@ def judge_by_agreement(pair: Pair, images: Sequence[Image], judged_by: str, prog
         raise DataError(f"no image can be read to judge by ({skipped[-1].reason if skipped else 'there is none'})")
     truth, answer, interval = compare(pair, pixels, progress or (lambda done, total: None))
     before, after = truth.compute(), answer.compute()
-    drop = _drop(headline, before, after, interval, len(pixels))
+    drop = _drop(headline, "float", before, after, interval, len(pixels))
     return Judged(judged_by, len(pixels), before, after, drop, tuple(skipped))
 
 
@@ -147,8 +148,13 @@ def _compare_pages(pair: Pair, images: Sequence[tuple[str, Any]], progress: Prog
 
 
 def _drop(
-    metric: str, before: Mapping[str, float], after: Mapping[str, float], interval: Interval, n: int
+    metric: str, against: str, before: Mapping[str, float], after: Mapping[str, float], interval: Interval, n: int
 ) -> dict[str, Any]:
     """Return the loss in points, as it was observed, with its interval."""
     points = {"points": before[metric] - after[metric], "low": interval.low, "high": interval.high}
-    return {"metric": metric, **{key: round(100 * value, 4) for key, value in points.items()}, "n": n}
+    return {
+        "metric": metric,
+        "against": against,
+        **{key: round(100 * value, 4) for key, value in points.items()},
+        "n": n,
+    }

@@ -22,6 +22,18 @@ def test_json_goes_and_comes_back(tmp_path: Path) -> None:
     assert [item.name for item in tmp_path.iterdir()] == ["result.json"]
 
 
+def test_without_labels_the_verdict_speaks_of_agreement() -> None:
+    said = verdict(_measured(0.78, metric="accuracy", points=2.5), "openvino")
+    assert "accuracy lost" in said
+    result = _measured(0.78, metric="accuracy", points=2.5)
+    result["drop"]["openvino"]["against"] = "float"
+    said = verdict(result, "openvino")
+    assert "no labels: 2.50 % of the lines read otherwise than float reads them" in said
+    assert "lost" not in said
+    result["drop"]["openvino"]["metric"] = "hmean"
+    assert "2.50 points of hmean away from the boxes that float finds" in verdict(result, "openvino")
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_what_json_lacks_is_refused_and_the_old_file_stays(tmp_path: Path, value: float) -> None:
     path = tmp_path / "result.json"
