@@ -150,7 +150,7 @@ def test_a_failure_of_ours_is_no_mistake_of_the_user(run: Run, monkeypatch: pyte
     def fail(_: object) -> None:
         raise EngineError("the engine\nfailed")
 
-    monkeypatch.setattr(cli, "_run_models", fail)
+    monkeypatch.setitem(cli.RUN, "models", fail)
     assert run("models") == (1, "", "ocrslim: the engine failed\n")
 
 
@@ -158,7 +158,7 @@ def test_an_interrupt_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     def interrupt(_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_run_models", interrupt)
+    monkeypatch.setitem(cli.RUN, "models", interrupt)
     code, out, err = run("models")
     assert (code, out) == (130, "")
     assert err.count("\n") == 1

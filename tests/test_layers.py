@@ -18,7 +18,18 @@ PROJECT = Path(__file__).resolve().parents[1]
 SOURCE = PROJECT / "src"
 FILES = sorted((SOURCE / "ocrslim").rglob("*.py"))
 
-RECIPES = {"cli", "__main__", "compress", "evaluate", "example", "predict", "scoring"}
+RECIPES = {
+    "arguments",
+    "cli",
+    "__main__",
+    "compress",
+    "evaluate",
+    "example",
+    "ladder",
+    "predict",
+    "scoring",
+    "sensitivity",
+}
 UPPER = {"report", "export", "slimming"}
 MIDDLE = {"graph", "ocr", "engines"}
 GROUND = {"config", "spec", "errors", "atomic", "__init__"}
@@ -44,7 +55,7 @@ TORCH_FREE = (
     *("ocrslim.ocr", "ocrslim.engines", "ocrslim.report", "ocrslim.evaluate", "ocrslim.predict", "ocrslim.config"),
     "ocrslim.atomic",
     *("ocrslim.spec", "ocrslim.errors", "ocrslim.graph.importers", "ocrslim.graph.passes", "ocrslim.graph.inspect"),
-    *("ocrslim.cli", "ocrslim.example", "ocrslim.slimming.training.loader"),
+    *("ocrslim.arguments", "ocrslim.cli", "ocrslim.example", "ocrslim.slimming.training.loader"),
     "ocrslim.slimming.training.labelled_loader",
 )
 GROUND_LIBRARIES = {"numpy", "yaml"}

@@ -21,33 +21,30 @@ from rich.console import Console
 from torch import Tensor
 
 from ocrslim import __version__
-from ocrslim.config.profile import Profile, Task, load_profile
+from ocrslim.config.profile import Profile, load_profile
 from ocrslim.engines.cpu import cpu_info
-from ocrslim.engines.session import ENGINES, open_session
+from ocrslim.engines.session import ENGINES, InferenceSession, open_session
 from ocrslim.engines.targets import Target, get_target
 from ocrslim.engines.timing import SHAPES, bench
 from ocrslim.errors import InputError
 from ocrslim.export.bundle import write_sidecars
-from ocrslim.export.onnx_qdq import export_qdq
-from ocrslim.export.verify import Verification, verify_det, verify_rec
 from ocrslim.graph.executor.graph_module import GraphModule
 from ocrslim.graph.importers.onnx import load_onnx
 from ocrslim.graph.importers.source import ModelSource, open_model
 from ocrslim.graph.passes.canonical import canonicalize
 from ocrslim.graph.points import distillation_points
+from ocrslim.ladder import EFFORTS, Climb, Scene, climb
 from ocrslim.ocr.labels import read_samples
 from ocrslim.report.result import sha256_of, verdict, write_json
 from ocrslim.report.run_log import RunLog
 from ocrslim.scoring import Judged, Pair, judge_by_agreement, judge_by_labels
-from ocrslim.slimming.quantization.placement import Placement, place
-from ocrslim.slimming.quantization.prepare import Quantization, calibrate, prepare
-from ocrslim.slimming.quantization.ranges import OUTPUT_ERROR, choose_ranges
-from ocrslim.slimming.quantization.rounding import round_weights
-from ocrslim.slimming.quantization.samples import collect_samples
+from ocrslim.slimming.quantization.prepare import Quantization
+from ocrslim.slimming.quantization.ranges import OUTPUT_ERROR
 from ocrslim.slimming.training.data import (
     TrainingData,
     calibration_batches,
     open_training_data,
+    sensitivity_batch,
     training_batches,
     validation_batches,
 )
@@ -80,6 +77,9 @@ class CompressSettings:
         observer: of activation ranges; ``output`` chooses each range by the error at the outputs of what reads it.
         learning_rate: change of a weight in a step, as a share of the root mean square of its tensor.
         distillation: the losses.
+        max_drop: points of accuracy or hmean that may be lost; see :func:`ocrslim.ladder.climb`.
+        effort: one of :data:`ocrslim.ladder.EFFORTS`.
+        max_minutes: no rung is begun after so long.
     """
 
     target: str
@@ -92,9 +92,12 @@ class CompressSettings:
     steps: int | None = None
     ptq_only: bool = False
     threads: int = 2
-    observer: str = "output"
+    observer: str = OUTPUT_ERROR
     learning_rate: float = 5e-5
     distillation: DistillationSettings = field(default_factory=DistillationSettings)
+    max_drop: float = 0.3
+    effort: str = "normal"
+    max_minutes: float | None = None
 
 
 def compress(model: str | Path, settings: CompressSettings, console: Console | None = None) -> dict[str, Any]:
@@ -113,6 +116,8 @@ def compress(model: str | Path, settings: CompressSettings, console: Console | N
         VerifyError: the engine does not compute what the trained model computed.
     """
     target = get_target(settings.target)
+    if settings.effort not in EFFORTS:
+        raise InputError(f"effort {settings.effort}: there is none of that name; take one of {', '.join(EFFORTS)}")
     source = open_model(model)
     profile = load_profile(settings.profile, source.inference_yml)
     with _output(settings.out) as partial:
@@ -136,58 +141,52 @@ def _run(
         data_sha256 = sha256_of(settings.data) if settings.data else None
     with log.stage("import"):
         graph = canonicalize(load_onnx(source.path))
-        teacher, student = GraphModule(graph).eval(), GraphModule(graph).eval()
-    with log.stage("calibrate"):
-        placement = place(graph, target)
-        quantization = _quantize(student, placement, target, data, profile, settings)
-    training = None
-    if not settings.ptq_only:
-        with log.stage("train"):
-            trainer = _trainer(graph, student, teacher, quantization, validation, source, settings, data_sha256)
-            training = _train(trainer, data, profile, settings, log)
-    with log.stage("export"):
-        quantization.freeze()
-        exported = partial / "model.onnx"
-        export_qdq(quantization, exported)
-    with log.stage("verify"):
-        verified = _verify(source.task, student, exported, target, validation, settings)
+        teacher = GraphModule(graph).eval()
+    original = open_session(source.path, target.engine, settings.threads)
+    known: dict[str, Any] = {}
+
+    def pair(compressed: InferenceSession) -> Pair:
+        return Pair(source, original, compressed, profile, known)
+
+    def train(quantization: Quantization) -> TrainingResult:
+        trainer = _trainer(graph, quantization, teacher, validation, source, settings, data_sha256)
+        return _train(trainer, data, profile, settings, log)
+
+    scene = Scene(
+        source,
+        graph,
+        teacher,
+        target,
+        data,
+        profile,
+        settings,
+        calibration_batches(data, profile, settings.seed),
+        validation,
+        sensitivity_batch(data, profile, settings.seed),
+        partial,
+        log,
+        lambda session: _judge_held(pair(session), data, settings, log),
+        train,
+    )
+    climbed = climb(scene)
+    exported = partial / "model.onnx"
+    os.replace(climbed.best.path, exported)
+    for path in partial.glob("candidate-*.onnx"):
+        path.unlink()
     with log.stage("evaluate"):
-        judged = _judge(source, exported, target, data, profile, settings, log)
+        judged = _judge(pair(open_session(exported, target.engine, settings.threads)), climbed, settings, log)
     with log.stage("bench"):
         rows = [row.to_json() for row in _bench(source, exported, settings)]
-    result = _result(
-        source, target, settings, data, judged, placement, verified, training, rows, exported, graph, data_sha256, log
-    )
+    result = _result(source, target, settings, data, judged, climbed, rows, exported, graph, data_sha256, log)
     write_sidecars(partial, source.inference_yml, source.characters)
     write_json(partial / "result.json", result)
     return result
 
 
-def _quantize(
-    student: GraphModule,
-    placement: Placement,
-    target: Target,
-    data: TrainingData,
-    profile: Profile,
-    settings: CompressSettings,
-) -> Quantization:
-    """Put fake quantizers into the student, find their ranges and round the weights."""
-    batches = calibration_batches(data, profile, settings.seed)
-    quantization = prepare(student, placement, target)
-    by_output = settings.observer == OUTPUT_ERROR
-    calibrate(quantization, batches, observer="percentile" if by_output else settings.observer)
-    samples = collect_samples(quantization, batches, seed=settings.seed)
-    if by_output:
-        choose_ranges(quantization, batches, samples)
-    round_weights(quantization, samples)
-    return quantization
-
-
 def _trainer(
     graph: ir.Model,
-    student: GraphModule,
-    teacher: GraphModule,
     quantization: Quantization,
+    teacher: GraphModule,
     validation: list[Tensor],
     source: ModelSource,
     settings: CompressSettings,
@@ -195,7 +194,9 @@ def _trainer(
 ) -> Trainer:
     """Set up the training of the fake-quantized student to answer as the float teacher does."""
     points = distillation_points(graph)
-    steps = STEPS[source.task] if settings.steps is None else settings.steps
+    student = quantization.module
+    usual = round(STEPS[source.task] * EFFORTS[settings.effort].steps)
+    steps = usual if settings.steps is None else settings.steps
     return Trainer(
         student,
         _groups(student, quantization),
@@ -243,51 +244,25 @@ def _groups(student: GraphModule, quantization: Quantization) -> list[ParameterG
     return [*groups, ParameterGroup("scales", scales, SCALE_FACTOR, weight_decay=False)]
 
 
-def _verify(
-    task: Task,
-    student: GraphModule,
-    exported: Path,
-    target: Target,
-    validation: list[Tensor],
-    settings: CompressSettings,
-) -> Verification:
-    """Compare the exported file in the target's engine with the student that it was written from."""
-    session = open_session(exported, target.engine, settings.threads)
-
-    def forward(images: Any) -> Any:
-        with torch.no_grad():
-            output = student(torch.from_numpy(images))
-        assert isinstance(output, Tensor)
-        return output.numpy()
-
-    verify = verify_rec if task == "rec" else verify_det
-    verification = verify(forward, session, [batch.numpy() for batch in validation])
-    verification.check()
-    return verification
-
-
-def _judge(
-    source: ModelSource,
-    exported: Path,
-    target: Target,
-    data: TrainingData,
-    profile: Profile,
-    settings: CompressSettings,
-    log: RunLog,
-) -> Judged:
-    """Score float and int8 on the target's engine: by the best labels that there are, else by their agreement."""
-    original, compressed = (open_session(path, target.engine, settings.threads) for path in (source.path, exported))
-    pair = Pair(source, original, compressed, profile)
-    with log.bar("evaluate") as update:
-        if settings.eval is not None:
-            samples, skipped = read_samples(source.task, settings.eval, settings.data_dir)
-            return judge_by_labels(pair, samples, skipped, f"the labels of {settings.eval}", update)
+def _judge_held(pair: Pair, data: TrainingData, settings: CompressSettings, log: RunLog) -> Judged:
+    """Score float and int8 on the held-back part of the data: by its labels, else by their agreement."""
+    with log.bar("judge") as update:
         if data.labelled and data.held_samples:
             words = f"the labels of the part of {settings.data} held back from training"
             return judge_by_labels(pair, data.held_samples, (), words, update)
         what = "rendered text" if data.rendered else f"images of {settings.data}"
         words = f"agreement with the float model (no labels) on {what} held back from training"
         return judge_by_agreement(pair, data.held, words, update)
+
+
+def _judge(pair: Pair, climbed: Climb, settings: CompressSettings, log: RunLog) -> Judged:
+    """Score float and int8 on the user's own images, which steered nothing, else say what the climb found."""
+    if settings.eval is None:
+        assert climbed.best.judged is not None  # the best is among those that were judged
+        return climbed.best.judged
+    samples, skipped = read_samples(pair.source.task, settings.eval, settings.data_dir)
+    with log.bar("evaluate") as update:
+        return judge_by_labels(pair, samples, skipped, f"the labels of {settings.eval}", update)
 
 
 def _bench(source: ModelSource, exported: Path, settings: CompressSettings) -> list[Any]:
@@ -324,7 +299,8 @@ def _output(folder: Path) -> Iterator[Path]:
 
 def _fingerprint(source: ModelSource, settings: CompressSettings, data_sha256: str | None) -> str:
     """Identify what the training depends on: the model, the data and the settings, not the output folder."""
-    data = _plain(settings) | {"out": None, "eval": None, "model": source.sha256, "data_sha256": data_sha256}
+    free = dict.fromkeys(("out", "eval", "max_drop", "max_minutes"))
+    data = _plain(settings) | free | {"model": source.sha256, "data_sha256": data_sha256}
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
@@ -340,9 +316,7 @@ def _result(
     settings: CompressSettings,
     data: TrainingData,
     judged: Judged,
-    placement: Placement,
-    verified: Verification,
-    training: TrainingResult | None,
+    climbed: Climb,
     rows: list[dict[str, Any]],
     exported: Path,
     graph: ir.Model,
@@ -350,6 +324,8 @@ def _result(
     log: RunLog,
 ) -> dict[str, Any]:
     """Gather what ``result.json`` holds."""
+    placement = climbed.best.quantization.placement
+    training = next((item.training for item in climbed.tried if item.training), None)
     operators = {node.name: node.op_type for node in graph.graph}
     sizes = {"float": source.path.stat().st_size, "int8": exported.stat().st_size}
     result: dict[str, Any] = {
@@ -382,7 +358,9 @@ def _result(
                 for node, reason in placement.float_nodes.items()
             ],
         },
-        "verify": [asdict(verified)],
+        "verify": [asdict(climbed.best.verified)],
+        "budget": climbed.to_json(settings.max_drop),
+        "sensitivity": climbed.sensitivity,
         "stages": log.stages,
         "training": asdict(training) if training else None,
         "skipped": [asdict(item) for item in (*data.left_out, *judged.skipped)],

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ocrslim.config.profile import Profile
 from ocrslim.engines.session import InferenceSession
 from ocrslim.errors import DataError
-from ocrslim.evaluate import evaluate, read_line, read_page
+from ocrslim.evaluate import EvalResult, evaluate, read_line, read_page
 from ocrslim.graph.importers.source import ModelSource
 from ocrslim.ocr.ctc import Charset
 from ocrslim.ocr.db import DBPostProcess
@@ -30,12 +30,22 @@ _Compared = tuple[Metric, Metric, Interval]  # the original's, the compressed mo
 
 @dataclass(frozen=True)
 class Pair:
-    """The two models, loaded in the same engine, and how images reach them."""
+    """The two models, loaded in the same engine, and how images reach them.
+
+    Args:
+        source: the float model.
+        original: that in its engine.
+        compressed: the other; the same engine.
+        profile: pre- and post-processing.
+        known: what the original answered before; shared by pairs made with :func:`dataclasses.replace`, so that many
+            compressed models are judged against one run of it on the same images.
+    """
 
     source: ModelSource
     original: InferenceSession
     compressed: InferenceSession
     profile: Profile
+    known: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -73,21 +83,23 @@ def judge_by_labels(
         pair: the models.
         samples: with labels.
         skipped: what reading the labels left out.
-        judged_by: in words.
+        judged_by: in words; names these samples among others that the pair's models may be judged on.
         progress: see :func:`ocrslim.evaluate.evaluate`.
 
     Raises:
         DataError: no image can be scored.
     """
-    before = evaluate(
-        pair.source,
-        samples,
-        profile=pair.profile,
-        session=pair.original,
-        loose=True,
-        skipped=skipped,
-        progress=progress,
-    )
+    if judged_by not in pair.known:
+        pair.known[judged_by] = evaluate(
+            pair.source,
+            samples,
+            profile=pair.profile,
+            session=pair.original,
+            loose=True,
+            skipped=skipped,
+            progress=progress,
+        )
+    before: EvalResult = pair.known[judged_by]
     after = evaluate(pair.source, samples, profile=pair.profile, session=pair.compressed, loose=True, progress=progress)
     drop = _drop(after.headline, "labels", before.metrics, after.metrics, after.drop_from(before), before.n)
     return Judged(judged_by, before.n, before.metrics, after.metrics, drop, before.skipped)
@@ -128,7 +140,9 @@ def _compare_lines(pair: Pair, images: Sequence[tuple[str, Any]], progress: Prog
     charset = Charset.from_source(pair.source)
     truth, answer = RecognitionMetric(), RecognitionMetric()
     for done, (name, image) in enumerate(images, 1):
-        text, _ = read_line(pair.original, charset, pair.profile.rec, image)
+        if name not in pair.known:
+            pair.known[name] = read_line(pair.original, charset, pair.profile.rec, image)[0]
+        text = pair.known[name]
         truth.update(text, text, name)
         answer.update(read_line(pair.compressed, charset, pair.profile.rec, image)[0], text, name)
         progress(done, len(images))
@@ -139,7 +153,9 @@ def _compare_pages(pair: Pair, images: Sequence[tuple[str, Any]], progress: Prog
     post_process = DBPostProcess(pair.profile.det)
     truth, answer = DetectionMetric(), DetectionMetric()
     for done, (name, image) in enumerate(images, 1):
-        boxes, _ = read_page(pair.original, post_process, pair.profile.det, image)
+        if name not in pair.known:
+            pair.known[name] = read_page(pair.original, post_process, pair.profile.det, image)[0]
+        boxes = pair.known[name]
         labels = [TextBox(points, "", ignore=False) for points in boxes]
         truth.update(boxes, labels, name)
         answer.update(read_page(pair.compressed, post_process, pair.profile.det, image)[0], labels, name)

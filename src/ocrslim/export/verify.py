@@ -68,7 +68,7 @@ def verify_rec(
     forward: Forward,
     session: InferenceSession,
     inputs: Iterable[NDArray[np.float32]],
-    required: float = REQUIRED_AGREEMENT,
+    required: float | None = None,
 ) -> Verification:
     """Compare the class of each frame.
 
@@ -76,7 +76,7 @@ def verify_rec(
         forward: the trained model: ``[N, 3, H, W]`` -> ``[N, T, classes]``.
         session: the exported model in its engine.
         inputs: batches; nothing to compare does not pass.
-        required: share of frames that must agree.
+        required: share of frames that must agree; :data:`REQUIRED_AGREEMENT` by default.
     """
     same = total = images = 0
     for batch in inputs:
@@ -84,11 +84,11 @@ def verify_rec(
         ours, theirs = forward(batch).argmax(-1), session.run(batch).argmax(-1)
         same += int((ours == theirs).sum())
         total += ours.size
-    return _verification("frame_agreement", same, total, images, required)
+    return _verification("frame_agreement", same, total, images, REQUIRED_AGREEMENT if required is None else required)
 
 
 def verify_det(
-    forward: Forward, session: InferenceSession, inputs: Iterable[NDArray[np.float32]], required: float = REQUIRED_IOU
+    forward: Forward, session: InferenceSession, inputs: Iterable[NDArray[np.float32]], required: float | None = None
 ) -> Verification:
     """Compare the masks of text by intersection over union, pooled over all images.
 
@@ -96,7 +96,7 @@ def verify_det(
         forward: the trained model: ``[N, 3, H, W]`` -> probabilities ``[N, 1, H, W]``.
         session: the exported model in its engine.
         inputs: batches; at least one image with text is needed to pass.
-        required: least intersection over union.
+        required: least intersection over union; :data:`REQUIRED_IOU` by default.
     """
     both = either = images = 0
     for batch in inputs:
@@ -104,7 +104,7 @@ def verify_det(
         ours, theirs = forward(batch) > THRESHOLD, session.run(batch) > THRESHOLD
         both += int((ours & theirs).sum())
         either += int((ours | theirs).sum())
-    return _verification("mask_iou", both, either, images, required)
+    return _verification("mask_iou", both, either, images, REQUIRED_IOU if required is None else required)
 
 
 def _verification(kind: str, same: int, total: int, images: int, required: float) -> Verification:

@@ -117,7 +117,7 @@ def open_example_data(config: ExampleConfig, charset: Charset | None, seed: int)
     if len(found.samples) < FEWEST:
         raise DataError(f"{config.train.where}: {len(found.samples)} usable samples, at least {FEWEST} are needed")
     order = np.random.default_rng([seed, len(found.samples)]).permutation(len(found.samples)).tolist()
-    held_count = max(1, min(HELD_MOST[task], round(len(order) * HELD_SHARE)))
+    held_count = max(1, min(HELD_MOST[task], round(len(order) * HELD_SHARE[task])))
     held = tuple(found.samples[index] for index in order[:held_count])
     train = tuple(found.samples[index] for index in sorted(order[held_count:]))
     transforms = config.train.transforms

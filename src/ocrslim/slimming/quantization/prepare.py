@@ -16,7 +16,7 @@ from ocrslim.slimming.quantization.observer import mse_scale, open_observer
 from ocrslim.slimming.quantization.placement import Placement, Site
 from ocrslim.spec import PerAxis
 
-__all__ = ["Quantization", "calibrate", "prepare"]
+__all__ = ["Quantization", "calibrate", "prepare", "transfer"]
 
 BIAS_STEPS = float(1 << 30)
 """An int32 bias is ``b / (input scale * weight scale)``: a dead channel with a bias must not overflow it."""
@@ -168,6 +168,27 @@ def calibrate(quantization: Quantization, batches: Iterable[Tensor], observer: s
         quantizer.set_grid(mse_scale(quantization.module.parameter(name).detach(), quantizer.spec))
     quantization.floor_weight_scales()
     quantization.set_mode("quantize")
+
+
+@torch.no_grad()
+def transfer(old: Quantization, new: Quantization) -> None:
+    """Give the sites of ``new`` the weights, biases and grids that they have in ``old``.
+
+    What is no site in ``new`` keeps the weights that its module has.
+
+    Args:
+        old: of the same graph.
+        new: its sites are among those of ``old``.
+    """
+    for site in new.placement.sites:
+        new.module.parameter(site.weight_name).copy_(old.module.parameter(site.weight_name))
+        bias, known = new.bias(site), old.bias(site)
+        if bias is not None and known is not None:
+            bias.copy_(known)
+        new.weights[site.weight_name].load_state_dict(old.weights[site.weight_name].state_dict())
+        for value in (site.input_value, site.output_value):
+            if value is not None:
+                new.activations[value].load_state_dict(old.activations[value].state_dict())
 
 
 def _weight_quantizer(weight: Tensor, site: Site, target: Target) -> FakeQuantizer:

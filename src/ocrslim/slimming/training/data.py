@@ -30,8 +30,8 @@ __all__ = [
 Image = Path | NDArray[np.uint8]
 Item = TypeVar("Item")
 
-HELD_SHARE = 0.1  # of the images, kept back from training and calibration
-HELD_MOST = {"rec": 200, "det": 20}  # more judge no better and cost time at each look
+HELD_SHARE = {"rec": 0.2, "det": 0.4}  # kept back from training and calibration; few pages judge badly
+HELD_MOST = {"rec": 1000, "det": 150}  # to tell some half a point; the engine reads them quickly
 VALIDATION_IMAGES = {"rec": 128, "det": 8}  # of them, for what torch looks at often
 SENSITIVITY_IMAGES = {"rec": 12, "det": 1}  # all values that the graph makes of them are stored
 FEWEST = 4  # images; below that a split leaves nothing to judge by
@@ -161,7 +161,7 @@ def _batches(
 def _split(task: Task, items: Sequence[Item], seed: int) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
     """Return what to learn from and what to hold back, at random by the seed."""
     order = np.random.default_rng([seed, len(items)]).permutation(len(items)).tolist()
-    count = max(1, min(HELD_MOST[task], round(len(items) * HELD_SHARE)))
+    count = max(1, min(HELD_MOST[task], round(len(items) * HELD_SHARE[task])))
     return tuple(items[index] for index in order[count:]), tuple(items[index] for index in order[:count])
 
 

@@ -1,0 +1,157 @@
+"""The ladder on a real model: it ends, it tells the truth, it finds what was made bad, and it repeats itself."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import helper, numpy_helper
+
+from ocrslim import compress as module
+from ocrslim.compress import CompressSettings, compress
+from ocrslim.errors import InputError
+from ocrslim.export import verify
+from ocrslim.ladder import EFFORTS, FLOAT_REASON, images_needed
+from ocrslim.slimming.training import data as data_module
+
+NAME = "PP-OCRv6_tiny_rec"
+
+
+@pytest.fixture(autouse=True)
+def little(monkeypatch: pytest.MonkeyPatch, zoo: Callable[[str], Path]) -> None:
+    """Few rendered images and a short timing: the path is the same."""
+    zoo(NAME)
+    monkeypatch.setattr(data_module, "RENDERED", {"rec": 60, "det": 6})
+    monkeypatch.setattr(data_module, "CALIBRATION_IMAGES", {"rec": 16, "det": 2})
+    monkeypatch.setattr(data_module, "SENSITIVITY_IMAGES", {"rec": 3, "det": 1})
+    monkeypatch.setattr(module, "MIN_BENCH_SECONDS", 0.1)
+    monkeypatch.setattr(module, "STEPS", {"rec": 2, "det": 1})
+    monkeypatch.setattr(verify, "REQUIRED_AGREEMENT", 0.9)
+
+
+def rungs(result: dict[str, Any]) -> list[str]:
+    return [rung["rung"].partition(" ")[0] for rung in result["budget"]["rungs"]]
+
+
+def test_an_impossible_budget_ends_with_the_truth(tmp_path: Path) -> None:
+    """No loss at all is asked of lines of which some are read otherwise."""
+    result = compress(NAME, CompressSettings("openvino", tmp_path, max_drop=0.0))
+    budget = result["budget"]
+    assert budget["max_drop"] == 0.0
+    assert budget["kept"] == (budget["drop"]["points"] <= 0.0)
+    assert budget["sure"] == (budget["drop"]["high"] <= 0.0)
+    assert "stopped" not in (tmp_path / "log.txt").read_text(encoding="utf-8")
+    tried = [rung["drop"]["points"] for rung in budget["rungs"] if rung["drop"]]
+    assert budget["drop"]["points"] == min(tried)
+    if not budget["sure"]:
+        assert rungs(result)[:2] == ["calibrated", "trained"]
+        assert any("float" in rung["rung"] for rung in budget["rungs"])
+        kept = [item for item in result["placement"]["float"] if item["reason"] == FLOAT_REASON]
+        assert len(result["sensitivity"]) == len(result["placement"]["quantized"]) + len(kept)
+    assert not list(tmp_path.glob("candidate*"))
+
+
+def test_a_budget_that_holds_at_once_ends_the_climb(tmp_path: Path) -> None:
+    result = compress(NAME, CompressSettings("openvino", tmp_path, max_drop=100.0))
+    assert rungs(result) == ["calibrated"]
+    assert result["budget"]["kept"]
+    assert result["budget"]["sure"]
+    assert result["training"] is None
+    assert result["sensitivity"] == []
+    assert json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))["budget"] == result["budget"]
+
+
+def test_the_same_seed_makes_the_same_file(tmp_path: Path) -> None:
+    files = []
+    for name in ("first", "second"):
+        compress(NAME, CompressSettings("onnxruntime", tmp_path / name, max_drop=0.0, seed=3))
+        files.append((tmp_path / name / "model.onnx").read_bytes())
+    assert files[0] == files[1]
+
+
+def test_without_time_nothing_follows_the_calibration(tmp_path: Path) -> None:
+    settings = CompressSettings("openvino", tmp_path, max_drop=0.0, max_minutes=0.0, effort="max")
+    result = compress(NAME, settings)
+    assert {rung["rung"].partition(" ")[0] for rung in result["budget"]["rungs"]} <= {"calibrated", "1"}
+
+
+def test_an_unknown_effort_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"effort lazy: there is none of that name; take one of quick, normal, max"):
+        compress(NAME, CompressSettings("openvino", tmp_path, effort="lazy"))
+
+
+def test_a_site_made_bad_is_the_worst_and_stays_float(zoo: Callable[[str], Path], tmp_path: Path) -> None:
+    """One channel is multiplied by 1,000 before a convolution that divides it out: the model computes the same."""
+    folder = tmp_path / "bad"
+    shutil.copytree(zoo(NAME).parent, folder)
+    clean = compress(
+        NAME, CompressSettings("openvino", tmp_path / "clean", ptq_only=True, max_drop=0.0, effort="quick")
+    )
+    assert "trained" not in rungs(clean)  # quick does not
+    node = clean["placement"]["quantized"][4]["node"]
+    (folder / "inference.onnx").unlink()
+    onnx.save(with_loud_channel(onnx.load(zoo(NAME)), node), folder / "inference.onnx")
+    settings = CompressSettings("openvino", tmp_path / "out", ptq_only=True, max_drop=0.0, observer="minmax")
+    result = compress(folder, settings)
+    assert result["sensitivity"][0]["node"] == node
+    kept = {item["node"]: item["reason"] for item in result["placement"]["float"]}
+    assert kept[node] == FLOAT_REASON
+
+
+def with_loud_channel(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """Multiply one input channel of a convolution by 1,000 and divide its weights by that.
+
+    A Clip that clips nothing keeps the passes from folding the factor into the weights.
+    """
+    node = next(node for node in model.graph.node if node.name == name)
+    weight = next(item for item in model.graph.initializer if item.name == node.input[1])
+    array = numpy_helper.to_array(weight).copy()
+    factors = np.ones((1, array.shape[1], 1, 1), np.float32)
+    channel = liveliest_channel(model, node.input[0])
+    factors[0, channel] = 1000.0
+    array[:, channel] /= 1000.0
+    weight.CopyFrom(numpy_helper.from_array(array, weight.name))
+    model.graph.initializer.append(numpy_helper.from_array(factors, "factors"))
+    bounds = (("least", -1e6), ("most", 1e6))
+    model.graph.initializer.extend(numpy_helper.from_array(np.float32(bound), name) for name, bound in bounds)
+    multiply = helper.make_node("Mul", [node.input[0], "factors"], ["louder"], "loud.mul")
+    clip = helper.make_node("Clip", ["louder", "least", "most"], ["loud"], "loud.clip")
+    node.input[0] = "loud"
+    place = list(model.graph.node).index(node)
+    model.graph.node.insert(place, clip)
+    model.graph.node.insert(place, multiply)
+    return model
+
+
+def liveliest_channel(model: onnx.ModelProto, value: str) -> int:
+    """Return the channel of a value that varies most: a silent one would stay silent."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    copy.graph.output.append(helper.make_tensor_value_info(value, onnx.TensorProto.FLOAT, None))
+    session = onnxruntime.InferenceSession(copy.SerializeToString(), providers=["CPUExecutionProvider"])
+    noise = np.random.default_rng(0).uniform(-1, 1, (2, 3, 48, 320)).astype(np.float32)
+    (found,) = session.run([value], {"x": noise})
+    return int(found.std((0, 2, 3)).argmax())
+
+
+def test_images_needed_grow_with_the_square() -> None:
+    drop = {"low": -0.5, "high": 0.7, "n": 1000}
+    assert images_needed(drop, 0.6) == 1000
+    assert images_needed(drop, 0.3) == 4000
+    assert images_needed(drop, 0.0) is None
+    assert images_needed({"low": 0.0, "high": 0.0, "n": 10}, 0.3) is None
+
+
+def test_more_effort_tries_more() -> None:
+    quick, normal, most = (EFFORTS[name] for name in ("quick", "normal", "max"))
+    assert quick.steps < normal.steps < most.steps
+    assert quick.turns < normal.turns < most.turns
+    assert quick.most_float < normal.most_float < most.most_float
+    assert set(quick.observers) < set(normal.observers) < set(most.observers)
