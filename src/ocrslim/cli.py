@@ -27,8 +27,6 @@ EXIT_USER = 2  # the user's mistake
 EXIT_FAILED = 1  # ours, or the engine's
 EXIT_INTERRUPTED = 130
 
-DEMO_STEPS = 100  # under two minutes on two cores
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0 done, 1 failed, 2 a mistake in the input, 130 interrupted."""
@@ -215,7 +213,7 @@ def _run_demo(options: argparse.Namespace) -> None:
     _require_torch()
     from ocrslim.compress import CompressSettings
 
-    settings = CompressSettings(target="openvino", out=options.out, steps=DEMO_STEPS, threads=options.threads)
+    settings = CompressSettings(target="openvino", out=options.out, effort="quick", threads=options.threads)
     _compress_and_show("PP-OCRv4_mobile_rec", settings)
     print(f"The model and its figures are in {options.out}")
 

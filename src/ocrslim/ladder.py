@@ -27,6 +27,7 @@ from ocrslim.export.verify import Verification, verify_det, verify_rec
 from ocrslim.graph.executor.graph_module import GraphModule
 from ocrslim.graph.importers.source import ModelSource
 from ocrslim.graph.points import distillation_points
+from ocrslim.report.result import loss_in_words
 from ocrslim.report.run_log import RunLog
 from ocrslim.scoring import Judged
 from ocrslim.sensitivity import measure_site_gains, measure_sites
@@ -44,7 +45,10 @@ if TYPE_CHECKING:
 
 __all__ = ["EFFORTS", "FLOAT_REASON", "Candidate", "Climb", "Effort", "Scene", "climb", "images_needed"]
 
-NEARER = 0.9  # share of the divergence that a better candidate may have
+NEARER = {"labels": 0.9, "float": 0.7}
+"""Share of the divergence that a better candidate may have. Against the float model's own answers every change counts
+as a loss, so that only what is much nearer is worth its time."""
+
 TINY = 1e-7  # probability; its logarithm is finite
 
 
@@ -334,7 +338,7 @@ def _judged(scene: Scene, candidate: Candidate) -> Candidate:
         candidate.judged = scene.judge(open_session(candidate.path, scene.target.engine, scene.settings.threads))
     drop = candidate.judged.drop
     scene.log.say(
-        f"{candidate.rung}: {drop['points']:+.2f} points of {drop['metric']} lost ({drop['low']:+.2f} to"
+        f"{candidate.rung}: {loss_in_words(drop)} ({drop['low']:+.2f} to"
         f" {drop['high']:+.2f}, {drop['n']} held-back images), at most {scene.settings.max_drop} asked"
     )
     return candidate
@@ -349,8 +353,10 @@ def _add(scene: Scene, result: Climb, candidate: Candidate) -> None:
     if not candidate.verified.passed:
         scene.log.say(f"{candidate.rung}: not used, the engine computes something else")
         return
-    _judged(scene, candidate)
-    if candidate.points < result.best.points and candidate.divergence < NEARER * result.best.divergence:
+    judged = _judged(scene, candidate).judged
+    assert judged is not None
+    nearer = NEARER[judged.drop["against"]]
+    if candidate.points < result.best.points and candidate.divergence < nearer * result.best.divergence:
         result.best = candidate
 
 

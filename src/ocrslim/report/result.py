@@ -10,7 +10,7 @@ from typing import Any
 
 from ocrslim.atomic import write_bytes
 
-__all__ = ["sha256_of", "verdict", "write_json", "write_text"]
+__all__ = ["loss_in_words", "sha256_of", "verdict", "write_json", "write_text"]
 
 
 def write_text(path: Path, text: str) -> None:
@@ -50,7 +50,7 @@ def verdict(result: Mapping[str, Any], engine: str) -> str:
     )
     drop = result["drop"][engine]
     cost = (
-        f"{_loss(drop)} (95 % interval {drop['low']:+.2f} to {drop['high']:+.2f}, {drop['n']} images),"
+        f"{loss_in_words(drop)} (95 % interval {drop['low']:+.2f} to {drop['high']:+.2f}, {drop['n']} images),"
         f" {ratio:.2f} times the time of float on {engine}, {result['size']['ratio']:.2f} times the size"
     )
     if ratio >= 1.0:
@@ -58,8 +58,12 @@ def verdict(result: Mapping[str, Any], engine: str) -> str:
     return f"int8: {cost}"
 
 
-def _loss(drop: Mapping[str, Any]) -> str:
-    """Say what was lost. Without labels it is no loss of accuracy: a different answer can be the better one."""
+def loss_in_words(drop: Mapping[str, Any]) -> str:
+    """Say what was lost. Without labels it is no loss of accuracy: a different answer can be the better one.
+
+    Args:
+        drop: ``metric``, ``points`` and, where it is not the labels, ``against`` what was judged.
+    """
     if drop.get("against", "labels") == "labels":
         return f"{drop['points']:+.2f} points of {drop['metric']} lost"
     if drop["metric"] == "accuracy":

@@ -183,12 +183,13 @@ def test_pages_train_with_their_boxes_and_those_without_as_images(pages: Path) -
     assert all(isinstance(item, Path) for item in data.held)
 
 
-def test_one_held_page_without_a_box_means_no_labels_to_judge_by(pages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_held_page_without_a_box_is_a_page_without_text(pages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One such page must not turn a judgement by labels into one by agreement."""
     monkeypatch.setattr(module, "HELD_SHARE", {"rec": 0.9, "det": 0.9})
     seeds = [open_training_data("det", pages / "det.txt", None, "", seed=seed) for seed in range(3)]
     assert any(pages / "0.png" in data.held for data in seeds)
-    for data in seeds:
-        assert data.labelled == (pages / "0.png" not in data.held)
+    assert all(data.labelled for data in seeds)
+    assert not open_training_data("det", pages, None, "", seed=0).labelled  # a folder has no labels
 
 
 def test_a_detectors_held_pages_come_whole_one_by_one(pages: Path) -> None:

@@ -50,7 +50,7 @@ class TrainingData:
         held: the same; never trained on.
         held_samples: the labelled samples of ``held``; empty for rendered images.
         rendered: true where no data was given.
-        labelled: true where every held-back sample has a label.
+        labelled: true where the held-back samples have labels; a labelled page may have no text.
         skipped: label lines and images left out when the data was opened, with the reason.
         damaged: path -> reason, of the images that were found unreadable since, when batches were made of them.
     """
@@ -104,7 +104,7 @@ def open_training_data(
         tuple(sample.image for sample in held),
         held,
         False,
-        all(_has_label(sample) for sample in held),
+        _are_labelled(held),
         tuple(skipped),
     )
 
@@ -169,5 +169,8 @@ def _source(sample: DetSample | RecSample) -> Path | DetSample:
     return sample if isinstance(sample, DetSample) and sample.boxes else sample.image
 
 
-def _has_label(sample: DetSample | RecSample) -> bool:
-    return bool(sample.boxes) if isinstance(sample, DetSample) else sample.text is not None
+def _are_labelled(held: Sequence[DetSample | RecSample]) -> bool:
+    """Tell whether labels can judge: every line needs one; a page without boxes may be one without text."""
+    if any(isinstance(sample, DetSample) for sample in held):
+        return any(isinstance(sample, DetSample) and sample.boxes for sample in held)
+    return all(isinstance(sample, RecSample) and sample.text is not None for sample in held)
