@@ -80,7 +80,7 @@ def test_the_detectors_file_builds_a_pipeline_on_real_data(linked: Callable[[str
     config = smaller(linked("det"), 2)
     data = open_example_data(config, None, 0)
     held = len(data.training.held)
-    assert held == 20
+    assert held == 150
     assert len(data.batches) == len(data.training.train) == 378 - held
     assert (len(data.eval), data.workers) == (177, 4)
     assert data.parts == 2  # 960 x 960 pixels each
@@ -98,8 +98,8 @@ def test_the_recognisers_file_builds_a_pipeline_on_real_data(
     config = smaller(linked("rec"), 16)
     charset = Charset.from_source(open_model(zoo(ZOO["rec"])))
     data = open_example_data(config, charset, 0)
-    assert (len(data.training.held), len(data.eval)) == (200, 1601)
-    assert data.batches.steps_per_epoch == (5437 - 200) // 16
+    assert (len(data.training.held), len(data.eval)) == (1000, 1601)
+    assert data.batches.steps_per_epoch == (5437 - 1000) // 16
     assert data.parts == 1
     batch = next(labelled_batches(data.batches, 0, 1))
     assert batch.images.shape == (16, 3, 48, 320)
