@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ocrslim import atomic
-from ocrslim.report.result import sha256_of, verdict, write_json, write_text
+from ocrslim.report.result import budget_in_words, sha256_of, verdict, write_json, write_text
 
 
 def test_json_goes_and_comes_back(tmp_path: Path) -> None:
@@ -130,3 +130,30 @@ def test_the_verdict_is_free_to_keep_the_float_model(ratio: float, float_wins: b
     said = verdict(_measured(ratio), "openvino")
     assert said.startswith("float is better here: int8 gains no time on openvino") == float_wins
     assert f"{ratio:.2f} times the time" in said
+
+
+def _budget(points: float, low: float, high: float, **more: Any) -> dict[str, Any]:
+    drop = {"metric": "accuracy", "against": "labels", "points": points, "low": low, "high": high, "n": 1000}
+    budget = {"max_drop": 0.3, "kept": points <= 0.3, "sure": high <= 0.3, "drop": drop, "images_to_tell": 11112}
+    return budget | more
+
+
+def test_a_budget_that_surely_holds_needs_no_more_images() -> None:
+    said = budget_in_words(_budget(-0.5, -1.0, 0.1))
+    assert said.startswith("the budget of 0.3 points held on what was held back: -0.50 points of accuracy lost")
+    assert "too few" not in said
+
+
+def test_a_budget_that_holds_by_luck_perhaps_says_how_many_images_would_tell() -> None:
+    said = budget_in_words(_budget(0.1, -0.9, 1.1))
+    assert "held" in said
+    assert "too few to be sure, some 11,112 images would tell" in said
+
+
+def test_a_budget_that_did_not_hold_is_said_so_with_the_best_found() -> None:
+    said = budget_in_words(_budget(0.8, -0.2, 1.8))
+    assert said.startswith("NOT within the budget of 0.3 points")
+    assert "+0.80 points of accuracy lost (-0.20 to +1.80, 1000 images) is the best of what was tried" in said
+    assert "too few to be sure" in said
+    assert "too few" not in budget_in_words(_budget(2.0, 1.0, 3.0))  # that many images did tell
+    assert "too few" not in budget_in_words(_budget(0.8, -0.2, 1.8, images_to_tell=None))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -109,3 +110,21 @@ def test_peak_memory_is_in_mebibytes() -> None:
     peak = peak_rss_mb()
     assert peak is not None
     assert 10 < peak < 1_000_000
+
+
+def test_a_stage_within_another_is_counted_once(tmp_path: Path) -> None:
+    log = RunLog(tmp_path, Console(quiet=True))
+    started = time.monotonic()
+    with log.stage("outer"):
+        time.sleep(0.05)
+        for name in ("first", "second"):
+            with log.stage(name):
+                time.sleep(0.1)
+    with log.stage("next"):
+        time.sleep(0.05)
+    elapsed = time.monotonic() - started
+    log.close()
+    seconds = {stage["name"]: stage["seconds"] for stage in log.stages}
+    assert list(seconds) == ["first", "second", "outer", "next"]
+    assert seconds["outer"] < 0.1 <= seconds["first"]
+    assert sum(seconds.values()) == pytest.approx(elapsed, abs=0.05)

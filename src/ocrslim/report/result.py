@@ -10,7 +10,7 @@ from typing import Any
 
 from ocrslim.atomic import write_bytes
 
-__all__ = ["loss_in_words", "sha256_of", "verdict", "write_json", "write_text"]
+__all__ = ["budget_in_words", "loss_in_words", "sha256_of", "verdict", "write_json", "write_text"]
 
 
 def write_text(path: Path, text: str) -> None:
@@ -56,6 +56,23 @@ def verdict(result: Mapping[str, Any], engine: str) -> str:
     if ratio >= 1.0:
         return f"float is better here: int8 gains no time on {engine}; {cost}"
     return f"int8: {cost}"
+
+
+def budget_in_words(budget: Mapping[str, Any]) -> str:
+    """Say whether a rung held the budget, and how many images would tell where these are too few.
+
+    Args:
+        budget: ``budget`` of ``result.json``.
+    """
+    drop, asked = budget["drop"], budget["max_drop"]
+    found = f"{loss_in_words(drop)} ({drop['low']:+.2f} to {drop['high']:+.2f}, {drop['n']} images)"
+    if budget["kept"]:
+        said = f"the budget of {asked:g} points held on what was held back: {found}"
+    else:
+        said = f"NOT within the budget of {asked:g} points on what was held back: {found} is the best of what was tried"
+    if budget["sure"] or drop["low"] > asked or not budget["images_to_tell"]:
+        return said
+    return f"{said}; too few to be sure, some {budget['images_to_tell']:,} images would tell"
 
 
 def loss_in_words(drop: Mapping[str, Any]) -> str:

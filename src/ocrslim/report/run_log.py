@@ -28,6 +28,7 @@ class RunLog:
     def __init__(self, folder: Path, console: Console) -> None:
         self.console = console
         self.stages: list[dict[str, Any]] = []
+        self._within = 0.0  # seconds of all stages that ended
         self._logger = logging.getLogger(f"ocrslim.run.{folder}")
         self._logger.setLevel(logging.INFO)
         self._logger.propagate = False
@@ -51,15 +52,19 @@ class RunLog:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time the body and record its seconds and the process's peak memory so far, in MiB."""
+        """Time the body and record its seconds and the process's peak memory so far, in MiB.
+
+        A stage within another is not counted in that one, so that the seconds of all stages add up.
+        """
         self.note(f"{name}: begin")
-        started = time.monotonic()
+        before, started = self._within, time.monotonic()
         try:
             yield
         except BaseException as error:
             self.note(f"{name}: stopped by {type(error).__name__}: {error}")
             raise
-        seconds = time.monotonic() - started
+        elapsed = time.monotonic() - started
+        seconds, self._within = elapsed - (self._within - before), before + elapsed
         peak = peak_rss_mb()
         self.stages.append({"name": name, "seconds": round(seconds, 2), "peak_rss_mb": peak and round(peak, 1)})
         self.say(f"{name}: {seconds:.1f} s")

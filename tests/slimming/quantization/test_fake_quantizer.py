@@ -212,3 +212,44 @@ def test_a_channel_bias_is_added_to_its_channel(rank: int) -> None:
     bias(x).sum().backward()
     assert bias.bias.grad is not None
     assert bias.bias.grad.tolist() == [x[:, 0].numel()] * 3
+
+
+def test_fixed_codes_ignore_what_comes_in_and_their_scale_alone_learns() -> None:
+    """The closed form: ``y = codes * s``, so ``dlog_s = sum of g * y`` over a channel and nothing for the input."""
+    weight = sample()
+    quantizer = FakeQuantizer(S4, torch.tensor([0.1, 0.2, 0.4, 0.8]), torch.zeros(4))
+    before = quantizer(weight).detach()
+    quantizer.fix_codes(weight)
+    moved = (weight + 7.0).requires_grad_()
+    y = quantizer(moved)
+    assert torch.equal(y, before)
+    gradient = sample(1)
+    (y * gradient).sum().backward()
+    assert moved.grad is None
+    assert quantizer.log_scale.grad is not None
+    assert torch.allclose(quantizer.log_scale.grad, (gradient * before).sum(1), rtol=1e-5)
+    assert quantizer.codes is not None and quantizer.codes.dtype == torch.int8
+    assert quantizer.codes.abs().max() <= S4.quant_max + 1
+
+
+def test_settled_codes_are_the_weight_that_rounds_to_themselves() -> None:
+    quantizer = FakeQuantizer(S4, torch.tensor([0.1, 0.2, 0.4, 0.8]), torch.zeros(4))
+    quantizer.fix_codes(sample())
+    with torch.no_grad():
+        quantizer.log_scale.add_(torch.tensor([0.3, -0.2, 0.05, 1.0]))
+    trained = quantizer(sample()).detach()
+    weight = quantizer.settled()
+    assert quantizer.codes is None
+    assert torch.equal(weight, trained)
+    assert torch.allclose(quantizer(weight), trained, rtol=1e-6)
+    with pytest.raises(RuntimeError, match="no integers"):
+        quantizer.settled()
+
+
+def test_fixed_codes_are_part_of_the_state() -> None:
+    quantizer, other = (FakeQuantizer(S4, torch.full((4,), 0.1), torch.zeros(4)) for _ in range(2))
+    assert "codes" not in quantizer.state_dict()
+    quantizer.fix_codes(sample())
+    other.fix_codes(sample(2))
+    other.load_state_dict(quantizer.state_dict())
+    assert torch.equal(other(sample(3)), quantizer(sample(4)))

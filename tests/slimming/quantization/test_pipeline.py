@@ -129,6 +129,33 @@ def test_weights_keep_to_the_bits_of_the_target(zoo: Zoo, tmp_path: Path) -> Non
     assert max(weight.max() for weight in large) <= 63
 
 
+def test_integers_that_were_fixed_are_those_of_the_file(zoo: Zoo, tmp_path: Path) -> None:
+    """Scales and biases learn, the integers stay; freezing changes nothing of what the module computes."""
+    target = get_target("openvino", ["avx2"])
+    graph = canonicalize(load_onnx(zoo("PP-OCRv6_tiny_rec")))
+    quantization = prepare(GraphModule(graph).eval(), place(graph, target), target)
+    batch = lines(4)[0]
+    calibrate(quantization, [batch])
+    quantization.fix_codes()
+    fixed = {name: quantizer.codes.clone() for name, quantizer in quantization.weights.items()}
+    noise = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        before = quantization.module(batch)
+        for scale in quantization.weight_scales():
+            scale.add_(0.01 * torch.randn(scale.shape, generator=noise))
+        learned = quantization.module(batch)
+    assert not torch.equal(learned, before)
+    quantization.freeze()
+    assert all(quantizer.codes is None for quantizer in quantization.weights.values())
+    with torch.no_grad():
+        assert torch.allclose(quantization.module(batch), learned, atol=1e-4)
+    export_qdq(quantization, tmp_path / "m.onnx")
+    found = {item.name: onnx.numpy_helper.to_array(item) for item in onnx.load(tmp_path / "m.onnx").graph.initializer}
+    assert len(fixed) > 10
+    for name, codes in fixed.items():
+        assert np.array_equal(found[f"{name}_quantized"], codes.numpy()), name
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_what_int8_makes_slower_stays_float(zoo: Zoo, target: str) -> None:
     graph = canonicalize(load_onnx(zoo("PP-OCRv6_tiny_det")))

@@ -121,6 +121,18 @@ def test_masked_pixels_have_no_gradient() -> None:
     assert logits.grad[(mask == 1) & (text == 1)].all()
 
 
+def test_pixels_that_are_surely_wrong_cost_no_more_than_in_paddleocr() -> None:
+    """-log(1e-6) = 13.8: logits of -500 are saturated probabilities, and have no gradient either."""
+    logits = torch.tensor([[[[-500.0, -14.0, 0.0, 0.0]]]], requires_grad=True)
+    text = torch.tensor([[[1.0, 1.0, 0.0, 0.0]]])
+    loss = DbLoss(alpha=1.0)(logits, {"shrink_map": text, "shrink_mask": torch.ones_like(text)})
+    assert loss.item() == pytest.approx((2 * 13.8 + 2 * math.log(2.0)) / 4 + 1.0, rel=1e-4)
+    loss.backward()
+    assert logits.grad is not None
+    assert logits.grad[0, 0, 0, :2].tolist() == [0.0, 0.0]
+    assert bool((logits.grad[0, 0, 0, 2:] > 0).all())
+
+
 def test_a_map_is_learnt() -> None:
     _, text, mask = random_maps(2)
     logits = torch.zeros(2, 1, 8, 9, requires_grad=True)

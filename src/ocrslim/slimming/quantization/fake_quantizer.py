@@ -33,6 +33,7 @@ class FakeQuantizer(nn.Module):
 
     Attributes:
         mode: ``quantize``; ``float`` passes the tensor on; ``observe`` does too, and shows it to ``observer``.
+        codes: the fixed integers of a weight, see :meth:`fix_codes`; ``None`` rounds what comes in.
 
     >>> from ocrslim.spec import PerTensor
     >>> spec = QuantizationSpec(8, signed=False, symmetric=False, granularity=PerTensor())
@@ -60,6 +61,8 @@ class FakeQuantizer(nn.Module):
         self.observer: Observer | None = None
         self.log_scale = nn.Parameter(scale.detach().float().log())
         self.zero_point: Tensor
+        self.codes: Tensor | None
+        self.register_buffer("codes", None)
         if learn_zero_point:
             self.zero_point = nn.Parameter(zero_point.detach().float())
         else:
@@ -82,10 +85,30 @@ class FakeQuantizer(nn.Module):
         if zero_point is not None:
             self.zero_point.copy_(zero_point)
 
+    @torch.no_grad()
+    def fix_codes(self, weight: Tensor) -> None:
+        """Keep the integers of ``weight`` from now on, whatever comes in: only the scale, of each channel, still learns.
+
+        Rounding that was chosen with care is undone by training that moves weights across the bounds between integers.
+        """
+        codes = torch.round(weight / along_axis(self.log_scale.exp(), weight.dim(), self.spec))
+        self.codes = codes.clamp_(self.spec.quant_min, self.spec.quant_max).to(torch.int8)
+
+    @torch.no_grad()
+    def settled(self) -> Tensor:
+        """Return the weight that the fixed integers stand for, and round again what comes in from now on."""
+        if self.codes is None:
+            raise RuntimeError("no integers were fixed")
+        weight = self.codes * along_axis(self.log_scale.exp(), self.codes.dim(), self.spec)
+        self.codes = None
+        return weight
+
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x`` on the grid, in its own shape."""
         if self.mode == "float":
             return x
+        if self.codes is not None:
+            return self.codes * along_axis(self.log_scale.exp(), x.dim(), self.spec)
         if self.mode == "observe":
             if self.observer is None:
                 raise RuntimeError("mode observe needs an observer")

@@ -23,6 +23,7 @@ __all__ = ["CtcLoss", "DbLoss", "LabelledBatch", "TaskLoss", "balanced_bce", "di
 
 EPSILON = 1e-6
 STEEPNESS = 50.0  # DB's k: how sharply the approximate binary map cuts
+SATURATED = 13.8  # logit of 1 - 1e-6, where PaddleOCR's cross-entropy on probabilities ends too
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ class DbLoss:
             targets: ``shrink_map`` and ``shrink_mask``, perhaps ``threshold_map``, each ``[N, H, W]``.
         """
         text, mask = targets["shrink_map"], targets["shrink_mask"]
-        logits = logits[:, 0]
+        # Exported detectors answer with logits of several hundred: a few such pixels would decide the mean.
+        logits = logits[:, 0].clamp(-SATURATED, SATURATED)
         cross_entropy = balanced_bce(logits, text, mask, self.ratio)
         probability = torch.sigmoid(logits)
         if "threshold_map" in targets:

@@ -1,0 +1,85 @@
+"""The README's table: its figures are those of the files, and what is no result is refused in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import table
+
+
+def result(name: str = "PP-OCRv4_mobile_rec", **more: Any) -> dict[str, Any]:
+    timed = {"cpu": "EPYC", "flags": ["avx2"], "threads": 2, "versions": {"openvino": "2026.4"}, "other_load": 0.02}
+    return {
+        "model": {"name": name},
+        "target": "openvino",
+        "metrics": {"float": {"openvino": {"accuracy": 0.60025}}, "int8": {"openvino": {"accuracy": 0.59412}}},
+        "drop": {"openvino": {"metric": "accuracy", "points": 0.613, "low": -0.1, "high": 1.25, "n": 1601}},
+        "latency": [
+            {"label": "float", "engine": "openvino", "ratio_on_engine": 1.0} | timed,
+            {"label": "int8", "engine": "onnxruntime", "ratio_on_engine": 1.4} | timed,
+            {"label": "int8", "engine": "openvino", "ratio_on_engine": 0.754} | timed,
+        ],
+        "size": {"ratio": 0.331},
+        "stages": [{"name": "a", "seconds": 60.0}, {"name": "b", "seconds": 90.0}],
+        "delivered": "int8",
+    } | more
+
+
+def write(folder: Path, content: object) -> Path:
+    folder.mkdir()
+    (folder / "result.json").write_text(json.dumps(content), encoding="utf-8")
+    return folder
+
+
+def test_a_row_holds_the_files_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert table.main([str(write(tmp_path / "a", result()))]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    cells = [cell.strip() for cell in lines[2].strip("|").split("|")]
+    assert cells == [
+        "PP-OCRv4_mobile_rec",
+        "openvino",
+        "accuracy",
+        "0.6002",
+        "0.5941",
+        "+0.61 (-0.10 to +1.25)",
+        "0.75",
+        "0.33",
+        "2.5",
+        "int8",
+    ]
+    assert lines[-1] == "EPYC (avx2), 2 threads; openvino 2026.4"
+
+
+def test_rows_stand_in_the_order_of_the_official_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["mine", "PP-OCRv6_tiny_rec", "PP-OCRv3_mobile_rec"]
+    folders = [str(write(tmp_path / name, result(name))) for name in names]
+    assert table.main([*folders, "--json"]) == 0
+    assert [row["model"] for row in json.loads(capsys.readouterr().out)] == names[::-1]
+
+
+def test_a_time_from_a_busy_machine_is_marked_and_a_stand_in_named(tmp_path: Path) -> None:
+    busy = result(engine="openvino", target="paddle")
+    busy["latency"][2]["other_load"] = 0.5
+    found = table.read_results([write(tmp_path / "a", busy)])
+    text = table.markdown([table._row(item) for item in found], found)
+    assert "| ~0.75 |" in text
+    assert "| paddle (openvino) |" in text
+
+
+@pytest.mark.parametrize("content", [[], {"model": {}}, "text", result(drop={})])
+def test_what_is_no_result_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: object
+) -> None:
+    assert table.main([str(write(tmp_path / "a", content))]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert len(said.err.splitlines()) == 1
+    assert "result.json" in said.err
+
+
+def test_a_folder_without_a_result_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert table.main([str(tmp_path / "none")]) == 2
+    assert "none/result.json" in capsys.readouterr().err
