@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -37,6 +37,50 @@ def real_data() -> Path:
     if not value or not Path(value).is_dir():
         pytest.skip("OCRSLIM_TEST_DATA names no folder of labelled images")
     return Path(value)
+
+
+@pytest.fixture
+def write_pdf(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes a PDF, by hand: a page for each list of lines, broken where it is ``None``."""
+
+    def write(
+        pages: Sequence[Sequence[str] | None], name: str = "a.pdf", size: tuple[float, float] = (420, 300)
+    ) -> Path:
+        kids = " ".join(f"{4 + 2 * index} 0 R" for index in range(len(pages)))
+        objects = {
+            1: "<</Type/Catalog/Pages 2 0 R>>",
+            2: f"<</Type/Pages/Kids[{kids}]/Count {len(pages)}>>",
+            3: "<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
+        }
+        for index, lines in enumerate(pages):
+            number = 4 + 2 * index
+            if lines is None:  # the page that the tree names is not there
+                continue
+            drawn = " ".join(
+                f"BT /F 24 Tf 30 {size[1] - 50 - 50 * row} Td ({line}) Tj ET" for row, line in enumerate(lines)
+            )
+            objects[number] = (
+                f"<</Type/Page/Parent 2 0 R/MediaBox[0 0 {size[0]} {size[1]}]"
+                f"/Resources<</Font<</F 3 0 R>>>>/Contents {number + 1} 0 R>>"
+            )
+            objects[number + 1] = f"<</Length {len(drawn)}>>stream\n{drawn}\nendstream"
+        content, places = b"%PDF-1.4\n", {}
+        for number, body in sorted(objects.items()):
+            places[number] = len(content)
+            content += f"{number} 0 obj\n{body}\nendobj\n".encode("latin-1")
+        start = len(content)
+        entries = [
+            f"{places[n]:010} 00000 n \n" if n in places else "0000000000 65535 f \n" for n in range(max(places) + 1)
+        ]
+        content += (
+            f"xref\n0 {len(entries)}\n{''.join(entries)}trailer<</Size {len(entries)}/Root 1 0 R>>\n"
+            f"startxref\n{start}\n%%EOF\n"
+        ).encode()
+        path = tmp_path / name
+        path.write_bytes(content)
+        return path
+
+    return write
 
 
 collect_ignore = ["graph/importers/paddle/export_with_paddle.py"]  # a script for a Python that has paddle

@@ -17,6 +17,7 @@ from ocrslim.engines.session import open_session
 from ocrslim.errors import InputError, OcrslimError
 from ocrslim.export import verify
 from ocrslim.ocr.labels import read_samples
+from ocrslim.report.result import sha256_of
 from ocrslim.slimming.training import data as data_module
 
 
@@ -40,8 +41,11 @@ def test_a_recogniser_without_any_data(zoo: Callable[[str], Path], tmp_path: Pat
     zoo("PP-OCRv6_tiny_rec")
     result = compress("PP-OCRv6_tiny_rec", CompressSettings(target, tmp_path, steps=2))
     assert files(tmp_path) == {
-        *("model.onnx", "inference.yml", "dictionary.txt", "result.json", "log.txt", "checkpoints"),
+        *("model.onnx", "inference.yml", "dictionary.txt", "result.json", "MODEL_CARD.md", "log.txt", "checkpoints"),
     }
+    card = (tmp_path / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert f"SHA-256 `{sha256_of(tmp_path / 'model.onnx')}`" in card
+    assert result["verdict"] in card
     assert json.loads((tmp_path / "result.json").read_text(encoding="utf-8")) == json.loads(json.dumps(result))
     assert "agreement with the float model" in result["data"]["judged_by"]
     assert result["size"]["ratio"] < 0.45
@@ -58,7 +62,7 @@ def test_a_recogniser_without_any_data(zoo: Callable[[str], Path], tmp_path: Pat
 def test_a_detector_without_training(zoo: Callable[[str], Path], tmp_path: Path) -> None:
     zoo("PP-OCRv6_tiny_det")
     result = compress("PP-OCRv6_tiny_det", CompressSettings("openvino", tmp_path, ptq_only=True))
-    assert files(tmp_path) == {"model.onnx", "inference.yml", "result.json", "log.txt"}
+    assert files(tmp_path) == {"model.onnx", "inference.yml", "result.json", "MODEL_CARD.md", "log.txt"}
     assert result["training"] is None
     assert result["drop"]["openvino"]["metric"] == "hmean"
     assert result["drop"]["openvino"]["low"] <= result["drop"]["openvino"]["high"]

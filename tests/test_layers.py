@@ -22,17 +22,26 @@ RECIPES = {
     "arguments",
     "cli",
     "__main__",
+    "completion",
     "compress",
+    "delivery",
+    "end_to_end",
+    "doctor",
     "evaluate",
     "example",
+    "following",
     "ladder",
+    "scene",
+    "outcome",
     "predict",
+    "pruned",
+    "reader",
     "scoring",
     "sensitivity",
 }
 UPPER = {"report", "export", "slimming"}
 MIDDLE = {"graph", "ocr", "engines"}
-GROUND = {"config", "spec", "errors", "atomic", "__init__"}
+GROUND = {"config", "spec", "errors", "atomic", "lock", "__init__"}
 # What a room may import beside itself. Rooms of the middle do not know each other.
 MAY_IMPORT = {
     **dict.fromkeys(RECIPES, RECIPES | UPPER | MIDDLE | GROUND),
@@ -41,6 +50,7 @@ MAY_IMPORT = {
     "slimming": MIDDLE | GROUND,
     **dict.fromkeys(MIDDLE, GROUND),
     **dict.fromkeys(GROUND, GROUND),
+    "__init__": {"reader"} | GROUND,  # ocrslim.load, imported when it is called
 }
 # Within slimming: (who, may not import).
 APART = [
@@ -53,10 +63,12 @@ APART = [
 # The base install has no torch: scoring, timing and inspecting need none.
 TORCH_FREE = (
     *("ocrslim.ocr", "ocrslim.engines", "ocrslim.report", "ocrslim.evaluate", "ocrslim.predict", "ocrslim.config"),
-    "ocrslim.atomic",
+    *("ocrslim.atomic", "ocrslim.reader", "ocrslim.end_to_end"),
     *("ocrslim.spec", "ocrslim.errors", "ocrslim.graph.importers", "ocrslim.graph.passes", "ocrslim.graph.inspect"),
     *("ocrslim.arguments", "ocrslim.cli", "ocrslim.example", "ocrslim.slimming.training.loader"),
     "ocrslim.slimming.training.labelled_loader",
+    *("ocrslim.doctor", "ocrslim.completion", "ocrslim.export.deploy", "ocrslim.export.bundle"),
+    *(f"ocrslim.export.{name}" for name in ("openvino", "paddleocr", "rapidocr", "tensorrt")),
 )
 GROUND_LIBRARIES = {"numpy", "yaml"}
 MAX_FILE, MAX_FUNCTION = 400, 80

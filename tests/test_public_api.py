@@ -173,8 +173,8 @@ def test_what_is_raised_on_purpose_is_told(path: Path) -> None:
     assert not silent
 
 
-def test_the_version_is_the_packages_only_name() -> None:
-    assert ocrslim.__all__ == ["__version__"]
+def test_the_package_offers_its_version_and_load() -> None:
+    assert ocrslim.__all__ == ["__version__", "load"]
     assert re.fullmatch(r"\d+\.\d+\.\d+", ocrslim.__version__)
 
 

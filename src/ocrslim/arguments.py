@@ -11,6 +11,10 @@ from ocrslim.engines.targets import TARGETS
 
 __all__ = ["build_parser"]
 
+EXPORTS = ("paddle", "paddle-lite", "paddleocr", "rapidocr", "openvino", "onnx", "tensorrt")
+OBSERVERS = ("output", "minmax", "moving_average", "percentile", "mse")
+SHELLS = ("bash", "zsh", "fish")
+
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all subcommands."""
@@ -18,13 +22,20 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"ocrslim {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_compress(commands)
+    _add_prune(commands)
     _add_eval(commands)
+    _add_predict(commands)
     _add_bench(commands)
+    _add_sensitivity(commands)
     _add_export(commands)
     _add_models(commands)
     inspect = commands.add_parser("inspect", help="what a model consists of")
     inspect.add_argument("model", metavar="MODEL", help="official name, ONNX file or folder")
     inspect.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    doctor = commands.add_parser("doctor", help="this CPU, the engines, and what to expect from int8 here")
+    doctor.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    completion = commands.add_parser("completion", help="a script that completes commands and options in your shell")
+    completion.add_argument("shell", choices=SHELLS, help='bash: eval "$(ocrslim completion bash)"')
     demo = commands.add_parser("demo", help="compress a real model on rendered text, from nothing, in minutes")
     demo.add_argument("--out", type=Path, default=Path("ocrslim-demo"), metavar="DIR", help="default: %(default)s")
     demo.add_argument("--threads", type=_positive, default=2, metavar="N", help="default: %(default)s")
@@ -33,7 +44,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_compress(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("compress", help="make an int8 model for one engine and measure it there")
-    parser.add_argument("model", metavar="MODEL", help="official name, ONNX file or folder")
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="official name, ONNX or Paddle file or folder")
+    _add_config_path(parser, "model, data, losses and schedule; options go before what it says")
+    _add_dict(parser)
     parser.add_argument(
         "--data", type=Path, metavar="LABELS|FOLDER", help="images to learn from; without it, rendered text"
     )
@@ -41,37 +54,66 @@ def _add_compress(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         "--eval", type=Path, metavar="LABELS", help="images to judge by; without it, a held-back part of --data"
     )
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="what image paths in label files are relative to")
-    parser.add_argument("--target", required=True, choices=TARGETS, help="the engine that will run the model")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument(
+        "--target",
+        choices=TARGETS,
+        help="the engine that will run the model; with --config_path: paddle for a .pdmodel, else onnxruntime",
+    )
+    parser.add_argument(
+        *("--out", "--save_dir", "--save-dir"), type=Path, required=True, metavar="DIR", help="folder for the results"
+    )
     parser.add_argument("--seed", type=_natural, default=0, metavar="N", help="default: %(default)s")
-    parser.add_argument("--steps", type=_natural, metavar="N", help="training steps; default: 100 for rec, 60 for det")
+    parser.add_argument("--steps", type=_natural, metavar="N", help="training steps; default: 200 for rec, 100 for det")
     parser.add_argument("--ptq-only", action="store_true", help="calibrate only, no training")
     parser.add_argument(
         "--max-drop",
         type=_share,
-        default=0.3,
         metavar="POINTS",
-        help="accuracy or hmean that may be lost, in points; the climb ends where it holds; default: %(default)s",
+        help="accuracy or hmean that may be lost, in points; the climb ends where it holds; default: 0.3",
     )
-    parser.add_argument(
-        "--effort", choices=("quick", "normal", "max"), default="normal", help="how far to climb; default: %(default)s"
-    )
+    parser.add_argument("--effort", choices=("quick", "normal", "max"), help="how far to climb; default: normal")
     parser.add_argument("--max-minutes", type=float, metavar="N", help="start no further rung after N minutes")
     parser.add_argument("--threads", type=_positive, default=2, metavar="N", help="default: %(default)s")
     parser.add_argument("--profile", metavar="NAME", help="pre- and post-processing; see eval")
     parser.add_argument(
         "--observer",
-        default="output",
-        choices=("output", "minmax", "moving_average", "percentile", "mse"),
-        help="of activation ranges; default: %(default)s",
+        choices=OBSERVERS,
+        help="of activation ranges; default: output",
     )
     parser.add_argument(
         "--learning-rate",
         type=float,
-        default=5e-5,
         metavar="X",
-        help="change of a weight in a step, as a share of its tensor's size; default: %(default)s",
+        help="change of a bias or scale in a step, as a share of its size; default: 5e-4 for rec, 1e-4 for det",
     )
+
+
+def _add_prune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("prune", help="cut channels until a float model is as fast as you ask, and train it")
+    parser.add_argument("model", metavar="MODEL", help="official name, ONNX or Paddle file or folder")
+    parser.add_argument("--data", type=Path, metavar="LABELS|FOLDER", help="see compress")
+    parser.add_argument("--eval", type=Path, metavar="LABELS", help="see compress")
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="what image paths in label files are relative to")
+    parser.add_argument("--target", required=True, choices=ENGINES, help="the engine whose clock decides")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
+    goal = parser.add_mutually_exclusive_group(required=True)
+    goal.add_argument("--speedup", type=float, metavar="S", help="times as fast as the float model, such as 1.3")
+    goal.add_argument(
+        "--ratio", type=float, metavar="R", help="share of the multiplications to remove, whatever the clock says"
+    )
+    parser.add_argument(
+        "--steps", type=_natural, metavar="N", help="training steps; default: 1500 for rec, 600 for det"
+    )
+    parser.add_argument("--align", type=_positive, default=8, metavar="N", help="of widths; default: %(default)s")
+    parser.add_argument(
+        "--importance", choices=("taylor", "l1"), default="taylor", help="of channels; default: %(default)s"
+    )
+    parser.add_argument(
+        "--learning-rate", type=float, default=5e-4, metavar="X", help="see compress; default: %(default)s"
+    )
+    parser.add_argument("--profile", metavar="NAME", help="pre- and post-processing; see eval")
+    parser.add_argument("--seed", type=_natural, default=0, metavar="N", help="default: %(default)s")
+    parser.add_argument("--threads", type=_positive, default=2, metavar="N", help="default: %(default)s")
 
 
 def _add_eval(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -79,18 +121,15 @@ def _add_eval(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument("model", nargs="?", metavar="MODEL", help="official name, ONNX file or folder")
     parser.add_argument("--data", type=Path, metavar="LABELS", help="PaddleOCR label file or LMDB")
     _add_config_path(parser, "model, data, profile and metric")
+    _add_dict(parser)
     parser.add_argument(
         "--data-dir", type=Path, metavar="DIR", help="what image paths in the label file are relative to"
     )
     parser.add_argument("--task", choices=("det", "rec"), help="default: the model's")
-    parser.add_argument(
-        "--engine", default="openvino", choices=(*ENGINES, *PADDLE_ENGINES), help="default: %(default)s"
-    )
-    parser.add_argument(
-        "--profile",
-        choices=("example", "model", "paddleocr", "rapidocr"),
-        help="default: the model's inference.yml, else example",
-    )
+    parser.add_argument("--end-to-end", action="store_true", help="score boxes and their texts together, by a pair")
+    parser.add_argument("--det", metavar="MODEL", help="for --end-to-end: the detector")
+    parser.add_argument("--rec", metavar="MODEL", help="for --end-to-end: the recogniser")
+    _add_engine(parser)
     parser.add_argument("--loose", action="store_true", help="also score with NFKC, case and spaces folded")
     parser.add_argument(
         "--rec-width",
@@ -103,12 +142,51 @@ def _add_eval(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 
+def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("predict", help="read images, folders and PDF files with a det and a rec model")
+    parser.add_argument("inputs", nargs="+", type=Path, metavar="IMAGE|FOLDER|PDF", help="what to read")
+    parser.add_argument("--det", required=True, metavar="MODEL", help="detector: official name, file or folder")
+    parser.add_argument("--rec", required=True, metavar="MODEL", help="recogniser: the same")
+    _add_dict(parser)
+    _add_engine(parser)
+    parser.add_argument("--threads", type=_positive, default=2, metavar="N", help="default: %(default)s")
+    parser.add_argument(
+        "--against",
+        nargs="+",
+        default=[],
+        metavar="MODEL",
+        help="read with another pair too and mark where they differ: `float` for the models that these were"
+        " compressed from, or DET REC",
+    )
+    parser.add_argument("--drop-score", type=float, default=0.5, metavar="P", help="default: %(default)s")
+    parser.add_argument("--dpi", type=_positive, default=200, metavar="N", help="of PDF pages; default: %(default)s")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write predict.json and a picture of each page there")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+
+def _add_engine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--engine", default="openvino", choices=(*ENGINES, *PADDLE_ENGINES), help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--profile",
+        choices=("example", "model", "paddleocr", "rapidocr"),
+        help="default: the model's inference.yml, else example",
+    )
+
+
 def _add_config_path(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument(
         *("--config_path", "--config-path"),
         type=Path,
         metavar="YAML",
         help=f"a file of the PaddleSlim OCR example, in place of {what}",
+    )
+
+
+def _add_dict(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dict", type=Path, metavar="FILE", help="characters of a recogniser that comes without, one a line"
     )
 
 
@@ -123,17 +201,33 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 
+def _add_sensitivity(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("sensitivity", help="which operators cost a model its accuracy in int8")
+    parser.add_argument("model", metavar="MODEL", help="official name, ONNX or Paddle file or folder")
+    parser.add_argument("--data", type=Path, metavar="LABELS|FOLDER", help="images; without it, rendered text")
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="what image paths in label files are relative to")
+    _add_dict(parser)
+    parser.add_argument("--target", required=True, choices=TARGETS, help="the engine that will run the model")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write sensitivity.json, .csv and .svg there")
+    parser.add_argument("--profile", metavar="NAME", help="pre-processing; see eval")
+    parser.add_argument("--observer", default="output", choices=OBSERVERS, help="see compress; default: %(default)s")
+    parser.add_argument("--images", type=_positive, metavar="N", help="to measure on; default: 12 lines or 1 page")
+    parser.add_argument("--seed", type=_natural, default=0, metavar="N", help="default: %(default)s")
+    parser.add_argument("--threads", type=_positive, default=2, metavar="N", help="default: %(default)s")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+
 def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("export", help="write a compressed model in another engine's format")
-    parser.add_argument("folder", type=Path, metavar="DIR", help="what compress wrote")
-    parser.add_argument("--to", required=True, choices=("paddle", "paddle-lite"), help="the format")
+    parser = commands.add_parser("export", help="write a model as a folder that other software loads as it is")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="what compress wrote; or a float model")
+    parser.add_argument("--to", required=True, choices=EXPORTS, help="the format")
     parser.add_argument(
         "--source",
         type=Path,
         metavar="MODEL",
         help="the Paddle model that was compressed; default: as result.json says",
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default: the folder itself")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: DIR itself for paddle, else DIR/FORMAT")
     parser.add_argument("--float", action="store_true", help="the float model with the trained weights")
     parser.add_argument(
         "--valid-targets", default="arm", choices=("arm", "x86"), help="processor for paddle-lite; default: %(default)s"

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-__all__ = ["replacing", "write_bytes"]
+from ocrslim.errors import InputError
+from ocrslim.lock import alone_in
+
+__all__ = ["output_folder", "replacing", "write_bytes"]
 
 
 @contextmanager
@@ -43,3 +47,36 @@ def write_bytes(path: Path, data: bytes) -> None:
     """
     with replacing(path) as partial:
         partial.write_bytes(data)
+
+
+@contextmanager
+def output_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder; what lies in it is moved into ``folder`` when the body succeeds, ``result.json`` last.
+
+    A run that fails or is interrupted leaves no half-written result, only the log and the checkpoints.
+
+    Args:
+        folder: made if missing.
+
+    Raises:
+        InputError: it is a file, can't be written, or another run is writing there; see :mod:`ocrslim.lock`.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--out {folder}: is a file; name a folder")
+    with ExitStack() as held:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(alone_in(folder))
+            partial = folder / ".partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+        except OSError as error:
+            raise InputError(
+                f"--out {folder}: cannot be written ({error.strerror}); name a folder that you may write"
+            ) from error
+        try:
+            yield partial
+            for path in sorted(partial.iterdir(), key=lambda path: path.name == "result.json"):
+                os.replace(path, folder / path.name)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)

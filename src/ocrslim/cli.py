@@ -57,24 +57,37 @@ def _run_compress(options: argparse.Namespace) -> None:
     _require_torch()
     from ocrslim.compress import CompressSettings
 
-    settings = CompressSettings(
-        target=options.target,
-        out=options.out,
-        data=options.data,
-        eval=options.eval,
-        data_dir=options.data_dir,
-        profile=options.profile,
-        seed=options.seed,
-        steps=options.steps,
-        ptq_only=options.ptq_only,
-        threads=options.threads,
-        observer=options.observer,
-        learning_rate=options.learning_rate,
-        max_drop=options.max_drop,
-        effort=options.effort,
-        max_minutes=options.max_minutes,
+    names = (
+        *("target", "data", "eval", "data_dir", "profile", "seed", "steps", "ptq_only", "threads", "observer"),
+        *("learning_rate", "max_drop", "effort", "max_minutes"),
     )
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    given["dictionary"] = options.dict
+    if options.config_path is not None:
+        from ocrslim.config.paddleslim import load_config
+
+        if options.effort is not None:
+            print("ocrslim: --effort: without effect, the file says how long to train", file=sys.stderr)
+        settings = CompressSettings.from_example(load_config(options.config_path), options.out, **given)
+    elif options.model is None or options.target is None:
+        raise InputError("compress: give MODEL --target ENGINE --out DIR, or --config_path YAML --save_dir DIR")
+    else:
+        settings = CompressSettings(out=options.out, **given)
     _compress_and_show(options.model, settings)
+
+
+def _run_prune(options: argparse.Namespace) -> None:
+    """``ocrslim prune``."""
+    _require_torch("prune")
+    from ocrslim.pruned import PruneSettings, prune_and_distil
+    from ocrslim.report.pruned import pruning_table
+
+    names = ("target", "out", "speedup", "ratio", "data", "eval", "data_dir", "profile", "seed", "steps", "threads")
+    more = ("align", "importance", "learning_rate")
+    settings = PruneSettings(**{name: getattr(options, name) for name in (*names, *more)})
+    console = Console()
+    result = prune_and_distil(options.model, settings, console)
+    console.print(pruning_table(result), crop=False)
 
 
 def _run_eval(options: argparse.Namespace) -> None:
@@ -82,7 +95,10 @@ def _run_eval(options: argparse.Namespace) -> None:
     from ocrslim.report.table import eval_table
 
     console = Console(stderr=options.json)
-    result = _evaluate_config(options, console) if options.config_path else _evaluate_options(options, console)
+    if options.end_to_end:
+        result = _evaluate_end_to_end(options, console)
+    else:
+        result = _evaluate_config(options, console) if options.config_path else _evaluate_options(options, console)
     if options.json:
         print(json.dumps(result, ensure_ascii=False))
     else:
@@ -92,15 +108,14 @@ def _run_eval(options: argparse.Namespace) -> None:
 def _evaluate_config(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     """``ocrslim eval --config_path``."""
     from ocrslim.config.paddleslim import load_config
-    from ocrslim.example import evaluate_example
+    from ocrslim.example import evaluate_example, override
 
-    if options.model is not None or options.data is not None or options.profile is not None:
-        raise InputError(
-            "eval --config_path: the file says model, data and profile; leave MODEL, --data, --profile out"
-        )
-    config = load_config(options.config_path)
+    config = override(load_config(options.config_path), evaluate=options.data, data_dir=options.data_dir)
     result, warnings = evaluate_example(
         config,
+        model=options.model,
+        dictionary=options.dict,
+        profile=options.profile,
         engine=options.engine,
         threads=options.threads,
         limit=options.limit,
@@ -121,6 +136,7 @@ def _evaluate_options(options: argparse.Namespace, console: Console) -> dict[str
     return evaluate_file(
         options.model,
         options.data,
+        dictionary=options.dict,
         data_dir=options.data_dir,
         task=options.task,
         engine=options.engine,
@@ -131,6 +147,50 @@ def _evaluate_options(options: argparse.Namespace, console: Console) -> dict[str
         limit=options.limit,
         console=console,
     ).to_json()
+
+
+def _evaluate_end_to_end(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """``ocrslim eval --end-to-end --det DET --rec REC --data LABELS``."""
+    from ocrslim.end_to_end import evaluate_pages
+    from ocrslim.reader import load_pair
+
+    if options.det is None or options.rec is None or options.data is None or options.model is not None:
+        raise InputError("eval --end-to-end: name --det MODEL, --rec MODEL and --data LABELS, and no other MODEL")
+    reader = load_pair(
+        options.det,
+        options.rec,
+        engine=options.engine,
+        profile=options.profile,
+        dictionary=options.dict,
+        threads=options.threads,
+    )
+    return evaluate_pages(
+        reader, options.data, data_dir=options.data_dir, loose=options.loose, limit=options.limit, console=console
+    ).to_json()
+
+
+def _run_predict(options: argparse.Namespace) -> None:
+    """``ocrslim predict``."""
+    from ocrslim.predict import predict_files
+    from ocrslim.report.reading import reading_text, summary_lines
+
+    result = predict_files(
+        options.inputs,
+        options.det,
+        options.rec,
+        engine=options.engine,
+        profile=options.profile,
+        dictionary=options.dict,
+        threads=options.threads,
+        dpi=options.dpi,
+        drop_score=options.drop_score,
+        against=options.against,
+        out=options.out,
+        console=Console(stderr=True),
+    )
+    print(json.dumps(result, ensure_ascii=False) if options.json else reading_text(result), end="")
+    for line in summary_lines(result):
+        print(f"ocrslim: {line}", file=sys.stderr)
 
 
 def _run_bench(options: argparse.Namespace) -> None:
@@ -158,6 +218,22 @@ def _run_bench(options: argparse.Namespace) -> None:
         Console().print(bench_table([row.to_json() for row in rows]), crop=False)
 
 
+def _run_sensitivity(options: argparse.Namespace) -> None:
+    """``ocrslim sensitivity``."""
+    _require_torch("sensitivity")
+    from ocrslim.report.table import sensitivity_table
+    from ocrslim.sensitivity import SensitivitySettings, sensitivity
+
+    names = ("target", "out", "data", "data_dir", "profile", "seed", "threads", "images", "observer")
+    settings = SensitivitySettings(**{name: getattr(options, name) for name in names}, dictionary=options.dict)
+    console = Console(stderr=options.json)
+    result = sensitivity(options.model, settings, console)
+    if options.json:
+        print(json.dumps(result, ensure_ascii=False))
+    else:
+        console.print(sensitivity_table(result), crop=False)
+
+
 def _run_export(options: argparse.Namespace) -> None:
     """``ocrslim export``."""
     from ocrslim.export.deploy import export_folder
@@ -174,6 +250,8 @@ def _run_export(options: argparse.Namespace) -> None:
         print(path)
     if done.verification is not None:
         print(f"agrees with model.onnx: {done.verification.kind} {done.verification.value:.4f}")
+    for note in done.notes:
+        print(f"ocrslim: {note}", file=sys.stderr)
 
 
 def _run_models(options: argparse.Namespace) -> None:
@@ -208,6 +286,21 @@ def _run_inspect(options: argparse.Namespace) -> None:
         Console().print(inspect_table(facts))
 
 
+def _run_doctor(options: argparse.Namespace) -> None:
+    """``ocrslim doctor``."""
+    from ocrslim.doctor import advice_lines, examine
+
+    facts = examine()
+    print(json.dumps(facts, ensure_ascii=False) if options.json else "\n".join(advice_lines(facts)))
+
+
+def _run_completion(options: argparse.Namespace) -> None:
+    """``ocrslim completion``."""
+    from ocrslim.completion import completion_script
+
+    print(completion_script(build_parser(), options.shell), end="")
+
+
 def _run_demo(options: argparse.Namespace) -> None:
     """``ocrslim demo``: PP-OCRv4 mobile rec for OpenVINO on rendered lines."""
     _require_torch()
@@ -218,7 +311,7 @@ def _run_demo(options: argparse.Namespace) -> None:
     print(f"The model and its figures are in {options.out}")
 
 
-def _compress_and_show(model: str, settings: CompressSettings) -> None:
+def _compress_and_show(model: str | None, settings: CompressSettings) -> None:
     from ocrslim.compress import compress
     from ocrslim.report.table import result_table
 
@@ -228,18 +321,23 @@ def _compress_and_show(model: str, settings: CompressSettings) -> None:
     console.print(result["verdict"], markup=False, highlight=False, soft_wrap=True)
 
 
-def _require_torch() -> None:
+def _require_torch(command: str = "compress") -> None:
     """Say how to get torch where the base install is all there is."""
     if importlib.util.find_spec("torch") is None:
-        raise InputError("compress needs torch: pip install 'ocrslim[compress]'")
+        raise InputError(f"{command} needs torch: pip install 'ocrslim[compress]'")
 
 
 RUN = {
     "compress": _run_compress,
+    "prune": _run_prune,
     "eval": _run_eval,
+    "predict": _run_predict,
     "bench": _run_bench,
     "models": _run_models,
     "inspect": _run_inspect,
+    "sensitivity": _run_sensitivity,
     "export": _run_export,
+    "doctor": _run_doctor,
+    "completion": _run_completion,
     "demo": _run_demo,
 }

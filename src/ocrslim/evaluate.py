@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -23,18 +23,17 @@ from ocrslim.ocr.ctc import Charset
 from ocrslim.ocr.db import DBPostProcess
 from ocrslim.ocr.image import read_image
 from ocrslim.ocr.labels import IGNORED, DetSample, RecSample, Skipped, read_samples
-from ocrslim.ocr.metrics.bootstrap import Interval, compute_figures, paired_bootstrap
+from ocrslim.ocr.metrics.bootstrap import Interval, compute_figures, figures_per_set, paired_bootstrap
 from ocrslim.ocr.metrics.detection import COVERED, IOU, DetectionMetric, DetRecord, hmean
 from ocrslim.ocr.metrics.recognition import RecognitionMetric, RecRecord, accuracy
 from ocrslim.ocr.transforms import normalize, resize_for_det, resize_for_rec
 from ocrslim.report.run_log import progress_bar
 
-__all__ = ["EvalResult", "evaluate", "evaluate_file", "read_line", "read_page"]
+__all__ = ["EvalResult", "RecWidth", "evaluate", "evaluate_file", "read_line", "read_page", "readable_samples"]
 
 RecWidth = Literal["dynamic", "fixed"]
 
 _S = TypeVar("_S", DetSample, RecSample)
-_R = TypeVar("_R", DetRecord, RecRecord)
 
 LONG_LABEL = 25  # characters: PaddleOCR's max_text_length, beyond which its evaluation drops a label in silence
 
@@ -44,7 +43,7 @@ class EvalResult:
     """What an evaluation found.
 
     Args:
-        task: det or rec.
+        task: det, rec, or end-to-end (both together).
         engine: that ran the model.
         n: images that were scored.
         skipped: what was left out.
@@ -55,7 +54,7 @@ class EvalResult:
         records: one for each image, for :meth:`drop_from`.
     """
 
-    task: Task
+    task: Task | Literal["end-to-end"]
     engine: str
     n: int
     skipped: tuple[Skipped, ...]
@@ -68,7 +67,7 @@ class EvalResult:
     @property
     def headline(self) -> str:
         """The name of the metric that judges: ``hmean`` or ``accuracy``."""
-        return "hmean" if self.task == "det" else "accuracy"
+        return "accuracy" if self.task == "rec" else "hmean"
 
     def to_json(self) -> dict[str, Any]:
         """Return what ``ocrslim eval --json`` prints."""
@@ -94,7 +93,7 @@ class EvalResult:
         Raises:
             ValueError: the results are of other images.
         """
-        compute: Callable[[Any], float] = hmean if self.task == "det" else accuracy
+        compute: Callable[[Any], float] = accuracy if self.task == "rec" else hmean
         return paired_bootstrap(other.records, self.records, compute, n, seed)
 
 
@@ -102,6 +101,7 @@ def evaluate_file(
     model: str | Path,
     data: Path,
     *,
+    dictionary: Path | None = None,
     data_dir: Path | None = None,
     task: Task | None = None,
     engine: str = "openvino",
@@ -117,6 +117,7 @@ def evaluate_file(
     Args:
         model: a zoo name, an ONNX file or a model folder.
         data: a label file or an LMDB.
+        dictionary: of a recogniser that comes without; see :func:`ocrslim.graph.importers.source.open_model`.
         data_dir: what image paths in the label file are relative to.
         task: what the model must be for; ``None`` takes it as it is.
         engine: see :func:`evaluate`.
@@ -131,7 +132,7 @@ def evaluate_file(
         InputError: the model, the data or a setting cannot be used.
         EngineError: the engine failed.
     """
-    source = open_model(model)
+    source = open_model(model, dictionary)
     if task is not None and task != source.task:
         raise InputError(f"--task {task}: {source.name} is a {source.task} model")
     chosen = load_profile(profile, source.inference_yml)
@@ -195,13 +196,13 @@ def evaluate(
     if source.task == "det":
         pages = _det_samples(source, samples)
         session = session or open_session(source.file_for(engine), engine, threads)
-        scored = _score_det(session, profile.det, _readable(pages, left_out, progress))
+        scored = _score_det(session, profile.det, readable_samples(pages, left_out, progress))
     else:
         lines = _rec_samples(source, samples)
         charset = Charset.from_source(source)
         session = session or open_session(source.file_for(engine), engine, threads)
         metric = RecognitionMetric(ignore_space)
-        readable = _readable(lines, left_out, progress)
+        readable = readable_samples(lines, left_out, progress)
         scored = _score_rec(session, profile.rec, charset, metric, rec_width, loose, readable)
     if not scored.records:
         raise DataError(f"none of {len(samples)} images can be read; {left_out[-1].reason}")
@@ -302,7 +303,7 @@ def _score_det(
     return _Scored(
         tuple(metric.records),
         metric.compute(),
-        _per_set(metric.records, lambda records: compute_figures(figures, records)),
+        figures_per_set(metric.records, lambda records: compute_figures(figures, records)),
         protocol,
     )
 
@@ -343,7 +344,7 @@ def _score_rec(
     }
     if loose:
         protocol["loose"] = "NFKC, case and spaces folded"
-    return _Scored(tuple(metric.records), figures(metric.records), _per_set(metric.records, figures), protocol)
+    return _Scored(tuple(metric.records), figures(metric.records), figures_per_set(metric.records, figures), protocol)
 
 
 def _det_samples(source: ModelSource, samples: Sequence[DetSample | RecSample]) -> list[DetSample]:
@@ -364,10 +365,16 @@ def _rec_samples(source: ModelSource, samples: Sequence[DetSample | RecSample]) 
     return found
 
 
-def _readable(
+def readable_samples(
     samples: Sequence[_S], left_out: list[Skipped], progress: Callable[[int, int], object] | None
 ) -> Iterator[tuple[_S, NDArray[np.uint8]]]:
-    """Yield the samples whose image can be read, with the image; note the others."""
+    """Yield the samples whose image can be read, with the image; note the others.
+
+    Args:
+        samples: in the order in which they are read.
+        left_out: what cannot be read is appended here.
+        progress: told (done, total) after each image.
+    """
     for done, sample in enumerate(samples, 1):
         try:
             image = read_image(sample.image)
@@ -377,11 +384,3 @@ def _readable(
             yield sample, image
         if progress is not None:
             progress(done, len(samples))
-
-
-def _per_set(records: Sequence[_R], figures: Callable[[Sequence[_R]], Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return for each set its number of images and its figures."""
-    sets: dict[str, list[_R]] = {}
-    for record in records:
-        sets.setdefault(record.set_name, []).append(record)
-    return {name: {"n": len(of_set), **figures(of_set)} for name, of_set in sorted(sets.items())}

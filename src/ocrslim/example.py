@@ -12,27 +12,68 @@ from pathlib import Path
 from rich.console import Console
 
 from ocrslim.config.paddleslim import ExampleConfig, ExampleModel
-from ocrslim.config.profile import Task
+from ocrslim.config.paddleslim_data import Dataset
+from ocrslim.config.profile import Task, load_profile
 from ocrslim.errors import InputError, ModelError
 from ocrslim.evaluate import EvalResult, evaluate
 from ocrslim.graph.importers.source import ModelSource, open_model
 from ocrslim.graph.importers.zoo import MODELS
+from ocrslim.ocr.labels import find_data_dir
 from ocrslim.report.run_log import progress_bar
 from ocrslim.slimming.training.labelled_loader import open_labelled
 
-__all__ = ["evaluate_example", "open_example_model", "open_teacher"]
+__all__ = ["evaluate_example", "open_example_model", "open_teacher", "override"]
 
 DOWNLOADS = "https://paddleocr.bj.bcebos.com/PP-OCRv{}/chinese/{}.tar"  # version, name
 
 
-def open_example_model(config: ExampleConfig) -> tuple[ModelSource, tuple[str, ...]]:
-    """Open the model that ``Global`` names.
+def override(
+    config: ExampleConfig,
+    *,
+    data: Path | None = None,
+    evaluate: Path | None = None,
+    data_dir: Path | None = None,
+) -> ExampleConfig:
+    """Return the file's settings with what the command line says in place of what the file says.
+
+    Args:
+        config: the file.
+        data: label file or LMDB of lines in place of the data of ``Train``; its transforms and loader stay.
+        evaluate: the same for ``Eval``.
+        data_dir: what image paths in these label files, or in the file's own, are relative to; without it they are
+            looked for as elsewhere, see :func:`ocrslim.ocr.labels.find_data_dir`.
+
+    Raises:
+        DataError: one of the files can't be read.
+    """
+    scored = config.eval
+    if scored is None and evaluate is not None and config.train is not None:
+        scored = replace(config.train, name="Eval")
+    return replace(config, train=_with_data(config.train, data, data_dir), eval=_with_data(scored, evaluate, data_dir))
+
+
+def _with_data(dataset: Dataset | None, path: Path | None, data_dir: Path | None) -> Dataset | None:
+    if dataset is None or (path is None and data_dir is None):
+        return dataset
+    if path is None:
+        return dataset if data_dir is None else replace(dataset, data_dir=data_dir)
+    if path.is_dir():
+        return replace(dataset, kind="lmdb", data_dir=path, label_files=(), ratios=(1.0,))
+    return replace(dataset, kind="files", data_dir=data_dir or find_data_dir(path), label_files=(path,), ratios=(1.0,))
+
+
+def open_example_model(
+    config: ExampleConfig, model: str | Path | None = None, dictionary: Path | None = None
+) -> tuple[ModelSource, tuple[str, ...]]:
+    """Open the model that ``Global`` names, or another in its place.
 
     ``model_dir`` is a folder, or the official name of a model, which is then fetched. The characters are those of
     ``character_dict_path``; where that file is missing but the model carries its own, these.
 
     Args:
         config: the file.
+        model: in place of the file's; the dictionary that it carries goes before the file's.
+        dictionary: in place of ``character_dict_path``.
 
     Returns:
         tuple: the model; what had to be said about it.
@@ -40,24 +81,28 @@ def open_example_model(config: ExampleConfig) -> tuple[ModelSource, tuple[str, .
     Raises:
         ModelError: there is no such model or dictionary, or the model is for the other task.
     """
-    model = config.model
+    said = config.model
     warnings = []
-    dictionary = model.dictionary if model.task == "rec" else None
-    if dictionary is not None and not dictionary.is_file():
-        warnings.append(
-            f"Global.character_dict_path {dictionary}: no such file; the dictionary beside the model is used"
-        )
-        dictionary = None
-    source = open_model(_spec(config, model), dictionary)
-    _check_task(config, source, model.task)
-    if model.task == "rec" and source.characters is None:
+    named = said.dictionary if said.task == "rec" and dictionary is None else None
+    if named is not None and not named.is_file():
+        warnings.append(f"Global.character_dict_path {named}: no such file; the dictionary beside the model is used")
+        named = None
+    if model is None:
+        source = open_model(_spec(config, said), dictionary or named)
+    else:
+        source = open_model(model, dictionary)
+        if source.task == "rec" and source.characters is None and named is not None:
+            source = open_model(model, named)
+    _check_task(config, source, said.task)
+    if said.task == "rec" and source.characters is None:
         raise ModelError(
-            f"{config.path}: Global.character_dict_path {model.dictionary}: no such file (paths are relative to "
-            f"{Path.cwd()}), and the model comes without one; PaddleOCR's is ppocr/utils/ppocr_keys_v1.txt"
+            f"{config.path}: Global.character_dict_path {said.dictionary}: no such file (paths are relative to "
+            f"{Path.cwd()}), and the model comes without one; PaddleOCR's is ppocr/utils/ppocr_keys_v1.txt, and "
+            "--dict names it"
         )
-    if model.task == "rec" and source.use_space != model.use_space:
-        said = "has" if source.use_space else "has not"
-        warnings.append(f"Global.use_space_char {str(model.use_space).lower()}: the model {said} a class for the space")
+    if said.task == "rec" and source.use_space != said.use_space:
+        has = "has" if source.use_space else "has not"
+        warnings.append(f"Global.use_space_char {str(said.use_space).lower()}: the model {has} a class for the space")
     return source, tuple(warnings)
 
 
@@ -88,6 +133,9 @@ def open_teacher(config: ExampleConfig, student: ModelSource) -> ModelSource:
 def evaluate_example(
     config: ExampleConfig,
     *,
+    model: str | Path | None = None,
+    dictionary: Path | None = None,
+    profile: str | None = None,
     engine: str = "openvino",
     threads: int = 2,
     limit: int | None = None,
@@ -100,6 +148,9 @@ def evaluate_example(
 
     Args:
         config: the file.
+        model: see :func:`open_example_model`.
+        dictionary: see there.
+        profile: see :func:`ocrslim.config.profile.load_profile`; in place of the file's.
         engine: see :func:`ocrslim.evaluate.evaluate`.
         threads: of the engine.
         limit: score the first ``limit`` images only.
@@ -116,13 +167,13 @@ def evaluate_example(
     if config.eval is None:
         raise InputError(f"{config.path}: has no Eval section; it says which images to score on")
     found = open_labelled(config.eval, config.model.task, seed=0)  # the data first: its absence is the usual mistake
-    source, warnings = open_example_model(config)
+    source, warnings = open_example_model(config, model, dictionary)
     with progress_bar(source.name, console or Console(quiet=True)) as update:
         result = evaluate(
             source,
             found.samples[:limit],
             engine=engine,
-            profile=config.profile,
+            profile=config.profile if profile is None else load_profile(profile, source.inference_yml),
             threads=threads,
             loose=loose,
             rec_width="fixed",

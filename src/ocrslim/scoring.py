@@ -10,7 +10,7 @@ from typing import Any
 from ocrslim.config.profile import Profile
 from ocrslim.engines.session import InferenceSession
 from ocrslim.errors import DataError
-from ocrslim.evaluate import EvalResult, evaluate, read_line, read_page
+from ocrslim.evaluate import EvalResult, RecWidth, evaluate, read_line, read_page
 from ocrslim.graph.importers.source import ModelSource
 from ocrslim.ocr.ctc import Charset
 from ocrslim.ocr.db import DBPostProcess
@@ -37,6 +37,8 @@ class Pair:
         original: that in its engine.
         compressed: the other; the same engine.
         profile: pre- and post-processing.
+        rec_width: see :func:`ocrslim.evaluate.evaluate`.
+        ignore_space: see there.
         known: what the original answered before; shared by pairs made with :func:`dataclasses.replace`, so that many
             compressed models are judged against one run of it on the same images.
     """
@@ -45,6 +47,8 @@ class Pair:
     original: InferenceSession
     compressed: InferenceSession
     profile: Profile
+    rec_width: RecWidth = "dynamic"
+    ignore_space: bool = False
     known: dict[str, Any] = field(default_factory=dict)
 
 
@@ -89,18 +93,24 @@ def judge_by_labels(
     Raises:
         DataError: no image can be scored.
     """
-    if judged_by not in pair.known:
-        pair.known[judged_by] = evaluate(
+
+    def score(session: InferenceSession, skipped: Sequence[Skipped]) -> EvalResult:
+        return evaluate(
             pair.source,
             samples,
             profile=pair.profile,
-            session=pair.original,
+            session=session,
             loose=True,
+            rec_width=pair.rec_width,
+            ignore_space=pair.ignore_space,
             skipped=skipped,
             progress=progress,
         )
+
+    if judged_by not in pair.known:
+        pair.known[judged_by] = score(pair.original, skipped)
     before: EvalResult = pair.known[judged_by]
-    after = evaluate(pair.source, samples, profile=pair.profile, session=pair.compressed, loose=True, progress=progress)
+    after = score(pair.compressed, ())
     drop = _drop(after.headline, "labels", before.metrics, after.metrics, after.drop_from(before), before.n)
     return Judged(judged_by, before.n, before.metrics, after.metrics, drop, before.skipped)
 

@@ -57,6 +57,18 @@ def test_paddle_has_symmetric_integers_of_eight_bits_on_every_cpu() -> None:
         assert (target.engine, target.quantize_outputs, target.quantize_bias) == ("paddle", False, False)
 
 
+def test_tensorrt_has_symmetric_int8_and_quantized_sums_on_every_cpu() -> None:
+    for flags in ([], ["avx2", "avx_vnni"], ["asimd"]):
+        target = get_target("tensorrt", flags)
+        assert (target.weight.bits, target.weight.symmetric, target.weight.granularity) == (8, True, PerAxis(0))
+        assert (target.activation.quant_min, target.activation.quant_max) == (-128, 127)
+        assert (target.activation.symmetric, target.activation.granularity) == (True, PerTensor())
+        assert (target.quantize_outputs, target.quantize_bias, target.quantize_residuals) == (False, False, True)
+        assert target.engine == "onnxruntime"
+        assert "not measured" in target.notes[-1]
+    assert not any(get_target(name, []).quantize_residuals for name in TARGETS if name != "tensorrt")
+
+
 @adapting
 def test_activations_are_unsigned_and_asymmetric(name: str) -> None:
     activation = get_target(name, []).activation
@@ -77,7 +89,7 @@ def test_a_target_has_an_engine_and_says_why(name: str) -> None:
     assert target.engine in (*ENGINES, *PADDLE_ENGINES)
     assert len(target.notes) >= 2
     assert all("\n" not in note for note in target.notes)
-    assert target.notes[0].startswith("8-bit weights" if name == "paddle" else "7-bit weights")
+    assert target.notes[0].startswith("8-bit weights" if name in ("paddle", "tensorrt") else "7-bit weights")
 
 
 @every_target
@@ -91,7 +103,7 @@ def test_targets_are_frozen(name: str) -> None:
         get_target(name, []).engine = "other"  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("name", ["tensorrt", "", "OpenVINO"])
+@pytest.mark.parametrize("name", ["tflite", "", "OpenVINO"])
 def test_an_unknown_target_names_the_known_ones(name: str) -> None:
     with pytest.raises(InputError, match="onnxruntime, openvino"):
         get_target(name)

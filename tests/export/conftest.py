@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,11 @@ from onnx_ir.passes import common
 
 from ocrslim.engines.targets import get_target
 from ocrslim.errors import OcrslimError
+from ocrslim.export.bundle import write_sidecars
 from ocrslim.graph.importers.onnx import load_onnx
 from ocrslim.graph.importers.paddle.files import PaddleFiles, find
 from ocrslim.graph.importers.paddle.importer import import_paddle
+from ocrslim.graph.importers.source import open_model
 from ocrslim.graph.passes.canonical import canonicalize
 from ocrslim.slimming.quantization.placement import place
 
@@ -151,6 +154,24 @@ def twin(paddle_zoo: Callable[[str], Path], tmp_path_factory: pytest.TempPathFac
             x = np.concatenate([image_of(words) for words in WORDS]) if task == "rec" else page()
             made[task] = Twin(task, files, canonical, quantize(canonical, x), x)
         return made[task]
+
+    return make
+
+
+@pytest.fixture
+def compressed(twin: Callable[[str], Twin], tmp_path: Path) -> Callable[[str, str], Path]:
+    """Return a function from a task and a target to a folder as ``ocrslim compress`` writes it, made once a test."""
+
+    def make(task: str, target: str) -> Path:
+        made, folder = twin(task), tmp_path / f"{task}-{target}"
+        folder.mkdir()
+        ir.save(made.quantized, folder / "model.onnx")
+        source = open_model(made.files.program.parent)
+        write_sidecars(folder, source.inference_yml, source.characters)
+        facts = {"model": {"name": source.name, "task": task}, "target": target}
+        (folder / "result.json").write_text(json.dumps(facts), encoding="utf-8")
+        (folder / "MODEL_CARD.md").write_text(f"# {source.name}\n", encoding="utf-8")
+        return folder
 
     return make
 

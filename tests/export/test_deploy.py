@@ -1,4 +1,4 @@
-"""``ocrslim export``: from a result's folder to Paddle's files, and the lines for what it lacks."""
+"""``ocrslim export``: from a result's folder to what other software loads, and the lines for what it lacks."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import Any
 import onnx_ir as ir
 import pytest
 
+from ocrslim.arguments import EXPORTS
 from ocrslim.cli import main
 from ocrslim.errors import EngineError, InputError, ModelError
 from ocrslim.export.bundle import write_sidecars
-from ocrslim.export.deploy import export_folder, rendered_batches
+from ocrslim.export.deploy import BUNDLES, FORMATS, export_bundle, export_folder, rendered_batches
 from ocrslim.export.paddle import PARAMETERS, PROGRAM
 from ocrslim.export.paddle_lite import ENVIRONMENT, find_paddle_lite
 from ocrslim.graph.importers.source import open_model
@@ -108,6 +109,98 @@ def test_a_folder_without_a_model_and_an_unknown_format_are_told_of(result: Fold
         export_folder(tmp_path, "paddle")
     with pytest.raises(InputError, match="--to tflite: there is no such format; take one of paddle, paddle-lite"):
         export_folder(result(), "tflite")
+
+
+def test_the_command_line_knows_every_format() -> None:
+    assert EXPORTS == FORMATS
+
+
+@pytest.mark.parametrize(
+    ("to", "target", "files"),
+    [
+        ("paddleocr", "onnxruntime", {"inference.onnx", "inference.yml"}),
+        ("rapidocr", "onnxruntime", {"model.onnx"}),
+        ("onnx", "openvino", {"model.onnx", "inference.yml"}),
+        ("onnx", "tensorrt", {"model.onnx", "inference.yml"}),
+    ],
+)
+def test_a_folder_for_other_software(
+    to: str, target: str, files: set[str], compressed: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = compressed("det", target)
+    before = names(folder)
+    assert main(["export", str(folder), "--to", to]) == 0
+    said = capsys.readouterr()
+    assert names(folder / to) == files | {"README.md", "MODEL_CARD.md"}
+    assert {Path(line).name for line in said.out.splitlines()} == names(folder / to)
+    assert not said.err
+    assert names(folder) == before | {to}
+
+
+def test_the_plain_folder_says_which_engine(compressed: Folder, tmp_path: Path) -> None:
+    export_bundle(compressed("rec", "openvino"), "onnx", tmp_path / "out")
+    text = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "Run it in openvino: it was quantized for that, and may read garbage elsewhere." in text
+    code = text.split("```python\n")[1].split("\n```")[0]
+    assert len(code.splitlines()) == 3
+    batch = rendered_batches(open_model(tmp_path / "out"))[0]
+    variables: dict[str, Any] = {"batch": batch}
+    exec(compile(code.replace('"out/', f'"{tmp_path}/out/'), "README.md", "exec"), variables)  # as a reader would
+    assert variables["answer"].shape[2] == 6625
+
+
+def test_what_is_written_twice_is_the_same(compressed: Folder) -> None:
+    folder = compressed("rec", "onnxruntime")
+    for to in ("paddleocr", "rapidocr", "onnx"):
+        first = {path: path.read_bytes() for path in export_bundle(folder, to).files}
+        again = {path: path.read_bytes() for path in export_bundle(folder, to).files}
+        assert first == again
+
+
+@pytest.mark.parametrize("to", [name for name in BUNDLES if name != "onnx"])
+def test_a_refusal_leaves_no_folder(to: str, compressed: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = compressed("rec", "paddle")
+    assert main(["export", str(folder), "--to", to]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith(f"ocrslim: {folder}: was compressed for paddle; ")
+    assert said.err.count("\n") == 1
+    assert not said.out
+    assert not (folder / to).exists()
+
+
+def test_the_export_for_tensorrt_says_what_was_not_done(
+    compressed: Folder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ocrslim.export.deploy.PAGES", 1)
+    monkeypatch.setattr("ocrslim.export.deploy.PAGE_SIDE", 320)
+    assert main(["export", str(compressed("det", "tensorrt")), "--to", "tensorrt"]) == 0
+    said = capsys.readouterr()
+    assert "agrees with model.onnx: mask_iou" in said.out
+    assert said.err == (
+        "ocrslim: It was not run in TensorRT: there was no such GPU where it was made. Build it and compare on yours.\n"
+    )
+
+
+def test_a_float_model_by_its_name(zoo: Callable[[str], Path], tmp_path: Path) -> None:
+    zoo("PP-OCRv6_tiny_det")
+    with pytest.raises(InputError, match="PP-OCRv6_tiny_det: name the folder to write with --out DIR"):
+        export_bundle("PP-OCRv6_tiny_det", "paddleocr")
+    done = export_bundle("PP-OCRv6_tiny_det", "paddleocr", tmp_path / "out")
+    assert names(tmp_path / "out") == {path.name for path in done.files}
+    assert "float: a folder for PaddleOCR" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+
+
+def test_options_of_paddle_do_not_fit_the_others(compressed: Folder, tmp_path: Path) -> None:
+    folder = compressed("det", "onnxruntime")
+    for options in ({"source": tmp_path}, {"quantized": False}):
+        with pytest.raises(InputError, match="--to rapidocr: --source and --float are for paddle"):
+            export_folder(folder, "rapidocr", **options)  # type: ignore[arg-type]
+
+
+def test_a_place_that_cannot_be_written(compressed: Folder, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(InputError, match=r"--out .*file: cannot be written"):
+        export_bundle(compressed("det", "onnxruntime"), "onnx", tmp_path / "file")
 
 
 def test_without_paddle_lite_nothing_is_written(result: Folder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocrslim.errors import DataError
+from ocrslim.ocr import labels as labels_module
+from ocrslim.ocr import lmdb as lmdb_module
 from ocrslim.ocr.image import read_image
 from ocrslim.ocr.labels import RecSample, guess_task, read_samples
 from ocrslim.ocr.lmdb import is_lmdb_image, lmdb_folders, read_lmdb_image, read_lmdb_labels
@@ -114,8 +116,8 @@ def test_another_layout_is_refused(tmp_path: Path, entries: dict[str, bytes]) ->
 
 def test_a_count_beyond_all_keys_does_not_run_for_ever(tmp_path: Path) -> None:
     entries = {"num-samples": b"99999999999", "image-000000001": b"x", "label-000000001": b"a"}
-    found = read_lmdb_labels(_write(tmp_path / "words", entries))
-    assert found[0] == (tmp_path / "words" / "image-000000001", b"a")
+    found = list(read_lmdb_labels(_write(tmp_path / "words", entries)))
+    assert found[0] == (1, b"a")
     assert len(found) == 3
 
 
@@ -174,7 +176,7 @@ def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, texts
 def test_the_number_of_samples_is_taken_at_its_word_up_to_the_keys(database: Path, said: bytes, count: int) -> None:
     with lmdb.open(str(database), map_size=1 << 20) as environment, environment.begin(write=True) as transaction:
         transaction.put(b"num-samples", said)
-    found = read_lmdb_labels(database)
+    found = list(read_lmdb_labels(database))
     assert len(found) == count
     assert [label for _, label in found[:3]] == [b"one", "二".encode(), b"drei x"][:count]
     assert [label for _, label in found[3:]] == [None] * max(0, count - 3)
@@ -202,3 +204,31 @@ def test_an_empty_data_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no LMDB that can be read"):
         read_samples("rec", tmp_path)
     assert lmdb_folders(tmp_path / "nothing") == []
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.5, 0.9])
+def test_a_database_cut_short_is_told_and_kills_nothing(database: Path, share: float) -> None:
+    path = database / "data.mdb"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(DataError, match="no LMDB that can be read"):
+        read_samples("rec", database)
+
+
+def test_labels_are_read_in_ranges_across_their_borders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lmdb_module, "AT_A_TIME", 4)
+    entries = {"num-samples": b"11"}
+    for index in (1, 2, 4, 5, 8, 9, 11):
+        entries |= {f"image-{index:09d}": b"x", f"label-{index:09d}": str(index).encode()}
+    found = dict(read_lmdb_labels(_write(tmp_path / "words", entries)))
+    assert list(found) == list(range(1, 12))
+    assert {number for number, label in found.items() if label == str(number).encode()} == {1, 2, 4, 5, 8, 9, 11}
+
+
+def test_many_texts_are_kept_as_bytes(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    objects, _ = read_samples("rec", database)
+    monkeypatch.setattr(labels_module, "MOST_OBJECTS", 2)
+    samples, skipped = read_samples("rec", database)
+    assert not isinstance(samples, (list, tuple))
+    assert list(samples) == objects
+    assert skipped == []

@@ -174,10 +174,11 @@ def test_patterns_keep_nodes_float(graphs: dict[str, ir.Model]) -> None:
 def test_calibration_follows_the_section_that_is_there(linked: Callable[[str], ExampleConfig]) -> None:
     config = linked("det")
     plan = calibration_plan(config)
-    assert (plan.observer, plan.bias_correction, plan.train, plan.warnings) == ("moving_average", True, True, ())
+    assert (plan.observer, plan.images, plan.train, plan.warnings) == ("moving_average", None, True, ())
     post = PostQuantization("percentile", 4, 32, False, ExampleQuantization(weight_bits=6))
     plan = calibration_plan(replace(config, quantization=None, post_quantization=post, training=None))
-    assert (plan.observer, plan.bias_correction, plan.batches, plan.train) == ("percentile", False, 4, False)
+    assert (plan.observer, plan.images, plan.train) == ("percentile", 4 * 32, False)
+    assert "bias_correction" in plan.warnings[0]  # which was not asked for, and is done all the same
     assert plan.quantization.weight_bits == 6
     plan = calibration_plan(replace(config, quantization=None))
     assert "has no QuantAware" in plan.warnings[0]
@@ -198,6 +199,8 @@ def test_epochs_are_steps_of_the_data_unless_the_file_counts_them() -> None:
     assert train_settings(training(steps=1000), 45).steps == 1000
     assert train_settings(training(steps=1000), 45).judge_every == 200
     assert [train_settings(training(), 45, parts).accumulate for parts in (1, 8)] == [1, 8]
+    told = train_settings(training(steps=1000), 45, steps=30, learning_rate=1e-3)  # by the command line
+    assert (told.steps, told.learning_rate, told.judge_every) == (30, 1e-3, 30)
     clipped = train_settings(training(optimizer=Optimizer("sgd", 0.0, 7.0)), 45)
     assert (clipped.optimizer, clipped.clip_norm) == ("sgd", 7.0)
 
@@ -207,6 +210,7 @@ def test_epochs_are_steps_of_the_data_unless_the_file_counts_them() -> None:
     [
         (LearningRate(1e-3), {0: 1.0, 50: 1.0, 99: 1.0}),
         (LearningRate(1e-3, "cosine", floor=0.1), {0: 1.0, 50: 0.55, 100: 0.1}),
+        (LearningRate(1e-3, "cosine", steps=50), {0: 1.0, 25: 0.5, 50: 0.0, 100: 0.0}),
         (LearningRate(1e-3, "piecewise", boundaries=(10, 60), values=(1.0, 0.5, 0.1)), {9: 1.0, 10: 0.5, 60: 0.1}),
         (LearningRate(1e-3, "piecewise", every=40, gamma=0.1), {39: 1.0, 40: 0.1, 79: 0.1, 80: 0.01}),
         (LearningRate(1e-3, warmup=3), {0: 0.25, 1: 0.5, 3: 1.0}),

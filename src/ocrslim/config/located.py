@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from ocrslim.config.safe_yaml import LOADER, check_yaml
 from ocrslim.errors import InputError
 
 __all__ = ["Located", "Section", "nearest", "read_located"]
@@ -21,7 +22,9 @@ __all__ = ["Located", "Section", "nearest", "read_located"]
 _T = TypeVar("_T")
 
 DEEPEST = 40  # levels; real files have eight, and an anchor that holds itself has no end
-LARGEST = 4 << 20  # bytes; the example's files have three thousand
+MOST = 20_000  # values with every alias written out; the example's files have two hundred
+LARGEST = 1 << 20  # bytes; the example's files have three thousand
+SHOWN = 80  # characters of a wrong value
 _FRACTION = re.compile(r"\s*([0-9.]+)\s*/\s*([0-9.]+)\s*")
 _NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 
@@ -46,23 +49,26 @@ def read_located(path: Path) -> Located:
         path: the file.
 
     Raises:
-        InputError: it is missing, unreadable, larger than 4 MiB, not YAML, nested without end, or names a key twice.
+        InputError: it is missing, unreadable, larger than 1 MiB, not YAML, nested too deep, of too many values, or
+            names a key twice.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such configuration file")
     try:
-        content = path.read_bytes()
-        if len(content) > LARGEST:
-            raise InputError(f"{path}: {len(content)} bytes; a configuration has at most {LARGEST}")
-        loader = yaml.SafeLoader(content.decode("utf-8-sig"))
+        size = path.stat().st_size
+        if size > LARGEST:
+            raise InputError(f"{path}: {size} bytes; a configuration has at most {LARGEST}")
+        text = path.read_bytes().decode("utf-8-sig")
+        loader = LOADER(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"{path}: can't be read as text in UTF-8 ({' '.join(str(error).split())})") from error
     try:
+        check_yaml(text, DEEPEST, MOST)
         root = loader.get_single_node()
         if root is None:
             raise InputError(f"{path}: the file is empty")
         return _locate(loader, root, path, 0)
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark is not None else ""
         said = getattr(error, "problem", None) or str(error)
@@ -289,7 +295,10 @@ def _locate(loader: yaml.SafeLoader, node: yaml.Node, path: Path, depth: int) ->
 def _show(node: Located) -> str:
     if isinstance(node.value, dict):
         return "a mapping"
-    return "a list" if isinstance(node.value, list) else repr(node.value)
+    if isinstance(node.value, list):
+        return "a list"
+    said = repr(node.value)
+    return said if len(said) <= SHOWN else f"{said[:SHOWN]}..."
 
 
 def _whole(value: Any) -> int | None:

@@ -16,7 +16,7 @@ from ocrslim.spec import PerAxis, PerTensor, QuantizationSpec
 
 __all__ = ["TARGETS", "Target", "get_target"]
 
-TARGETS: tuple[str, ...] = ("onnxruntime", "openvino")
+TARGETS: tuple[str, ...] = ("onnxruntime", "openvino", "paddle", "tensorrt")
 
 # Signed activations cost 1.65 times the time in ONNX Runtime and gave wrong results in OpenVINO.
 ACTIVATION = QuantizationSpec(8, signed=False, symmetric=False, granularity=PerTensor())
@@ -28,13 +28,15 @@ class Target:
 
     Args:
         name: of the target.
-        engine: that runs it, one of :data:`ocrslim.engines.session.ENGINES`.
+        engine: that runs it, one of :data:`ocrslim.engines.session.ENGINES`; of ``tensorrt`` the one that it is judged
+            in, since there is no GPU where models are compressed.
         weight: of weights, per output channel; the axis is that of a convolution's weight ``[out, in, kh, kw]``,
             placement knows the axis of other operators.
         activation: of activations.
         quantize_outputs: outputs of quantized operators are quantized too.
         quantize_bias: biases are int32 with scale ``input scale * weight scale``; float otherwise.
         notes: why so, one sentence each.
+        quantize_residuals: where an ``Add`` sums a quantized operator's output, its other input is quantized too.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Target:
     quantize_outputs: bool
     quantize_bias: bool
     notes: tuple[str, ...]
+    quantize_residuals: bool = False
 
 
 def get_target(name: str, flags: Collection[str] | None = None) -> Target:
@@ -59,10 +62,12 @@ def get_target(name: str, flags: Collection[str] | None = None) -> Target:
     >>> get_target("openvino", ["avx2"]).weight.quant_max, get_target("openvino", ["avx2", "avx_vnni"]).weight.quant_max
     (63, 127)
     """
-    if name not in (*TARGETS, "paddle"):  # of compress, Paddle is no target yet
+    if name not in TARGETS:
         raise InputError(f"target {name}: there is none of that name; take one of {', '.join(TARGETS)}")
     if name == "paddle":
         return _paddle()
+    if name == "tensorrt":
+        return _tensorrt()
     exact = sums_without_saturation(cpu_info().flags if flags is None else flags)
     weight = QuantizationSpec(8 if exact else 7, signed=True, symmetric=True, granularity=PerAxis(0))
     bits = (
@@ -104,5 +109,28 @@ def _paddle() -> Target:
             "8-bit weights: Paddle Inference adds float products unless the model tells the ranges of outputs",
             "symmetric activations: quantize_linear and dequantize_linear of Paddle have no zero points",
             "outputs float: with ranges of outputs Paddle's int8 mode agreed with the float model on 0.83 to 0.89",
+        ),
+    )
+
+
+def _tensorrt() -> Target:
+    """TensorRT's explicit quantization: symmetric int8, a scale for each channel of a weight, float biases.
+
+    See "Working with Quantized Types" in NVIDIA's TensorRT documentation. TensorRT fuses an operator with the Q/DQ
+    pairs at its inputs, and a sum into the convolution before it only where the sum's other input is quantized too.
+    """
+    return Target(
+        "tensorrt",
+        "onnxruntime",
+        QuantizationSpec(8, signed=True, symmetric=True, granularity=PerAxis(0)),
+        QuantizationSpec(8, signed=True, symmetric=True, granularity=PerTensor()),
+        quantize_outputs=False,
+        quantize_bias=False,
+        quantize_residuals=True,
+        notes=(
+            "8-bit weights: a GPU adds products of 8-bit values in 32 bits",
+            "symmetric int8 activations: TensorRT has no zero points",
+            "outputs float, biases float: TensorRT takes the next operator's Q node as the output's",
+            "judged in onnxruntime on the CPU: whether and how fast TensorRT runs it was not measured",
         ),
     )

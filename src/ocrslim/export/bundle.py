@@ -1,14 +1,152 @@
-"""The files beside the model that an engine's user needs: pre- and post-processing, and the dictionary."""
+"""Folders that other people's software loads as they are: what they have in common.
+
+A folder holds the model, pre- and post-processing, the dictionary, a README of three lines of code that shows how to
+load it, and the model card.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import shutil
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import onnx_ir as ir
 import yaml
 
-__all__ = ["write_sidecars"]
+from ocrslim.atomic import replacing, write_bytes
+from ocrslim.errors import InputError, ModelError
+from ocrslim.export.verify import Verification
+from ocrslim.graph.importers.onnx import load_onnx
+from ocrslim.graph.importers.source import ModelSource, open_model
+
+__all__ = [
+    "CARD",
+    "Deployable",
+    "Exported",
+    "open_deployable",
+    "require_target",
+    "write_model",
+    "write_readme",
+    "write_sidecars",
+    "write_yml",
+]
+
+CARD = "MODEL_CARD.md"
+RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export wrote.
+
+    Args:
+        files: in the order of their writing.
+        verification: the comparison with ``model.onnx`` where the result could be run here.
+        notes: sentences that a user should read, one each.
+    """
+
+    files: tuple[Path, ...]
+    verification: Verification | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Deployable:
+    """A model that is to be put into a folder.
+
+    Args:
+        source: the file and what is known about it.
+        model: its graph.
+        name: of the model that it was made from, the official one where that is known.
+        target: that it was compressed for; ``None`` of a float model.
+        card: its model card; ``None`` without one.
+    """
+
+    source: ModelSource
+    model: ir.Model
+    name: str
+    target: str | None
+    card: Path | None
+
+    @property
+    def title(self) -> str:
+        """What it is, in a few words."""
+        return f"{self.name}, {f'int8 for {self.target}' if self.target else 'float'}"
+
+
+def open_deployable(spec: str | Path) -> Deployable:
+    """Read a model, and what it was compressed for.
+
+    Args:
+        spec: a folder that ``ocrslim compress`` wrote, or a float model however it is named.
+
+    Raises:
+        ModelError: there is no such model, or ``result.json`` is not what ``ocrslim compress`` writes.
+        InputError: the model is quantized, and nothing says for which engine.
+    """
+    source = open_model(spec)
+    model = load_onnx(source.path)
+    folder = source.path.parent
+    result = folder / RESULT
+    quantized = any(node.op_type == "DequantizeLinear" for node in model.graph)
+    if not result.is_file():
+        if quantized:
+            raise InputError(
+                f"{source.path}: is quantized, and there is no {RESULT} beside it that says for which engine; name the"
+                " folder that `ocrslim compress` wrote"
+            )
+        return Deployable(source, model, source.name, None, None)
+    name, target = _read_result(result)
+    card = folder / CARD
+    return Deployable(source, model, name, target if quantized else None, card if card.is_file() else None)
+
+
+def require_target(deployable: Deployable, allowed: Collection[str], who: str) -> None:
+    """Refuse a model that was quantized for another engine than the one that will run it.
+
+    A model that is right on one engine can read garbage on another, and no figure of its result holds there.
+
+    Args:
+        deployable: a float one passes.
+        allowed: names of targets.
+        who: will run it.
+
+    Raises:
+        InputError: it was quantized for another.
+    """
+    if deployable.target is None or deployable.target in allowed:
+        return
+    wanted = " or ".join(f"--target {name}" for name in allowed)
+    raise InputError(
+        f"{deployable.source.path.parent}: was compressed for {deployable.target}; {who} runs it in"
+        f" {' or '.join(allowed)}, where its figures do not hold and it may read garbage: compress again with {wanted}"
+    )
+
+
+def write_model(deployable: Deployable, path: Path) -> Path:
+    """Write the ONNX file, with the dictionary in its metadata, where RapidOCR looks for it.
+
+    Raises:
+        ModelError: an entry of the dictionary holds a line separator: RapidOCR would split it in two.
+    """
+    model = deployable.model
+    characters = deployable.source.characters
+    if characters is not None:
+        text = "\n".join(characters)
+        if tuple(text.splitlines()) != characters:
+            bad = next((entry for entry in characters if entry.splitlines() != [entry]), "")
+            raise ModelError(
+                f"{deployable.source.path}: the dictionary's entry {bad!r} is empty or separates lines, and whoever"
+                " reads the dictionary from the model would count its entries wrong; use the ONNX file as it is"
+            )
+        model = model.clone()
+        model.metadata_props["character"] = text
+    with replacing(path) as partial:
+        ir.save(model, partial)
+    return path
 
 
 def write_sidecars(
@@ -26,11 +164,52 @@ def write_sidecars(
     """
     written = []
     if inference_yml is not None:
-        path = folder / "inference.yml"
-        path.write_text(yaml.safe_dump(dict(inference_yml), allow_unicode=True, sort_keys=False), encoding="utf-8")
-        written.append(path)
+        written.append(write_yml(folder / "inference.yml", inference_yml))
     if characters is not None:
         path = folder / "dictionary.txt"
-        path.write_text("".join(f"{entry}\n" for entry in characters), encoding="utf-8", newline="\n")
+        write_bytes(path, "".join(f"{entry}\n" for entry in characters).encode())
         written.append(path)
     return written
+
+
+def write_yml(path: Path, config: Mapping[str, Any]) -> Path:
+    """Write a YAML file that keeps the order of its keys."""
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # the Python one takes seconds for 18,000 characters
+    write_bytes(path, yaml.dump(dict(config), Dumper=dumper, allow_unicode=True, sort_keys=False).encode())
+    return path
+
+
+def write_readme(
+    folder: Path, deployable: Deployable, who: str, code: Sequence[str], notes: Sequence[str]
+) -> list[Path]:
+    """Write ``README.md``: lines of code that load the folder, then what has to be known; and copy the model card.
+
+    Args:
+        folder: exists.
+        deployable: the model.
+        who: loads it.
+        code: lines of Python.
+        notes: sentences.
+    """
+    lines = [f"# {deployable.title}: a folder for {who}", "", "```python", *code, "```", "", *notes]
+    if deployable.card is not None:
+        lines.append(f"What was lost and gained, measured where: `{CARD}`.")
+    path = folder / "README.md"
+    write_bytes(path, ("\n".join(lines) + "\n").encode())
+    if deployable.card is None:
+        return [path]
+    card = folder / CARD
+    if card.resolve() != deployable.card.resolve():
+        with replacing(card) as partial:
+            shutil.copyfile(deployable.card, partial)
+    return [path, card]
+
+
+def _read_result(path: Path) -> tuple[str, str]:
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        return str(result["model"]["name"]), str(result["target"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{path}: is not what `ocrslim compress` writes (it names no model and target); compress again"
+        ) from error

@@ -1,10 +1,10 @@
-"""``ocrslim export``: from a finished folder of ``ocrslim compress`` to the files of an engine that reads no ONNX."""
+"""``ocrslim export``: from a finished folder of ``ocrslim compress`` to what other software loads as it is."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,30 @@ from numpy.typing import NDArray
 from ocrslim.config.profile import Task, load_profile
 from ocrslim.engines.session import open_session
 from ocrslim.errors import InputError, ModelError
+from ocrslim.export.bundle import (
+    Deployable,
+    Exported,
+    open_deployable,
+    write_model,
+    write_readme,
+    write_sidecars,
+)
+from ocrslim.export.openvino import export_openvino
 from ocrslim.export.paddle import export_paddle
 from ocrslim.export.paddle_lite import PaddleLiteSession, export_paddle_lite, find_paddle_lite
+from ocrslim.export.paddleocr import export_paddleocr
+from ocrslim.export.rapidocr import export_rapidocr
+from ocrslim.export.tensorrt import NOT_RUN, export_tensorrt
 from ocrslim.export.verify import Verification, verify_det, verify_rec
 from ocrslim.graph.importers.onnx import load_onnx
 from ocrslim.graph.importers.paddle.files import PaddleFiles, find
 from ocrslim.graph.importers.paddle.zoo import PADDLE_MODELS, pull_paddle
 from ocrslim.graph.importers.source import ModelSource, open_model
 
-__all__ = ["FORMATS", "Exported", "export_folder", "rendered_batches"]
+__all__ = ["BUNDLES", "FORMATS", "Exported", "export_bundle", "export_folder", "rendered_batches"]
 
-FORMATS = ("paddle", "paddle-lite")
+BUNDLES = ("paddleocr", "rapidocr", "openvino", "onnx", "tensorrt")
+FORMATS = ("paddle", "paddle-lite", *BUNDLES)
 MODEL, RESULT = "model.onnx", "result.json"
 SIDECARS = ("inference.yml", "dictionary.txt")
 # Mask IoU and share of frames. Paddle Lite's integer kernels for x86 round more than the others: the same files reached
@@ -33,19 +46,6 @@ REQUIRED: dict[Task, float] = {"det": 0.95, "rec": 0.95}
 LINES, PAGES = 16, 4  # rendered to compare by
 PAGE_SIDE = 640  # pixels
 CHARACTERS = tuple("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
-
-
-@dataclass(frozen=True)
-class Exported:
-    """What an export wrote.
-
-    Args:
-        files: in the order of their writing.
-        verification: the comparison with ``model.onnx`` where the result could be run here.
-    """
-
-    files: tuple[Path, ...]
-    verification: Verification | None = None
 
 
 def export_folder(
@@ -60,22 +60,27 @@ def export_folder(
     """Write a compressed model in another format.
 
     Args:
-        folder: that ``ocrslim compress`` wrote.
+        folder: that ``ocrslim compress`` wrote; for one of :data:`BUNDLES` also a float model, however it is named.
         to: one of :data:`FORMATS`.
         source: the Paddle model that was compressed, or the Paddle twin of the ONNX model that was; ``None`` takes the
             one that ``result.json`` names, or the twin that the zoo has.
         out: folder for the files, made if missing; ``None`` is ``folder`` itself, where ``ocrslim eval`` finds them,
-            and its subfolder ``paddle_float`` for the float model.
+            and its subfolder ``paddle_float`` for the float model; of :data:`BUNDLES` a subfolder named as the format.
         quantized: false writes the float model with the trained weights.
         valid_targets: of Paddle Lite, ``arm`` or ``x86``; the latter is run and compared.
 
     Raises:
-        InputError: the folder, the source or a setting cannot be used, or Paddle Lite is missing.
-        EngineError: Paddle Lite failed.
-        VerifyError: Paddle Lite computes something else than ``model.onnx``.
+        InputError: the folder, the source or a setting cannot be used, Paddle Lite is missing, or the model was
+            compressed for another engine than the one that will run it.
+        EngineError: Paddle Lite or OpenVINO failed.
+        VerifyError: what was written computes something else than ``model.onnx``.
     """
     if to not in FORMATS:
         raise InputError(f"--to {to}: there is no such format; take one of {', '.join(FORMATS)}")
+    if to in BUNDLES:
+        if source is not None or not quantized:
+            raise InputError(f"--to {to}: --source and --float are for paddle; to export a float model, name it as DIR")
+        return export_bundle(folder, to, out)
     if to == "paddle-lite":
         find_paddle_lite()  # what is missing is told before anything is written
     if not (folder / MODEL).is_file():
@@ -93,6 +98,73 @@ def export_folder(
     made = export_paddle_lite(*written, target / f"model_{valid_targets}.nb", valid_targets)
     verification = _compare_lite(folder, made) if valid_targets == "x86" and quantized else None
     return Exported((made, *written, *beside), verification)
+
+
+def export_bundle(model: str | Path, to: str, out: Path | None = None) -> Exported:
+    """Write a folder that another program loads unmodified.
+
+    Args:
+        model: a folder that ``ocrslim compress`` wrote, or a float model: a zoo name, a file or a folder.
+        to: one of :data:`BUNDLES`.
+        out: the folder, made if missing; ``None`` is a subfolder of the model's folder, named as the format.
+
+    Raises:
+        InputError: the model was compressed for another engine than the one that will run it, or ``out`` can't be used.
+        ModelError: there is no such model, or it can't be put into that format.
+        EngineError: OpenVINO can't convert it.
+        VerifyError: what was written computes something else than the model.
+    """
+    deployable = open_deployable(model)
+    if out is None:
+        if deployable.target is None and not Path(model).is_dir():
+            raise InputError(f"{model}: name the folder to write with --out DIR")
+        out = Path(model) / to
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be written ({error.strerror}); name another folder") from error
+    try:
+        return _written(deployable, to, out)
+    except BaseException:
+        if not any(out.iterdir()):
+            out.rmdir()  # a refusal leaves no empty folder
+        raise
+
+
+def _written(deployable: Deployable, to: str, out: Path) -> Exported:
+    batches = _rendered(deployable.source)
+    if to == "paddleocr":
+        return Exported(export_paddleocr(deployable, out))
+    if to == "rapidocr":
+        return Exported(*export_rapidocr(deployable, out, batches))
+    if to == "openvino":
+        return Exported(*export_openvino(deployable, out, batches))
+    if to == "tensorrt":
+        return Exported(*export_tensorrt(deployable, out, batches), (NOT_RUN,))
+    return Exported(_plain_folder(deployable, out))
+
+
+def _plain_folder(deployable: Deployable, out: Path) -> tuple[Path, ...]:
+    """Write ``--to onnx``: whoever runs ONNX files themselves finds all that they need."""
+    source = deployable.source
+    model = write_model(deployable, out / MODEL)
+    sidecars = write_sidecars(out, source.inference_yml, source.characters)
+    code = (
+        "import onnxruntime",
+        f'session = onnxruntime.InferenceSession("{out.name}/{MODEL}")',
+        "answer = session.run(None, {session.get_inputs()[0].name: batch})[0]",
+    )
+    notes = ["Pre- and post-processing are in `inference.yml`, where the model came with one."]
+    if deployable.target is not None:
+        notes.append(f"Run it in {deployable.target}: it was quantized for that, and may read garbage elsewhere.")
+    if source.characters is not None:
+        notes.append("The dictionary, without blank and space, is in `dictionary.txt` and the metadata `character`.")
+    return (model, *sidecars, *write_readme(out, deployable, "ONNX engines", code, notes))
+
+
+def _rendered(source: ModelSource) -> Iterator[NDArray[np.float32]]:
+    """Yield :func:`rendered_batches`, made only when the first is asked for."""
+    yield from rendered_batches(source)
 
 
 def rendered_batches(source: ModelSource) -> list[NDArray[np.float32]]:

@@ -8,6 +8,7 @@
    quantize that convolution's weight to 8 bits with one scale, unasked (WeightBiasQuantization).
 4. A convolution that was given a bias gets it as a new initializer.
 5. Where the target quantizes biases, they become int32 initializers with the scale input scale * weight scale.
+6. Where the target quantizes residuals, a sum reads its other input dequantized.
 Names of nodes, inputs, outputs and metadata stay; new names are the old ones with an ending.
 """
 
@@ -24,7 +25,7 @@ from torch import Tensor
 from ocrslim.atomic import replacing
 from ocrslim.graph.passes.base import attribute
 from ocrslim.slimming.quantization.numerics import quantize
-from ocrslim.slimming.quantization.placement import Site
+from ocrslim.slimming.quantization.placement import Residual, Site
 from ocrslim.slimming.quantization.prepare import Quantization
 
 __all__ = ["export_qdq"]
@@ -53,6 +54,8 @@ def export_qdq(quantization: Quantization, path: Path | None = None) -> ir.Model
     for site in quantization.placement.sites:
         if site.output_value is not None:
             writer.quantize_output(site.output_value)
+    for residual in quantization.placement.residuals:
+        writer.quantize_residual(residual)
     common.RemoveUnusedNodesPass()(model)
     common.TopologicalSortPass()(model)
     if path is not None:
@@ -104,6 +107,12 @@ class _Writer:
             else:
                 channels = weight.shape.numpy()[0] if node.op_type == "ConvTranspose" else _channels(node, weight)
                 self._dequantize(node, index, self._repeated(name, grid, channels), axis=1)
+
+    def quantize_residual(self, residual: Residual) -> None:
+        """Rule 6; a value that a site makes quantized is read so by rule 3."""
+        node = self._nodes[residual.node]
+        if node.inputs[residual.index] is self._values[residual.value]:
+            self._dequantize(node, residual.index, self._activation(residual.value))
 
     def add_bias(self, site: Site) -> None:
         """Rule 4."""

@@ -53,7 +53,7 @@ class Charset:
         """
         if source.characters is None:
             raise ModelError(
-                f"{source.name}: no dictionary; put the model's dictionary.txt or inference.yml beside the file"
+                f"{source.name}: no dictionary; name it with --dict, or put the model's dictionary.txt beside it"
             )
         return cls(source.characters, source.use_space)
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ocrslim.errors import DataError
+from ocrslim.ocr.image_header import KINDS, read_header
 from ocrslim.ocr.lmdb import is_lmdb_image, read_lmdb_image
 
 __all__ = ["MAX_BYTES", "MAX_PIXELS", "decode_image", "read_image"]
@@ -17,11 +18,9 @@ __all__ = ["MAX_BYTES", "MAX_PIXELS", "decode_image", "read_image"]
 MAX_BYTES = 256 << 20
 MAX_PIXELS = 1 << 27  # 134 million, 400 MB when decoded; A3 at 600 dpi has 70 million
 
-_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
-# JPEG markers that begin a frame and hold its size (ITU T.81, table B.1): SOF0 to SOF15 without DHT, JPG and DAC.
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_SCAN = 0xDA
-_ALONE = frozenset(range(0xD0, 0xD9)) | {0x01}  # markers without a length
+MOST_SCANS = 64  # of a progressive JPEG; encoders write some ten, and each costs as much as a whole image
+LONGEST_SIDE = 65_535  # pixels, JPEG's bound
+SAID = 160  # characters of OpenCV's message that are worth repeating
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -31,7 +30,8 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         NDArray: u8 ``[H, W, 3]``, channels BGR. Grey and 16-bit images are converted, transparency is dropped.
 
     Raises:
-        DataError: it is missing, larger than :data:`MAX_BYTES` or :data:`MAX_PIXELS`, cut short, or no image.
+        DataError: it is missing, larger than :data:`MAX_BYTES` or :data:`MAX_PIXELS`, cut short, or no image of the
+            kinds that are read (:data:`ocrslim.ocr.image_header.KINDS`). Of an animation the first frame is taken.
     """
     if is_lmdb_image(path):
         return decode_image(read_lmdb_image(path), str(path))
@@ -66,43 +66,25 @@ def decode_image(content: bytes, name: str) -> NDArray[np.uint8]:
     _check_header(content, name)
     try:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error as error:
-        raise DataError(f"{name}: no image that can be decoded ({str(error.err).strip()})") from error
+    except (cv2.error, MemoryError) as error:
+        said = str(getattr(error, "err", error)).strip()[:SAID]
+        raise DataError(f"{name}: no image that can be decoded ({said})") from error
     if image is None or image.size == 0:
         raise DataError(f"{name}: no image that can be decoded")
     return np.asarray(image, np.uint8)
 
 
 def _check_header(content: bytes, name: str) -> None:
-    """Refuse what would fill the memory, and what is cut short: OpenCV decodes that in silence, the rest grey."""
-    if content.startswith(_PNG):
-        width, height = int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")
-        whole = b"IEND" in content
-    elif content.startswith(_JPEG):
-        width, height, scan = _jpeg_header(content)
-        whole = content.rfind(b"\xff\xd9") > scan
-    else:
-        return
-    if width * height > MAX_PIXELS:
-        raise DataError(f"{name}: {width} x {height} pixels; images of at most {MAX_PIXELS:,} are read")
-    if not whole:
+    """Refuse what would fill the memory or take minutes, and what is cut short: of that OpenCV leaves the rest grey."""
+    header = read_header(content)
+    if header is None:
+        raise DataError(f"{name}: no image that can be decoded ({', '.join(KINDS)} are)")
+    if header.width * header.height > MAX_PIXELS or max(header.width, header.height) > LONGEST_SIDE:
+        raise DataError(
+            f"{name}: {header.width} x {header.height} pixels; images of at most {MAX_PIXELS:,} are read, neither side"
+            f" over {LONGEST_SIDE:,}"
+        )
+    if not header.whole:
         raise DataError(f"{name}: the image is cut short")
-
-
-def _jpeg_header(content: bytes) -> tuple[int, int, int]:
-    """Return width, height and where the first scan begins; 0, 0 and the end where the file ends before."""
-    place, width, height = 2, 0, 0
-    while place + 9 <= len(content):
-        if content[place] != 0xFF:
-            return width, height, place  # no marker where one belongs: the decoder shall say what it makes of it
-        marker = content[place + 1]
-        if marker == 0xFF or marker in _ALONE:
-            place += 1 if marker == 0xFF else 2
-            continue
-        if marker in _FRAMES:
-            height = int.from_bytes(content[place + 5 : place + 7], "big")
-            width = int.from_bytes(content[place + 7 : place + 9], "big")
-        if marker == _SCAN:
-            return width, height, place
-        place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
-    return width, height, len(content)
+    if header.scans > MOST_SCANS:
+        raise DataError(f"{name}: a JPEG of {header.scans} scans; at most {MOST_SCANS} are read")

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ocrslim.config.profile import Task
 from ocrslim.errors import DataError
-from ocrslim.ocr.lmdb import lmdb_folders, read_lmdb_labels
+from ocrslim.ocr.label_file import MOST_OBJECTS, IndexedSamples, LabelLine, LineIndex, Skipped, read_lines
+from ocrslim.ocr.lmdb import LmdbTexts, lmdb_folders, lmdb_image
 from ocrslim.ocr.polygon import Points
+from ocrslim.ocr.sequences import Picked, join
 
 __all__ = [
     "IGNORED",
@@ -38,7 +42,20 @@ __all__ = [
 IGNORED = ("*", "###")  # transcriptions of boxes that count neither way
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 FARTHEST = 1e6  # pixels; a coordinate beyond is a mistake
+MOST_POINTS = 1000  # of one polygon: to see whether it crosses itself takes the square of them
+MOST_BOXES = 20_000  # of one image
 LOOKED_AT = 1000  # lines, where something about the whole file is guessed
+T = TypeVar("T")
+
+_NUMBER = r"-?(?:0|[1-9][0-9]{0,5})(?:\.[0-9]+)?"
+_PAIR = rf"\[ ?{_NUMBER}, ?{_NUMBER} ?\]"
+_TEXT = r'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"'
+_BOX = (
+    rf'\{{"transcription": ?{_TEXT}, ?"points": ?\[{_PAIR}(?:, ?{_PAIR}){{2,15}}\]'
+    r'(?:, ?"difficult": ?(?:true|false|0|1))?\}'
+)
+_SOUND = re.compile(rf"\[(?:{_BOX}(?:, ?{_BOX})*)?\]")
+"""A label that PaddleOCR's tools wrote, whose boxes can all be used: told without making them. All else is parsed."""
 
 
 @dataclass(frozen=True)
@@ -86,31 +103,9 @@ class RecSample:
     set_name: str
 
 
-@dataclass(frozen=True)
-class Skipped:
-    """Something that was left out.
-
-    Args:
-        where: ``file:line``, or the image's path.
-        reason: why.
-    """
-
-    where: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class _Line:
-    """A line of a label file that has an image and a label."""
-
-    where: str
-    image: str
-    label: str
-
-
 def read_samples(
     task: Task, path: Path, data_dir: Path | None = None
-) -> tuple[list[DetSample] | list[RecSample], list[Skipped]]:
+) -> tuple[Sequence[DetSample] | Sequence[RecSample], list[Skipped]]:
     """Read whatever the user calls data.
 
     Args:
@@ -119,7 +114,8 @@ def read_samples(
         data_dir: what the image paths in a label file are relative to; see :func:`find_data_dir`.
 
     Returns:
-        tuple: the samples in their order; what was skipped.
+        tuple: the samples in their order; what was skipped. Of more than :data:`MOST_OBJECTS` samples each is made
+            when it is asked for, and the label file must stay as it is as long as they are in use.
 
     Raises:
         DataError: there is no such path, it holds nothing to use, or it holds labels for the other task.
@@ -133,7 +129,7 @@ def read_samples(
     return read_det_labels(path, data_dir) if task == "det" else read_rec_labels(path, data_dir)
 
 
-def read_det_labels(path: Path, data_dir: Path | None = None) -> tuple[list[DetSample], list[Skipped]]:
+def read_det_labels(path: Path, data_dir: Path | None = None) -> tuple[Sequence[DetSample], list[Skipped]]:
     """Read a label file of boxes.
 
     A box that has no polygon is skipped and the rest of its image is kept, unless no box is left. An image that is
@@ -146,31 +142,10 @@ def read_det_labels(path: Path, data_dir: Path | None = None) -> tuple[list[DetS
     Raises:
         DataError: the file can't be read, is no text, or none of its images can be found.
     """
-    samples: list[DetSample] = []
-    skipped: list[Skipped] = []
-    for line, image in _images(path, data_dir, skipped):
-        try:
-            labels = json.loads(line.label)
-        except (ValueError, RecursionError) as error:
-            skipped.append(Skipped(line.where, f"the label is not JSON ({error})"))
-            continue
-        if not isinstance(labels, list):
-            skipped.append(Skipped(line.where, "the label is not a list of boxes"))
-            continue
-        boxes: list[TextBox] = []
-        for number, label in enumerate(labels, 1):
-            try:
-                boxes.append(_box(label))
-            except ValueError as error:
-                skipped.append(Skipped(line.where, f"box {number}: {error}"))
-        if boxes or not labels:
-            samples.append(DetSample(image, tuple(boxes), image.parent.name))
-        else:
-            skipped.append(Skipped(line.where, "none of the image's boxes can be used"))
-    return samples, skipped
+    return _read_label_file(path, data_dir, _det_sample, lambda label: _SOUND.fullmatch(label) is not None)
 
 
-def read_rec_labels(path: Path, data_dir: Path | None = None) -> tuple[list[RecSample], list[Skipped]]:
+def read_rec_labels(path: Path, data_dir: Path | None = None) -> tuple[Sequence[RecSample], list[Skipped]]:
     """Read a label file of texts.
 
     What follows a second tab is not looked at. An empty text is skipped; PaddleOCR drops it in silence.
@@ -182,14 +157,75 @@ def read_rec_labels(path: Path, data_dir: Path | None = None) -> tuple[list[RecS
     Raises:
         DataError: as :func:`read_det_labels`.
     """
-    samples: list[RecSample] = []
+    return _read_label_file(path, data_dir, _rec_sample, bool)
+
+
+def _read_label_file(
+    path: Path,
+    data_dir: Path | None,
+    make: Callable[[Path, str, str, list[Skipped]], T | None],
+    is_sound: Callable[[str], bool],
+) -> tuple[Sequence[T], list[Skipped]]:
+    """Read a label file.
+
+    Args:
+        path: the file.
+        data_dir: what image paths are relative to.
+        make: (image, label, where, what is skipped) -> the sample, if there is one.
+        is_sound: whether a label surely makes a sample, of which nothing is skipped.
+    """
+    base = _base(path, data_dir)
     skipped: list[Skipped] = []
-    for line, image in _images(path, data_dir, skipped):
-        if line.label:
-            samples.append(RecSample(image, line.label, image.parent.name))
-        else:
-            skipped.append(Skipped(line.where, "the text is empty"))
-    return samples, skipped
+    index = LineIndex(path)
+    kept: list[T] | None = []
+    for line in _with_image(path, base, skipped):
+        if kept is not None or not is_sound(line.label):
+            sample = make(base / line.image, line.label, f"{path}:{line.number}", skipped)
+            if sample is None:
+                continue
+            if kept is not None:
+                kept.append(sample)
+        index.add(line)
+        if len(index) > MOST_OBJECTS:
+            kept = None
+    if kept is not None:
+        return kept, skipped
+
+    def again(image: str, label: str) -> T:
+        sample = make(base / image, label, str(path), [])
+        assert sample is not None  # it was made of the same line before
+        return sample
+
+    return IndexedSamples(index, again), skipped
+
+
+def _rec_sample(image: Path, label: str, where: str, skipped: list[Skipped]) -> RecSample | None:
+    if label:
+        return RecSample(image, label, image.parent.name)
+    skipped.append(Skipped(where, "the text is empty"))
+    return None
+
+
+def _det_sample(image: Path, label: str, where: str, skipped: list[Skipped]) -> DetSample | None:
+    try:
+        labels = json.loads(label)
+    except (ValueError, RecursionError) as error:
+        skipped.append(Skipped(where, f"the label is not JSON ({error})"))
+        return None
+    if not isinstance(labels, list) or len(labels) > MOST_BOXES:
+        problem = f"has more than {MOST_BOXES} boxes" if isinstance(labels, list) else "is not a list of boxes"
+        skipped.append(Skipped(where, f"the label {problem}"))
+        return None
+    boxes: list[TextBox] = []
+    for number, each in enumerate(labels, 1):
+        try:
+            boxes.append(_box(each))
+        except ValueError as error:
+            skipped.append(Skipped(where, f"box {number}: {error}"))
+    if boxes or not labels:
+        return DetSample(image, tuple(boxes), image.parent.name)
+    skipped.append(Skipped(where, "none of the image's boxes can be used"))
+    return None
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -210,8 +246,7 @@ def find_data_dir(path: Path) -> Path:
     Raises:
         DataError: the file can't be read, or no image is found in any of the folders.
     """
-    lines, _ = _read_lines(path)
-    return _find_data_dir(path, lines)
+    return _find_data_dir(path, _head(path)[0])
 
 
 def guess_task(path: Path) -> Task:
@@ -224,16 +259,16 @@ def guess_task(path: Path) -> Task:
         if lmdb_folders(path):
             return "rec"
         raise DataError(f"{path}: a folder of images doesn't say whether it is for det or rec; name the task")
-    lines, skipped = _read_lines(path)
+    lines, skipped = _head(path)
     if not lines:
         raise DataError(f"{path}: no line with an image and a label ({_first(skipped)})")
-    labels = [line.label.strip() for line in lines[:LOOKED_AT]]
+    labels = [line.label.strip() for line in lines]
     # A line of text may well be "[]", but hardly all of them.
     boxes = any(label.startswith("[") and '"points"' in label for label in labels)
     return "det" if boxes or all(label == "[]" for label in labels) else "rec"
 
 
-def _read_folder(task: Task, folder: Path) -> tuple[list[DetSample] | list[RecSample], list[Skipped]]:
+def _read_folder(task: Task, folder: Path) -> tuple[Sequence[DetSample] | Sequence[RecSample], list[Skipped]]:
     databases, images = lmdb_folders(folder), list_images(folder)
     if databases and images:
         raise DataError(
@@ -250,79 +285,54 @@ def _read_folder(task: Task, folder: Path) -> tuple[list[DetSample] | list[RecSa
     return [RecSample(image, None, image.parent.name) for image in images], []
 
 
-def _read_lmdb(folders: list[Path]) -> tuple[list[RecSample], list[Skipped]]:
-    samples: list[RecSample] = []
+def _read_lmdb(folders: list[Path]) -> tuple[Sequence[RecSample], list[Skipped]]:
     skipped: list[Skipped] = []
+    parts: list[Sequence[RecSample]] = []
     for folder in folders:
-        for image, label in read_lmdb_labels(folder):
-            try:
-                text = label.decode("utf-8") if label is not None else None
-            except UnicodeDecodeError:
-                skipped.append(Skipped(str(image), "the label is not in UTF-8"))
-                continue
-            if text:
-                samples.append(RecSample(image, text, folder.name))
-            else:
-                reason = "the image or its label is missing" if text is None else "the text is empty"
-                skipped.append(Skipped(str(image), reason))
-    return samples, skipped
+        texts = LmdbTexts(folder, lambda image, reason: skipped.append(Skipped(str(image), reason)))
+        picked = Picked(texts, np.arange(len(texts), dtype=np.int64), _lmdb_sample(folder))
+        parts.append(list(picked) if len(picked) <= MOST_OBJECTS else picked)
+    return list(parts[0]) if len(parts) == 1 and isinstance(parts[0], list) else join(parts), skipped
 
 
-def _images(path: Path, data_dir: Path | None, skipped: list[Skipped]) -> Iterator[tuple[_Line, Path]]:
-    """Yield the lines whose image is there, with its path; note the others."""
-    lines, unusable = _read_lines(path)
-    skipped += unusable
+def _lmdb_sample(folder: Path) -> Callable[[tuple[int, str]], RecSample]:
+    return lambda found: RecSample(lmdb_image(folder, found[0]), found[1], folder.name)
+
+
+def _base(path: Path, data_dir: Path | None) -> Path:
+    """Return what the image paths in a label file are relative to, once it is sure that there are some."""
+    lines, skipped = _head(path)
     if data_dir is not None and not data_dir.is_dir():
         raise DataError(f"--data-dir {data_dir}: no such folder")
     if not lines:
         raise DataError(f"{path}: no line with an image and a label ({_first(skipped)})")
-    base = _find_data_dir(path, lines) if data_dir is None else data_dir
-    found = False
-    for line in lines:
-        image = base / line.image
-        if os.path.isfile(image):
+    return _find_data_dir(path, lines) if data_dir is None else data_dir
+
+
+def _with_image(path: Path, base: Path, skipped: list[Skipped]) -> Iterator[LabelLine]:
+    """Yield the lines whose image is there; note the others."""
+    folder, found, count = str(base), False, 0
+    for line in read_lines(path, skipped):
+        count += 1
+        # Text, not a Path: of a million lines that is seconds.
+        if os.path.isfile(os.path.join(folder, line.image)):
             found = True
-            yield line, image
+            yield line
         else:
-            skipped.append(Skipped(line.where, f"no such image: {image}"))
+            skipped.append(Skipped(f"{path}:{line.number}", f"no such image: {base / line.image}"))
     if not found:
-        raise DataError(f"{path}: none of its {len(lines)} images is under {base}; give the right --data-dir")
+        raise DataError(f"{path}: none of its {count} images is under {base}; give the right --data-dir")
 
 
-def _read_lines(path: Path) -> tuple[list[_Line], list[Skipped]]:
-    """Split a label file into lines, by newlines only; a byte order mark and carriage returns at the ends are dropped.
-
-    Raises:
-        DataError: the file is missing, can't be read, or is no UTF-8 text.
-    """
-    if not os.path.isfile(path):
-        raise DataError(f"{path}: no such label file")
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: can't be read ({error.strerror})") from error
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in content[:4096]:
-        raise DataError(f"{path}: not a label file in UTF-8; each line is image<TAB>label")
-    lines: list[_Line] = []
+def _head(path: Path) -> tuple[list[LabelLine], list[Skipped]]:
+    """Return the first lines, and what was skipped among them."""
     skipped: list[Skipped] = []
-    for number, raw in enumerate(content.removeprefix(b"\xef\xbb\xbf").removesuffix(b"\n").split(b"\n"), 1):
-        where = f"{path}:{number}"
-        try:
-            fields = raw.decode("utf-8").rstrip("\r").split("\t")
-        except UnicodeDecodeError:
-            skipped.append(Skipped(where, "not in UTF-8"))
-            continue
-        if len(fields) > 1 and fields[0].strip():
-            lines.append(_Line(where, fields[0], fields[1]))
-        else:
-            empty = not any(field.strip() for field in fields)
-            skipped.append(Skipped(where, "empty line" if empty else "no image and label with a tab between"))
-    return lines, skipped
+    return list(islice(read_lines(path, skipped), LOOKED_AT)), skipped
 
 
-def _find_data_dir(path: Path, lines: list[_Line]) -> Path:
+def _find_data_dir(path: Path, lines: list[LabelLine]) -> Path:
     parents = path.absolute().parents
-    for line in lines[:LOOKED_AT]:
+    for line in lines:
         for folder in parents:
             if os.path.isfile(folder / line.image):
                 return folder
@@ -344,8 +354,9 @@ def _box(label: Any) -> TextBox:
         raise ValueError("its points are not pairs of numbers") from None
     if points.ndim != 2 or points.shape[1] != 2:
         raise ValueError("its points are not pairs of numbers")
-    if len(points) < 3:
-        raise ValueError(f"has {len(points)} points, at least 3 are needed")
+    if not 3 <= len(points) <= MOST_POINTS:
+        bound = "at least 3 are needed" if len(points) < 3 else f"at most {MOST_POINTS} are read"
+        raise ValueError(f"has {len(points)} points, {bound}")
     if not (np.abs(points) <= FARTHEST).all():
         raise ValueError("a coordinate is not finite, or beyond a million pixels")
     text = str(label["transcription"])

@@ -16,10 +16,11 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["bench_table", "eval_table", "inspect_table", "models_table", "result_table"]
+__all__ = ["bench_table", "eval_table", "inspect_table", "models_table", "result_table", "sensitivity_table"]
 
 NOISY = 0.1  # cores that others may use while we time
 SHOWN = 3  # examples of what was skipped
+SITES = 30  # rows of a table that the reader looks at the top of
 HEADLINE = ("accuracy", "hmean")  # first where it is there
 
 
@@ -107,10 +108,42 @@ def result_table(result: Mapping[str, Any]) -> RenderableType:
         _title(f"{result['model']['name']} for {result['target']}"),
         table,
         _placement(result["placement"]),
+        *_notes(result.get("notes", [])),
         *_lines([_judged(result["data"]), *map(_verified, result["verify"]), _stages(result["stages"])]),
         *_lines(_conditions(result["latency"])),
         *_skipped(result.get("skipped", [])),
     )
+
+
+def sensitivity_table(result: Mapping[str, Any]) -> RenderableType:
+    """Return the table of ``ocrslim sensitivity``: the worst sites first, no more than fit on a screen.
+
+    Args:
+        result: as :func:`ocrslim.sensitivity.sensitivity` returns it.
+    """
+    rows = result["sensitivity"]
+    cells = [
+        [
+            row["node"],
+            row["op"],
+            f"{row['sqnr_db']:.1f}",
+            f"{row['divergence_alone']:.2e}",
+            f"{100 * row['changed_alone']:.3f}",
+            f"{row['gain_if_float']:.2e}",
+            f"{100 * row['work']:.1f}",
+        ]
+        for row in rows[:SITES]
+    ]
+    headings = ["node", "op", "SQNR dB", "divergence alone", "changed alone %", "gain if float", "work %"]
+    together, seconds = result["together"], result["seconds"]
+    more = [f"and {len(rows) - SITES} sites more; --out and --json tell all"] if len(rows) > SITES else []
+    lines = [
+        f"all {len(rows)} in int8: divergence {together['divergence']:.2e}, {100 * together['changed']:.3f} % changed",
+        f"{result['data']['n_images']} images; calibrated in {seconds['calibrate']:.1f} s, measured in"
+        f" {seconds['measure']:.1f} s, in torch",
+    ]
+    title = _title(f"sensitivity of {result['model']['name']} for {result['target']}, the worst site first")
+    return Group(title, _Named(headings, cells), *_lines([*more, *lines]), *_skipped(result["skipped"]))
 
 
 def _add_metrics(table: Table, result: Mapping[str, Any]) -> None:
@@ -150,6 +183,11 @@ def _placement(placement: Mapping[str, Sequence[Mapping[str, Any]]]) -> Renderab
         what = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
         table.add_row(Text(f"{reason} ({what})" if what else reason), str(nodes))
     return Group(_title(f"{len(quantized)} operators in int8, {len(kept)} kept float"), table)
+
+
+def _notes(notes: Sequence[str]) -> list[Text]:
+    """Say what a reader of the figures has to know, so that it is seen."""
+    return [Text(note, style="yellow") for note in notes]
 
 
 def _judged(data: Mapping[str, Any]) -> str:

@@ -6,11 +6,13 @@ and adds its warnings to those of the file.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 from torch import nn
 
 from ocrslim.config.paddleslim import ExampleConfig
@@ -25,6 +27,7 @@ from ocrslim.graph.passes.base import attribute
 from ocrslim.ocr.ctc import Charset
 from ocrslim.ocr.labels import DetSample, RecSample, Skipped
 from ocrslim.ocr.pipeline import Pipeline
+from ocrslim.ocr.sequences import pick
 from ocrslim.slimming.training.criterion import LabelledDistillation, NamedTerm
 from ocrslim.slimming.training.data import FEWEST, HELD_MOST, HELD_SHARE, TrainingData
 from ocrslim.slimming.training.label_judge import INDICATORS
@@ -62,16 +65,14 @@ class CalibrationPlan:
     Args:
         quantization: what becomes int8.
         observer: of activations.
-        bias_correction: mend the means of the outputs afterwards.
-        batches: to calibrate on; ``None`` takes all that there are.
+        images: to calibrate on; ``None`` leaves the number to us.
         train: whether training follows.
         warnings: what happens instead of what the file says.
     """
 
     quantization: ExampleQuantization
     observer: str
-    bias_correction: bool
-    batches: int | None
+    images: int | None
     train: bool
     warnings: tuple[str, ...]
 
@@ -93,7 +94,7 @@ class ExampleData:
     batches: LabelledBatches
     workers: int
     parts: int
-    eval: tuple[DetSample | RecSample, ...]
+    eval: Sequence[DetSample | RecSample]
     eval_skipped: tuple[Skipped, ...]
 
 
@@ -116,17 +117,17 @@ def open_example_data(config: ExampleConfig, charset: Charset | None, seed: int)
     scored = open_labelled(config.eval, task, seed) if config.eval is not None else None
     if len(found.samples) < FEWEST:
         raise DataError(f"{config.train.where}: {len(found.samples)} usable samples, at least {FEWEST} are needed")
-    order = np.random.default_rng([seed, len(found.samples)]).permutation(len(found.samples)).tolist()
+    order = np.random.default_rng([seed, len(found.samples)]).permutation(len(found.samples))
     held_count = max(1, min(HELD_MOST[task], round(len(order) * HELD_SHARE[task])))
-    held = tuple(found.samples[index] for index in order[:held_count])
-    train = tuple(found.samples[index] for index in sorted(order[held_count:]))
+    held = tuple(pick(found.samples, order[:held_count]))
+    train = pick(found.samples, np.sort(order[held_count:]))
     transforms = config.train.transforms
     pipeline = Pipeline(transforms, charset, config.model.max_text_length, config.train.partner_transforms)
     data = config.train
     batches = LabelledBatches(train, pipeline, data.batch, seed, data.shuffle, data.drop_last)
     training = TrainingData(
         task,
-        tuple(train[index] if task == "det" else train[index].image for index in _shuffled(len(train), seed)),
+        pick(train, _shuffled(len(train), seed), _page_or_line),
         tuple(sample.image for sample in held),
         held,
         rendered=False,
@@ -141,6 +142,11 @@ def open_example_data(config: ExampleConfig, charset: Charset | None, seed: int)
         scored.samples if scored else (),
         scored.skipped if scored else (),
     )
+
+
+def _page_or_line(sample: DetSample | RecSample) -> DetSample | Path:
+    """Return a page with its boxes, or the image of a line."""
+    return sample if isinstance(sample, DetSample) else sample.image
 
 
 def _parts(data: Dataset) -> int:
@@ -166,12 +172,21 @@ def calibration_plan(config: ExampleConfig) -> CalibrationPlan:
     if aware is not None or post is None:
         said = () if aware is not None else (f"{config.path}: has no QuantAware; int8 with PaddleSlim's defaults",)
         found = aware or ExampleQuantization()
-        return CalibrationPlan(found, found.observer, True, None, train, said)
-    return CalibrationPlan(post.quantization, post.observer, post.bias_correction, post.batches, train, ())
+        return CalibrationPlan(found, found.observer, None, train, said)
+    images = None if post.batches is None else post.batches * post.batch
+    said = (
+        () if post.bias_correction else ("QuantPost.bias_correction: biases take up in any case what rounding shifts",)
+    )
+    return CalibrationPlan(post.quantization, post.observer, images, train, said)
 
 
 def example_criterion(
-    config: ExampleConfig, student: nn.Module, teacher: nn.Module, names: Collection[str], logits: str
+    config: ExampleConfig,
+    student: nn.Module,
+    teacher: nn.Module,
+    names: Collection[str],
+    logits: str,
+    taught_logits: str | None = None,
 ) -> tuple[LabelledDistillation, tuple[str, ...]]:
     """Return the criterion of the file, the labels' loss in it, and what had to be said about its nodes.
 
@@ -181,10 +196,12 @@ def example_criterion(
         teacher: see :func:`ocrslim.example.open_teacher`.
         names: of the values of the canonical graph that both have.
         logits: see :func:`named_terms`.
+        taught_logits: the same in the teacher's graph; ``None`` where it has the same name there.
     """
     terms, said = named_terms(config.distillation, names, logits)
     task = config.model.task
-    return LabelledDistillation(student, teacher, terms, logits, task_loss(task), TASK_RATIO[task]), said
+    ratio, labels = TASK_RATIO[task], task_loss(task)
+    return LabelledDistillation(student, teacher, terms, logits, labels, ratio, taught_logits), said
 
 
 def origin_warning(config: ExampleConfig, measured: Mapping[str, float]) -> str | None:
@@ -201,10 +218,9 @@ def origin_warning(config: ExampleConfig, measured: Mapping[str, float]) -> str 
     return f"TrainConfig.origin_metric {said:g}: the float model scores {found:.4f}; are model and data those meant?"
 
 
-def _shuffled(count: int, seed: int) -> list[int]:
+def _shuffled(count: int, seed: int) -> NDArray[np.int64]:
     """Return an order of the training samples: calibration takes the first ones, which must not be of one set only."""
-    order: list[int] = np.random.default_rng([seed, count, 1]).permutation(count).tolist()
-    return order
+    return np.random.default_rng([seed, count, 1]).permutation(count)
 
 
 def fit_target(target: Target, quantization: ExampleQuantization) -> tuple[Target, tuple[str, ...]]:
@@ -293,20 +309,29 @@ def named_terms(
     return tuple(terms), tuple(warnings)
 
 
-def train_settings(training: ExampleTraining, steps_per_epoch: int, parts: int = 1) -> TrainSettings:
+def train_settings(
+    training: ExampleTraining,
+    steps_per_epoch: int,
+    parts: int = 1,
+    steps: int | None = None,
+    learning_rate: float | None = None,
+) -> TrainSettings:
     """Return how long and how fast to train.
 
     Args:
         training: of the file.
         steps_per_epoch: batches that the data makes.
         parts: see :class:`ExampleData`.
+        steps: in place of the file's.
+        learning_rate: in place of the file's highest.
     """
-    steps = training.steps if training.steps is not None else training.epochs * steps_per_epoch
+    if steps is None:
+        steps = training.steps if training.steps is not None else training.epochs * steps_per_epoch
     usual = TrainSettings(steps)
     optimizer = training.optimizer
     return TrainSettings(
         steps,
-        training.learning_rate.value,
+        training.learning_rate.value if learning_rate is None else learning_rate,
         optimizer.kind,
         optimizer.weight_decay,
         _schedule(training.learning_rate, steps),
@@ -321,7 +346,7 @@ def _schedule(rate: LearningRate, steps: int) -> Schedule:
     if rate.kind == "constant":
         return Schedule("constant", warmup=rate.warmup)
     if rate.kind == "cosine":
-        return Schedule("cosine", warmup=rate.warmup, floor=rate.floor)
+        return Schedule("cosine", warmup=rate.warmup, floor=rate.floor, length=rate.steps or 0)
     if rate.every is None:
         return Schedule("piecewise", warmup=rate.warmup, boundaries=rate.boundaries, values=rate.values)
     boundaries = tuple(range(rate.every, steps, rate.every))

@@ -97,3 +97,67 @@ def test_an_invalid_graph_is_told(tmp_path: Path, build: Build) -> None:
     with pytest.raises(ModelError) as caught:
         load_onnx(path)
     assert "invalid.onnx" in one_line(caught.value)
+
+
+def _external(build: Build, tmp_path: Path, **changes: str) -> Path:
+    """Save a model with its weights beside it, and change what it says of their place."""
+    path = tmp_path / "model.onnx"
+    values = np.arange(3000, dtype=np.float32)
+    ir.save(build("y = Mul(x, w)", {"w": values}, x="float[3000]"), path, external_data="weights.bin")
+    proto = onnx.load(path, load_external_data=False)
+    for entry in proto.graph.initializer[0].external_data:
+        entry.value = changes.get(entry.key, entry.value)
+    path.write_bytes(proto.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"length": "12001"},
+        {"length": "11996"},
+        {"length": "-1"},
+        {"offset": "4"},
+        {"offset": "-4"},
+        {"offset": str(1 << 60)},
+        {"length": str(1 << 60)},
+        {"location": "."},
+        {"location": "model.onnx/../../x"},
+        {"location": "x\n\x1b[31m"},
+    ],
+)
+def test_what_a_model_claims_of_the_file_beside_it_is_checked(
+    build: Build, tmp_path: Path, changes: dict[str, str]
+) -> None:
+    load_onnx(_external(build, tmp_path))
+    with pytest.raises(ModelError) as caught:
+        load_onnx(_external(build, tmp_path, **changes))
+    assert "model.onnx" in one_line(caught.value)
+
+
+def test_a_link_out_of_the_folder_is_no_file_of_the_folder(build: Build, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    path = _external(build, folder)
+    (folder / "weights.bin").rename(tmp_path / "weights.bin")
+    (folder / "weights.bin").symlink_to(tmp_path / "weights.bin")
+    with pytest.raises(ModelError, match="not in a file of its folder"):
+        load_onnx(path)
+
+
+@pytest.mark.parametrize("dims", [[3000, 2], [1 << 40], [1 << 31, 1 << 31], [-1], [0, 5]])
+def test_sizes_that_the_bytes_do_not_fill_are_told(build: Build, tmp_path: Path, dims: list[int]) -> None:
+    proto = ir.to_proto(build("y = Mul(x, w)", {"w": np.ones(3000, np.float32)}, x="float[3000]"))
+    proto.graph.initializer[0].dims[:] = dims
+    path = tmp_path / "model.onnx"
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(ModelError) as caught:
+        load_onnx(path)
+    assert "model.onnx" in one_line(caught.value)
+
+
+def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:
+    with (tmp_path / "huge.onnx").open("wb") as file:
+        file.truncate((1 << 30) + 1)
+    with pytest.raises(ModelError, match=r"huge\.onnx: larger than 1 GiB"):
+        load_onnx(tmp_path / "huge.onnx")

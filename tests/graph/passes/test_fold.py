@@ -48,6 +48,24 @@ class TestFoldConstants:
         assert not apply(FoldConstants(), model)
         same(judge, before, model, (2, 3, 2, 2))
 
+    @pytest.mark.parametrize(
+        ("node", "constant"),
+        [
+            ("b = ConstantOfShape(s)", i(1 << 20, 1 << 20)),
+            ("b = Expand(o, s)", i(1 << 20, 1 << 20)),
+            ("b = Tile(o, s)", i(1 << 40)),
+            ("b = Range(o, t, u)", i(0)),
+            ("b = Pad(o, s)", i(1 << 40, 0)),
+        ],
+    )
+    def test_rule_1_makes_nothing_huge(self, build: Build, node: str, constant: np.ndarray) -> None:
+        ones = np.float32(1) if "Range" in node else np.ones(1, np.float32)
+        values = {"s": constant, "o": ones, "t": np.float32(1e12), "u": np.float32(1e-3)}
+        used = {name: value for name, value in values.items() if name in node.split("(")[1]}
+        model = build(f"{node} y = Add(x, b)", used, x="float[N]")
+        assert not FoldConstants()(model).modified
+        assert node.split()[2].split("(")[0] in operators(model)
+
     def test_rule_1_leaves_what_reads_the_input(self, build: Build) -> None:
         model = build("y = Relu(x)")
         assert not apply(FoldConstants(), model)

@@ -228,7 +228,8 @@ def test_fixed_codes_ignore_what_comes_in_and_their_scale_alone_learns() -> None
     assert moved.grad is None
     assert quantizer.log_scale.grad is not None
     assert torch.allclose(quantizer.log_scale.grad, (gradient * before).sum(1), rtol=1e-5)
-    assert quantizer.codes is not None and quantizer.codes.dtype == torch.int8
+    assert quantizer.codes is not None
+    assert quantizer.codes.dtype == torch.int8
     assert quantizer.codes.abs().max() <= S4.quant_max + 1
 
 

@@ -9,10 +9,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ocrslim.engines.targets import get_target
 from ocrslim.errors import InputError
-from ocrslim.slimming.quantization.placement import MOST_TERMS_FLOAT, Site, place
+from ocrslim.slimming.quantization.placement import MOST_TERMS_FLOAT, Residual, Site, place
 
 OPENVINO = get_target("openvino", ["avx2"])
 ONNXRUNTIME = get_target("onnxruntime", ["avx2"])
+TENSORRT = get_target("tensorrt")
 
 
 class Net:
@@ -199,3 +200,44 @@ def test_keeping_a_node_float() -> None:
     assert "request" in placement.float_nodes["one"]
     with pytest.raises(InputError, match="'three'"):
         place(model, OPENVINO, keep_float=["three"])
+
+
+def test_tensorrt_quantizes_the_other_input_of_a_sum() -> None:
+    net = Net()
+    start = net.op("Relu", net.value)
+    inner = net.op("Relu", net.conv(start, 80, 80, name="first"))
+    summed = net.op("Add", net.conv(inner, 80, 80, name="second"), start, name="sum")
+    model = net.model(net.op("Relu", summed))
+    assert place(model, TENSORRT).residuals == (Residual("sum", 1, start),)
+    assert place(model, TENSORRT).values() == (start, inner)
+    assert place(model, OPENVINO).residuals == ()
+    assert place(model, ONNXRUNTIME).residuals == ()
+    # A site that becomes float has no sum to become part of.
+    assert place(model, TENSORRT, ["second"]).residuals == ()
+
+
+def test_a_sum_behind_a_product_with_a_bias_of_its_own() -> None:
+    net = Net()
+    turned = net.op("Transpose", net.value, perm=[0, 2, 3, 1])
+    product = net.op("MatMul", turned, net.constant("w", np.ones((80, 80), np.float32)), name="product")
+    biased = net.op("Add", net.constant("b", np.ones(80, np.float32)), product, name="bias")
+    model = net.model(net.op("Relu", net.op("Add", turned, biased, name="sum")))
+    assert place(model, TENSORRT).residuals == (Residual("sum", 0, turned),)
+
+
+@pytest.mark.parametrize("case", ["read twice", "depthwise", "twice the same"])
+def test_sums_that_become_part_of_nothing(case: str) -> None:
+    net = Net()
+    start = net.op("Relu", net.value)
+    made = net.conv(start, 80, 80, k=3, group=80 if case == "depthwise" else 1, name="it")
+    summed = net.op("Add", made, made if case == "twice the same" else start, name="sum")
+    model = net.model(net.op("Mul", summed, made) if case == "read twice" else net.op("Relu", summed))
+    assert place(model, TENSORRT).residuals == ()
+
+
+def test_of_two_sites_in_a_sum_one_is_quantized() -> None:
+    net = Net()
+    start = net.op("Relu", net.value)
+    left, right = (net.conv(start, 80, 80, name=name) for name in ("left", "right"))
+    model = net.model(net.op("Relu", net.op("Add", left, right, name="sum")))
+    assert place(model, TENSORRT).residuals == (Residual("sum", 1, right),)

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
+import onnx_ir as ir
+import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 
+from ocrslim.engines.targets import get_target
+from ocrslim.graph.executor.graph_module import GraphModule
+from ocrslim.slimming.quantization.placement import place
+from ocrslim.slimming.quantization.prepare import calibrate, prepare
 from ocrslim.slimming.quantization.sensitivity import measure_alone, measure_gains, site_work
 
 from .conftest import Calibrated, calibrated
@@ -84,3 +92,40 @@ def test_shares_of_the_work_are_those_of_the_multiplications() -> None:
     assert sum(work.values()) == 1.0
     for node, share in work.items():
         assert abs(share - made[node] / sum(made[name] for name in work)) < 1e-9
+
+
+def test_a_sum_reads_what_its_site_reads_quantized() -> None:
+    """The stored values give what a whole run gives where a shortcut is quantized with the site's input."""
+    target = get_target("tensorrt")
+    rng = np.random.default_rng(0)
+    weights = {name: rng.normal(size=(72, 72, 1, 1)).astype(np.float32) / 8 for name in ("first", "second")}
+    weights["stem"] = rng.normal(size=(72, 3, 1, 1)).astype(np.float32)
+    nodes = [
+        helper.make_node("Conv", ["x", "stem"], ["s"], "stem"),
+        helper.make_node("Relu", ["s"], ["a"], "relu"),
+        helper.make_node("Conv", ["a", "first"], ["b"], "first"),
+        helper.make_node("Relu", ["b"], ["c"], "inner"),
+        helper.make_node("Conv", ["c", "second"], ["d"], "second"),
+        helper.make_node("Add", ["d", "a"], ["y"], "sum"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 3, None, None])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    model = ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]))
+    images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    quantization = prepare(GraphModule(model).eval(), place(model, target), target)
+    assert [item.node for item in quantization.placement.residuals] == ["sum"]
+    calibrate(quantization, [images], "minmax")
+    teacher = GraphModule(model).eval()
+    rows = {row.node: row for row in measure_alone(quantization, teacher, images, "y", divergence)}
+    quantization.set_mode("float")
+    for quantizer in (quantization.weights["first"], quantization.activations["a"]):
+        quantizer.mode = "quantize"
+    with torch.no_grad():
+        whole = quantization.module(images, fetch=["y"])["y"]
+        taught = teacher(images, fetch=["y"])["y"]
+    assert rows["first"].divergence == pytest.approx(divergence(whole, taught)[0], rel=1e-5)

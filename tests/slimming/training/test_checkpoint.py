@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import torch
 
 from ocrslim.errors import OcrslimError
 from ocrslim.slimming.training import checkpoint
-from ocrslim.slimming.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from ocrslim.slimming.training.checkpoint import latest_checkpoint, load_checkpoint, refuse_another_run, save_checkpoint
 
 
 def test_round_trip_keeps_every_bit(tmp_path: Path) -> None:
@@ -85,7 +87,7 @@ def _flip_header(path: Path) -> None:
     path.write_bytes(bytes(content))
 
 
-@pytest.mark.parametrize("name", ["state.json", "state.safetensors"])
+@pytest.mark.parametrize("name", ["state.json", "state.safetensors", "sha256.json"])
 @pytest.mark.parametrize(
     "damage",
     [Path.unlink, _cut, lambda path: path.write_bytes(b""), lambda path: path.write_bytes(b"\xff\xfe\x00rubbish")],
@@ -144,10 +146,82 @@ def test_a_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
 
 def test_nothing_in_a_checkpoint_is_code(tmp_path: Path) -> None:
     path = save_checkpoint(tmp_path, 1, {"a": torch.ones(1)}, {"note": "x"})
-    assert sorted(item.name for item in path.iterdir()) == ["state.json", "state.safetensors"]
+    assert sorted(item.name for item in path.iterdir()) == ["sha256.json", "state.json", "state.safetensors"]
     assert json.loads((path / "state.json").read_text(encoding="utf-8")) == {"step": 1, "note": "x"}
     with pytest.raises(TypeError):
         save_checkpoint(tmp_path, 2, {"a": torch.ones(1)}, {"object": object()})
     found = latest_checkpoint(tmp_path)
     assert found is not None
     assert found[1]["step"] == 1
+
+
+@pytest.mark.parametrize("name", ["state.json", "state.safetensors"])
+def test_a_single_changed_byte_is_found(tmp_path: Path, name: str) -> None:
+    save_checkpoint(tmp_path, 3, {"a": torch.arange(6.0)}, {"value": 1})
+    newest = save_checkpoint(tmp_path, 4, {"a": torch.arange(6.0)}, {"value": 11})
+    content = (newest / name).read_bytes()
+    # The last byte of a tensor, and a digit: both can be read, and are wrong.
+    damaged = content[:-1] + b"\x01" if name.endswith("tensors") else content.replace(b"11", b"12")
+    (newest / name).write_bytes(damaged)
+    with pytest.raises(OcrslimError, match=f"{name} is not what was written"):
+        load_checkpoint(newest)
+    found = latest_checkpoint(tmp_path)
+    assert found is not None
+    assert found[1] == {"step": 3, "value": 1}
+
+
+def test_what_a_killed_run_left_half_written_is_swept_up(tmp_path: Path) -> None:
+    (tmp_path / ".step_00000001.partial").mkdir()
+    (tmp_path / ".step_00000001.partial" / "state.safetensors").write_bytes(b"half")
+    save_checkpoint(tmp_path, 2, {"a": torch.ones(1)}, {})
+    assert [item.name for item in tmp_path.iterdir()] == ["step_00000002"]
+
+
+FULL = """
+import resource, signal, sys, torch
+from pathlib import Path
+from ocrslim.errors import OcrslimError
+from ocrslim.slimming.training.checkpoint import save_checkpoint
+folder = Path(sys.argv[1])
+save_checkpoint(folder, 1, {"a": torch.ones(10)}, {"value": 1})
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    save_checkpoint(folder, 2, {"a": torch.ones(100_000)}, {"value": 2})
+except OcrslimError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a limit of the file's size stands for a full disk")
+def test_a_disk_that_takes_no_more_leaves_the_previous_checkpoint(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert "step_00000002: the checkpoint could not be written" in done.stdout
+    assert done.stdout.count("\n") == 1
+    found = latest_checkpoint(tmp_path)
+    assert found is not None
+    assert found[1] == {"step": 1, "value": 1}
+    assert [item.name for item in tmp_path.iterdir()] == ["step_00000001"]
+
+
+@pytest.mark.parametrize(
+    ("saved", "own", "said"),
+    [
+        ({"seed": 0, "steps": 5}, {"seed": 1, "steps": 5}, "(seed was 0, is 1)"),
+        ({"a": 1}, {"a": 1, "b": None, "c": 2}, "(c was null, is 2)"),
+        ({"loss": {"kind": "l2", "weight": 1}}, {"loss": {"kind": "kl", "weight": 1}}, '(loss.kind was "l2", is "kl")'),
+        ({"x": 1, "y": 2}, {"x": 3, "y": 4}, "(x was 1, is 3; y was 2, is 4)"),
+        ({"x": "a" * 100}, {"x": "b"}, '(x was "' + "a" * 59 + '..., is "b")'),
+    ],
+)
+def test_the_differing_settings_are_named(tmp_path: Path, saved: object, own: object, said: str) -> None:
+    with pytest.raises(OcrslimError, match="of a run with other settings") as caught:
+        refuse_another_run(tmp_path, json.dumps(saved), json.dumps(own))
+    assert said in str(caught.value)
+    refuse_another_run(tmp_path, json.dumps(own), json.dumps(own))
+
+
+@pytest.mark.parametrize(("saved", "own"), [("abc", "abd"), ("", "x"), ("[1]", '{"a": null}')])
+def test_settings_that_are_only_hashed_are_refused_too(tmp_path: Path, saved: str, own: str) -> None:
+    with pytest.raises(OcrslimError, match="other settings; take another --out or delete them"):
+        refuse_another_run(tmp_path, saved, own)

@@ -49,6 +49,18 @@ def test_the_loss_is_the_sum_of_its_terms() -> None:
     assert student.asked[0] == teacher.asked[0] == ("logits", "hidden")
 
 
+def test_the_teachers_graph_may_call_the_logits_otherwise() -> None:
+    class Other(Tiny):
+        def forward(self, x: Tensor, fetch: Sequence[str]) -> dict[str, Tensor]:
+            found = super().forward(x, ["logits" if name == "theirs" else name for name in fetch])
+            return {name: found["logits" if name == "theirs" else name] for name in fetch}
+
+    terms = [NamedTerm("l2", 1.0, ("logits", "hidden"))]
+    usual, _ = LabelledDistillation(Tiny(0), Tiny(1), terms, "logits")(BATCH)
+    named, _ = LabelledDistillation(Tiny(0), Other(1), terms, "logits", taught_logits="theirs")(BATCH)
+    assert named.item() == usual.item()
+
+
 def test_the_student_learns_and_the_teacher_does_not() -> None:
     student, teacher = Tiny(0), Tiny(1)
     loss, _ = LabelledDistillation(student, teacher, [NamedTerm("l2", 1.0, ("logits",))], "logits")(BATCH)

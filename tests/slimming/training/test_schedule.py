@@ -22,6 +22,14 @@ def test_cosine_ends_at_its_floor() -> None:
     assert schedule.factor(99, 12) == pytest.approx(0.1)
 
 
+def test_cosine_may_end_before_the_run_and_stays_there() -> None:
+    schedule = Schedule("cosine", floor=0.2, length=10)
+    assert schedule.factor(5, 40) == pytest.approx(0.6)
+    assert [schedule.factor(step, 40) for step in (10, 11, 40)] == pytest.approx([0.2, 0.2, 0.2])
+    longer = Schedule("cosine", length=80)
+    assert longer.factor(40, 40) == pytest.approx(0.5)
+
+
 def test_piecewise_changes_at_its_boundaries() -> None:
     schedule = Schedule("piecewise", boundaries=(3, 5), values=(1.0, 0.5, 0.1))
     assert [schedule.factor(step, 8) for step in (0, 2, 3, 4, 5, 7)] == [1.0, 1.0, 0.5, 0.5, 0.1, 0.1]

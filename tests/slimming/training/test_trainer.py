@@ -154,6 +154,54 @@ def test_a_judge_that_finds_no_number_never_wins() -> None:
     assert (result.best_step, result.best.value) == (20, 2.0)
 
 
+def test_a_first_score_that_is_no_number_is_left_behind() -> None:
+    trainer = make(steps=30)
+    scores = iter([float("nan"), float("nan"), 2.0, 1.0])
+    trainer.judge = lambda: Score(next(scores), {"agreement": float("nan")})
+    result = trainer.run(batches)
+    assert (result.best_step, result.best.value) == (20, 2.0)
+    assert [line.get("score") for line in result.history] == [None, None, 2.0, 1.0]
+    assert all("agreement" not in line for line in result.history)  # JSON has no such number
+
+
+def test_scores_that_are_never_a_number_are_an_error() -> None:
+    trainer = make(steps=10)
+    trainer.judge = lambda: Score(float("nan"))
+    with pytest.raises(OcrslimError, match=r"after 10 steps .* try another --observer"):
+        trainer.run(batches)
+
+
+def test_it_stops_where_the_score_is_reached() -> None:
+    trainer = make(steps=60)
+    scores = iter([0.1, 0.2, 0.5, 0.9])
+    trainer.judge, trainer.stop_at = lambda: Score(next(scores)), 0.5
+    result = trainer.run(batches)
+    assert (result.steps, result.best_step, result.best.value) == (20, 20, 0.5)
+    already = make(steps=60)
+    already.judge, already.stop_at = lambda: Score(0.5), 0.5
+    assert already.run(batches).steps == 0
+
+
+def test_other_settings_before_the_first_step_are_those_that_count() -> None:
+    trainer, same = make(steps=60, learning_rate=1.0), make(steps=20)
+    trainer.reset(same.settings)
+    assert trainer.run(batches).steps == 20
+    same.run(batches)
+    assert _same(_weights(trainer), _weights(same))
+    trainer.reset(TrainSettings(1, optimizer="sgd", weight_decay=0.1))
+    assert isinstance(trainer.optimizer, torch.optim.SGD)
+    assert trainer.optimizer.param_groups[0]["weight_decay"] == 0.1
+
+
+def test_a_batch_may_be_anything_that_the_criterion_takes() -> None:
+    trainer, usual = make(steps=10), make(steps=10)
+    criterion = trainer.criterion
+    trainer.criterion = lambda batch: criterion(batch["images"])
+    trainer.run(lambda start, count: [{"images": batch} for batch in batches(start, count)])
+    usual.run(batches)
+    assert _same(_weights(trainer), _weights(usual))
+
+
 def test_the_student_is_judged_as_it_will_run() -> None:
     trainer = make(steps=10)
     modes: list[tuple[str, bool]] = []

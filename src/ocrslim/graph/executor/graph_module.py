@@ -137,7 +137,7 @@ class GraphModule(nn.Module):
         return values[wanted[0]] if fetch is None else {name: values[name] for name in wanted}
 
     def replay(self, values: Mapping[str, Tensor], nodes: Collection[str], fetch: Sequence[str]) -> dict[str, Tensor]:
-        """Run some nodes again, and what depends on them, on the stored values of everything else.
+        """Run some nodes again, and what depends on them and ``fetch`` needs, on the stored values of everything else.
 
         Args:
             values: of a whole run, by name, as :meth:`forward` fetches them; not changed.
@@ -152,7 +152,7 @@ class GraphModule(nn.Module):
         """
         present = dict(values)
         stale: set[str] = set()
-        for step in self._steps:
+        for step, dead in self._plan(tuple(fetch)).steps:
             if step.node in nodes or any(name in stale for name in step.inputs):
                 stale.update(step.outputs)
                 for name in step.inputs:
@@ -161,6 +161,8 @@ class GraphModule(nn.Module):
                             raise ModelError(f"node {step.node!r} reads {name!r}, which is not stored")
                         present[name] = self._constant(name)
                 self._run(step, present)
+            for name in dead:
+                present.pop(name, None)
         return {name: present[name] for name in fetch}
 
     def value_names(self) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import onnx_ir as ir
 import yaml
 
 from ocrslim.config.profile import Task
+from ocrslim.config.safe_yaml import LOADER, check_yaml
 from ocrslim.errors import ModelError
 from ocrslim.graph.importers.onnx import load_onnx
 from ocrslim.graph.importers.paddle.files import ARCHIVES, PaddleFiles, find, unpack
@@ -25,6 +26,8 @@ FILES = ("inference.onnx", "model.onnx")
 RANKS: dict[int, Task] = {4: "det", 3: "rec"}  # probability map [N, 1, H, W]; frames [N, T, classes]
 POST_PROCESSES: dict[str, Task] = {"DBPostProcess": "det", "CTCLabelDecode": "rec"}
 NAMELESS = (*FILES, "inference.pdmodel", "inference.json", "model.pdmodel", "__model__")  # the folder says more
+MAX_TEXT = 16 << 20  # bytes of an inference.yml or a dictionary; the largest known have 0.3 million
+YML_BOUNDS = 40, 500_000  # levels and values; a dictionary has 18,000
 DICTIONARY = "dictionary.txt"
 DICTIONARIES = ("ppocr_keys_v1.txt", "*dict*.txt")  # what PaddleOCR's own are called
 
@@ -118,23 +121,47 @@ def _read_yml(path: Path) -> Mapping[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        # The C parser reads a dictionary of 18,000 entries in 60 ms, the Python one in seconds.
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        config = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)  # noqa: S506 - a safe loader
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        said = str(error).splitlines()[0]
+        text = _read_text(path, "mend it or take it away")
+        check_yaml(text, *YML_BOUNDS)
+        config = yaml.load(text, Loader=LOADER)  # noqa: S506 - a safe loader
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # a date of month 13 is a ValueError
+        said = getattr(error, "problem", None) or (str(error).splitlines() or ["?"])[0]
         raise ModelError(f"{path}: not readable as YAML ({said}); mend it or take it away") from error
     if not isinstance(config, dict):
         raise ModelError(f"{path}: holds no sections such as Global and PostProcess; mend it or take it away")
     return config
 
 
+def _read_text(path: Path, again: str) -> str:
+    """Read a small file in UTF-8.
+
+    Raises:
+        ModelError: it can't be read, is none, or is larger than :data:`MAX_TEXT`.
+    """
+    try:
+        if not path.is_file():  # a device or a pipe may have no end
+            raise ModelError(f"{path}: can't be read (no such file); {again}")
+        if path.stat().st_size > MAX_TEXT:
+            raise ModelError(f"{path}: larger than {MAX_TEXT >> 20} MiB; {again}")
+        return path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise ModelError(f"{path}: can't be read ({error.strerror}); {again}") from error
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{path}: not in UTF-8; save it so, or {again}") from error
+
+
+def _entry(config: Mapping[str, Any] | None, section: str, key: str) -> Any:
+    """Return what a section of ``inference.yml`` says; ``None`` where it says nothing."""
+    found = (config or {}).get(section)
+    return found.get(key) if isinstance(found, Mapping) else None
+
+
 def _name(path: Path, config: Mapping[str, Any] | None, known: ZooModel | None) -> str:
     if known is not None:
         return known.name
-    official = ((config or {}).get("Global") or {}).get("model_name")
-    if official:
-        return str(official)
+    official = _entry(config, "Global", "model_name")
+    if isinstance(official, str) and official:
+        return official
     return path.parent.resolve().name if path.name in NAMELESS else path.stem
 
 
@@ -143,8 +170,8 @@ def _task(path: Path, model: ir.Model, name: str, config: Mapping[str, Any] | No
     shape = model.graph.outputs[0].shape
     if shape is not None and len(shape) in RANKS:
         return RANKS[len(shape)]
-    post = ((config or {}).get("PostProcess") or {}).get("name")
-    if post in POST_PROCESSES:
+    post = _entry(config, "PostProcess", "name")
+    if isinstance(post, str) and post in POST_PROCESSES:
         return POST_PROCESSES[post]
     words = name.lower().replace("-", "_").split("_")
     if ("det" in words) != ("rec" in words):
@@ -160,9 +187,9 @@ def _characters(path: Path, model: ir.Model, config: Mapping[str, Any] | None) -
     text = model.metadata_props.get("character")
     if text:
         return _lines(text)
-    entries = ((config or {}).get("PostProcess") or {}).get("character_dict")
+    entries = _entry(config, "PostProcess", "character_dict")
     if entries is not None:
-        if not isinstance(entries, Sequence) or not all(isinstance(entry, str) for entry in entries):
+        if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
             where = path.parent / "inference.yml"
             raise ModelError(f"{where}: PostProcess.character_dict must be a list of quoted texts")
         return tuple(entries)
@@ -180,14 +207,7 @@ def _characters(path: Path, model: ir.Model, config: Mapping[str, Any] | None) -
 
 def _read_dictionary(path: Path) -> tuple[str, ...]:
     """Read a file of one entry a line."""
-    try:
-        return _lines(path.read_bytes().decode("utf-8").replace("\r\n", "\n"))
-    except OSError as error:
-        raise ModelError(
-            f"{path}: can't be read ({error.strerror}); give the file of the model's characters"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ModelError(f"{path}: not in UTF-8; save it so") from error
+    return _lines(_read_text(path, "give the file of the model's characters").replace("\r\n", "\n"))
 
 
 def _lines(text: str) -> tuple[str, ...]:

@@ -16,13 +16,14 @@ __all__ = ["DropNoOps", "FoldConstants", "FoldShapes"]
 
 KEPT = ("QuantizeLinear", "DequantizeLinear")  # folding these would undo a quantized model
 RANDOM = ("Bernoulli", "Multinomial", "Random")
+MOST_FOLDED = 1 << 24  # elements: what a file asks for is no reason to take any memory
 
 
 class FoldConstants(Pass):
     """Compute what depends on constants alone.
 
     1. A node of one output whose inputs are all constants becomes an initializer of the output's name. Quantizing and
-       random operators stay, and so do nodes with subgraphs.
+       random operators stay, and so do nodes with subgraphs, and those whose output would be huge.
     2. ``Shape`` of a value whose sizes are all known becomes an initializer.
     """
 
@@ -56,7 +57,27 @@ class FoldConstants(Pass):
         arrays = [None if value is None else array_of(value) for value in node.inputs]
         if any(array is None and value is not None for array, value in zip(arrays, node.inputs, strict=True)):
             return None
-        return _evaluate(node, arrays, opsets)  # rule 1
+        return None if _is_huge(node, arrays) else _evaluate(node, arrays, opsets)  # rule 1
+
+
+def _is_huge(node: ir.Node, arrays: list[Any]) -> bool:
+    """Return whether an operator whose output is as large as a constant says would make too many elements."""
+    sizes = [np.asarray(array).astype(np.float64).reshape(-1) for array in arrays[:3] if array is not None]
+    elements: float
+    with np.errstate(all="ignore"):  # infinity is an answer too
+        if node.op_type in ("ConstantOfShape", "Expand"):
+            elements = float(np.prod(np.maximum(sizes[-1], 1)))
+        elif node.op_type == "Tile":
+            elements = float(np.size(arrays[0]) * np.prod(sizes[-1]))
+        elif node.op_type == "Range" and len(sizes) == 3:
+            elements = float(np.max(np.abs((sizes[1] - sizes[0]) / sizes[2]), initial=0.0))
+        elif node.op_type == "Pad" and len(sizes) > 1:
+            elements = np.size(arrays[0]) + float(np.max(np.abs(sizes[1]), initial=0.0)) ** max(1, np.ndim(arrays[0]))
+        elif node.op_type == "OneHot" and len(sizes) > 1:
+            elements = sizes[0].size * float(np.max(sizes[1], initial=0.0))
+        else:
+            return False
+    return not elements <= MOST_FOLDED
 
 
 def _evaluate(node: ir.Node, arrays: list[Any], opsets: Mapping[str, int]) -> Any:

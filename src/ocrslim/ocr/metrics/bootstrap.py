@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-__all__ = ["Interval", "compute_figures", "paired_bootstrap"]
+__all__ = ["Interval", "compute_figures", "figures_per_set", "paired_bootstrap"]
 
 LEVEL = 95.0  # percent
 
@@ -16,6 +16,8 @@ LEVEL = 95.0  # percent
 class _Record(Protocol):
     @property
     def image(self) -> str: ...
+    @property
+    def set_name(self) -> str: ...
 
 
 _R = TypeVar("_R", bound=_Record)
@@ -97,3 +99,18 @@ def compute_figures(
             found[f"{name}_difference"] = found[name] - compute(baseline)
             found |= {f"{name}_difference_low": interval.low, f"{name}_difference_high": interval.high}
     return found
+
+
+def figures_per_set(
+    records: Sequence[_R], figures: Callable[[Sequence[_R]], Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Return for each set of images its number of them and its figures, by the sets' names in order.
+
+    Args:
+        records: of all sets.
+        figures: of the records of one.
+    """
+    sets: dict[str, list[_R]] = {}
+    for record in records:
+        sets.setdefault(record.set_name, []).append(record)
+    return {name: {"n": len(of_set), **figures(of_set)} for name, of_set in sorted(sets.items())}

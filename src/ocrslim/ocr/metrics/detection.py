@@ -12,7 +12,7 @@ from ocrslim.ocr.labels import TextBox
 from ocrslim.ocr.metrics.bootstrap import compute_figures
 from ocrslim.ocr.polygon import Points, intersection_area, iou, is_valid, polygon_area
 
-__all__ = ["DetRecord", "DetectionMetric", "hmean", "precision", "recall"]
+__all__ = ["DetRecord", "DetectionMetric", "hmean", "is_covered", "match_boxes", "precision", "recall"]
 
 IOU = 0.5  # a match is above, strictly
 COVERED = 0.5  # a detection with a larger share in an ignored box counts neither way
@@ -96,8 +96,9 @@ class DetectionMetric:
         invalid = len(boxes) - len(found) + len(truth) - len(labelled)
         ignored = [box.points for box in labelled if box.ignore]
         cared = [box.points for box in labelled if not box.ignore]
-        found = [box for box in found if not _is_covered(box, ignored)]
-        self.records.append(DetRecord(image, set_name, _match(cared, found), len(cared), len(found), invalid))
+        found = [box for box in found if not is_covered(box, ignored)]
+        matched = len(match_boxes(cared, found))
+        self.records.append(DetRecord(image, set_name, matched, len(cared), len(found), invalid))
 
     def compute(self, baseline: DetectionMetric | None = None) -> dict[str, float]:
         """Return hmean, precision and recall of all images.
@@ -112,23 +113,38 @@ class DetectionMetric:
         return compute_figures(self.FIGURES, self.records, None if baseline is None else baseline.records)
 
 
-def _is_covered(box: Points, ignored: Sequence[Points]) -> bool:
+def is_covered(box: Points, ignored: Sequence[Points]) -> bool:
+    """Say whether a detection lies by more than half of its own area in one of the ignored boxes.
+
+    Args:
+        box: a valid polygon, ``[k, 2]``.
+        ignored: valid polygons.
+    """
     area = polygon_area(box)
     return any(intersection_area(box, other) > COVERED * area for other in ignored)
 
 
-def _match(labelled: Sequence[Points], found: Sequence[Points]) -> int:
-    """Return the number of pairs, taken greedily."""
+def match_boxes(labelled: Sequence[Points], found: Sequence[Points]) -> list[tuple[int, int]]:
+    """Pair boxes one to one: each label, in its order, takes the first detection still free with an IoU above 0.5.
+
+    Args:
+        labelled: valid polygons, each ``[k, 2]``.
+        found: the same.
+
+    Returns:
+        list: (index of the label, index of the detection), in the order of the labels.
+    """
     if not labelled or not found:
-        return 0
-    near = _near(labelled, found)
+        return []
+    pairs: list[tuple[int, int]] = []
     free = set(range(len(found)))
-    for label, candidates in zip(labelled, near, strict=True):
+    for label, candidates in enumerate(_near(labelled, found)):
         for index in candidates:
-            if index in free and iou(label, found[index]) > IOU:
+            if index in free and iou(labelled[label], found[index]) > IOU:
                 free.remove(index)
+                pairs.append((label, index))
                 break
-    return len(found) - len(free)
+    return pairs
 
 
 def _near(labelled: Sequence[Points], found: Sequence[Points]) -> list[list[int]]:

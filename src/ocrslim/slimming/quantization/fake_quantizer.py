@@ -87,7 +87,7 @@ class FakeQuantizer(nn.Module):
 
     @torch.no_grad()
     def fix_codes(self, weight: Tensor) -> None:
-        """Keep the integers of ``weight`` from now on, whatever comes in: only the scale, of each channel, still learns.
+        """Keep the integers of ``weight`` from now on, whatever comes in: only the scales still learn.
 
         Rounding that was chosen with care is undone by training that moves weights across the bounds between integers.
         """

@@ -19,7 +19,7 @@ from ocrslim.engines.targets import Target
 from ocrslim.errors import InputError
 from ocrslim.graph.passes.base import attribute
 
-__all__ = ["Placement", "Site", "place"]
+__all__ = ["Placement", "Residual", "Site", "place"]
 
 Kind = Literal["conv", "matmul", "gemm"]
 
@@ -75,16 +75,39 @@ class Site:
 
 
 @dataclass(frozen=True)
+class Residual:
+    """The other input of a sum that takes a site's output.
+
+    Args:
+        node: name of the ``Add``.
+        index: of the input to quantize, 0 or 1.
+        value: its name.
+    """
+
+    node: str
+    index: int
+    value: str
+
+
+@dataclass(frozen=True)
 class Placement:
     """What becomes int8, and what stays float.
 
     Args:
         sites: in the order of the graph.
         float_nodes: convolutions and matrix products that stay float: name -> reason.
+        residuals: inputs of sums that are quantized, where the target wants that.
     """
 
     sites: tuple[Site, ...]
     float_nodes: Mapping[str, str]
+    residuals: tuple[Residual, ...] = ()
+
+    def values(self) -> tuple[str, ...]:
+        """Return the names of the activations to quantize, each once."""
+        at_sites = (value for site in self.sites for value in (site.input_value, site.output_value))
+        known = (value for value in at_sites if value is not None)
+        return tuple(dict.fromkeys((*known, *(residual.value for residual in self.residuals))))
 
 
 def place(model: ir.Model, target: Target, keep_float: Collection[str] = ()) -> Placement:
@@ -114,7 +137,7 @@ def place(model: ir.Model, target: Target, keep_float: Collection[str] = ()) -> 
             sites.append(_site(node, target))
         else:
             float_nodes[node.name] = reason
-    return Placement(tuple(sites), float_nodes)
+    return Placement(tuple(sites), float_nodes, _residuals(model, sites) if target.quantize_residuals else ())
 
 
 def _reason_for_float(node: ir.Node, pooled: Collection[str], target: Target) -> str | None:
@@ -209,6 +232,38 @@ def _output(node: ir.Node) -> tuple[ir.Value, float | None]:
     return value, min(known) if known and len(known) == len(floors) else None
 
 
+def _residuals(model: ir.Model, sites: Collection[Site]) -> tuple[Residual, ...]:
+    """Return the shortcuts around sites: one input of the sum is the site's alone, the other is quantized.
+
+    A site with a bias in an ``Add`` of its own is summed behind that.
+    """
+    made = {site.raw_output for site in sites}
+    biased = {site.raw_output for site in sites if site.bias_name is not None and not site.has_bias}
+    found = []
+    for node in model.graph:
+        if node.op_type != "Add" or any(value is None or value.is_initializer() for value in node.inputs):
+            continue
+        for index, value in enumerate(node.inputs):
+            other = node.inputs[1 - index]
+            assert value is not None
+            assert other is not None
+            source = _behind_bias(value, biased)
+            if source in made and len(list(value.uses())) == 1 and other is not value:
+                found.append(Residual(_name_of(node), 1 - index, _name(other)))
+                break
+    return tuple(found)
+
+
+def _behind_bias(value: ir.Value, biased: Collection[str]) -> str:
+    """Return the name of the product whose bias makes ``value``, else that of ``value``."""
+    maker = value.producer()
+    if maker is not None and maker.op_type == "Add":
+        for source in maker.inputs:
+            if source is not None and source.name in biased:
+                return _name(source)
+    return _name(value)
+
+
 def _bias(node: ir.Node) -> ir.Value | None:
     """Return the constant vector that is added to the output and that no other node reads."""
     bias = _constant(node, 2)
@@ -249,6 +304,11 @@ def _constant(node: ir.Node, index: int) -> ir.Value | None:
     """Return input ``index`` if it is an initializer."""
     value = node.inputs[index] if index < len(node.inputs) else None
     return value if value is not None and value.is_initializer() else None
+
+
+def _name_of(node: ir.Node) -> str:
+    assert node.name, "a canonical model names every node"
+    return node.name
 
 
 def _name(value: ir.Value) -> str:

@@ -72,6 +72,9 @@ class Quantization:
             for value, chain in chains.items():
                 if chain:
                     self.module.set_output_hook(value, chain[0] if len(chain) == 1 else nn.Sequential(*chain))
+        for residual in self.placement.residuals:
+            if residual.value not in quantized:
+                self.module.set_input_hook(residual.node, residual.index, self.activations[residual.value])
 
     def set_mode(self, mode: Mode) -> None:
         """Make all fake quantizers quantize, observe (activations only) or pass floats on."""
@@ -93,10 +96,18 @@ class Quantization:
             quantizer = self.weights[site.weight_name]
             quantizer.set_grid(torch.maximum(quantizer.scale, least.to(quantizer.scale.dtype)))
 
+    def fix_codes(self) -> None:
+        """Train with the integers that the weights have now; see :meth:`FakeQuantizer.fix_codes`."""
+        for name, quantizer in self.weights.items():
+            quantizer.fix_codes(self.module.parameter(name).detach())
+
     def freeze(self) -> None:
         """End the training: make the grids those that the engine will have, and stop all gradients."""
-        self.floor_weight_scales()
         with torch.no_grad():
+            for name, weight_quantizer in self.weights.items():
+                if weight_quantizer.codes is not None:
+                    self.module.parameter(name).copy_(weight_quantizer.settled())
+            self.floor_weight_scales()
             for quantizer in self.activations.values():
                 quantizer.zero_point.copy_(quantizer.whole_zero_point)
         self.module.requires_grad_(False)
@@ -119,15 +130,10 @@ def prepare(
     for site in placement.sites:
         if site.weight_name not in weights:
             weights[site.weight_name] = _weight_quantizer(module.parameter(site.weight_name), site, target)
-        for value in (site.input_value, site.output_value):
-            if value is not None and value not in activations:
-                activations[value] = FakeQuantizer(
-                    target.activation,
-                    torch.ones(1),
-                    torch.zeros(1),
-                    learn_zero_point=learn_zero_points,
-                    pact=pact,
-                )
+    for value in placement.values():
+        activations[value] = FakeQuantizer(
+            target.activation, torch.ones(1), torch.zeros(1), learn_zero_point=learn_zero_points, pact=pact
+        )
     biases = {
         site.node: ChannelBias(module.parameter(site.weight_name).shape[0])
         for site in placement.sites
@@ -186,9 +192,8 @@ def transfer(old: Quantization, new: Quantization) -> None:
         if bias is not None and known is not None:
             bias.copy_(known)
         new.weights[site.weight_name].load_state_dict(old.weights[site.weight_name].state_dict())
-        for value in (site.input_value, site.output_value):
-            if value is not None:
-                new.activations[value].load_state_dict(old.activations[value].state_dict())
+    for value, quantizer in new.activations.items():
+        quantizer.load_state_dict(old.activations[value].state_dict())
 
 
 def _weight_quantizer(weight: Tensor, site: Site, target: Target) -> FakeQuantizer:

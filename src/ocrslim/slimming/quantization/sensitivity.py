@@ -20,7 +20,7 @@ from ocrslim.slimming.quantization.fake_quantizer import FakeQuantizer, Mode
 from ocrslim.slimming.quantization.placement import Site
 from ocrslim.slimming.quantization.prepare import Quantization
 
-__all__ = ["Alone", "Divergence", "measure_alone", "measure_gains", "site_work"]
+__all__ = ["Alone", "Divergence", "decibel", "measure_alone", "measure_gains", "site_work"]
 
 Divergence = Callable[[Tensor, Tensor], tuple[float, float]]
 """(logits of the student, logits of the teacher) -> (divergence, share of decisions that differ)."""
@@ -34,15 +34,33 @@ class Alone:
 
     Args:
         node: name of the site's node.
-        sqnr_db: power of the site's output over that of its quantization noise, decibel.
+        signal: sum of the squares of the site's output when it is float.
+        noise: sum of the squares of what quantization adds to it.
         divergence: of the model's output from the float model's.
         changed: share of decisions (frames, pixels of text) that differ from the float model's, 0 to 1.
     """
 
     node: str
-    sqnr_db: float
+    signal: float
+    noise: float
     divergence: float
     changed: float
+
+    @property
+    def sqnr_db(self) -> float:
+        """See :func:`decibel`."""
+        return decibel(self.signal, self.noise)
+
+
+def decibel(signal: float, noise: float) -> float:
+    """Return the ratio of two powers, or of two energies of as many values, in decibel; 200 at most.
+
+    >>> decibel(100.0, 1.0), decibel(1.0, 0.0)
+    (20.0, 200.0)
+    """
+    if noise <= 0.0 or signal <= 0.0:
+        return MOST_DECIBEL
+    return min(MOST_DECIBEL, 10.0 * math.log10(signal / noise))
 
 
 @torch.no_grad()
@@ -78,7 +96,8 @@ def measure_alone(
             output = site.output_value or site.raw_output
             with _mode(_own(quantization, site), "quantize"), _swapped(kept[site.node]):
                 found = module.replay(values, _nodes(quantization, site), (output, logits))
-            yield Alone(site.node, _sqnr(values[output], found[output]), *divergence(found[logits], values[logits]))
+            noise = _energy(found[output] - values[output])
+            yield Alone(site.node, _energy(values[output]), noise, *divergence(found[logits], values[logits]))
 
 
 @torch.no_grad()
@@ -151,7 +170,8 @@ def _nodes(quantization: Quantization, site: Site) -> list[str]:
     makers = {value.name: node.name for node in quantization.module.model.graph for value in node.outputs}
     at_output = {other.output_value for other in quantization.placement.sites}
     values = [value for value in (site.input_value, site.output_value) if value in at_output]
-    return [site.node, *(name for value in values if value in makers and (name := makers[value]))]
+    sums = [residual.node for residual in quantization.placement.residuals if residual.value == site.input_value]
+    return [site.node, *sums, *(name for value in values if value in makers and (name := makers[value]))]
 
 
 _Kept = list[tuple[nn.Parameter, Tensor]]
@@ -204,9 +224,5 @@ def _mode(quantizers: Sequence[FakeQuantizer], mode: Mode) -> Iterator[None]:
             quantizer.mode = old
 
 
-def _sqnr(signal: Tensor, answer: Tensor) -> float:
-    noise = (answer - signal).double().square().sum().item()
-    power = signal.double().square().sum().item()
-    if noise <= 0.0 or power <= 0.0:
-        return MOST_DECIBEL
-    return min(MOST_DECIBEL, 10.0 * math.log10(power / noise))
+def _energy(values: Tensor) -> float:
+    return values.double().square().sum().item()

@@ -40,6 +40,7 @@ class LabelledDistillation:
         logits: name of the value before the final Softmax or Sigmoid.
         task: the loss against labels; ``None`` leaves it out, and a batch without its targets does too.
         task_ratio: its weight.
+        taught_logits: what the teacher's graph calls the logits, where another than the student's.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class LabelledDistillation:
         logits: str,
         task: TaskLoss | None = None,
         task_ratio: float = 1.0,
+        taught_logits: str | None = None,
     ) -> None:
         self.student = student
         self.teacher = teacher
@@ -57,12 +59,15 @@ class LabelledDistillation:
         self.logits = logits
         self.task = task
         self.task_ratio = task_ratio
+        self.in_teacher = {logits: taught_logits} if taught_logits is not None else {}
 
     def __call__(self, batch: LabelledBatch) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of one batch and its parts by name."""
         taught_names = tuple(dict.fromkeys(name for term in self.terms for name in term.values))
         with torch.no_grad():
-            taught = self.teacher(batch.images, fetch=taught_names) if taught_names else {}
+            called = {name: self.in_teacher.get(name, name) for name in taught_names}
+            found = self.teacher(batch.images, fetch=tuple(called.values())) if called else {}
+            taught = {name: found[theirs] for name, theirs in called.items()}
         learnt = self.student(batch.images, fetch=tuple(dict.fromkeys((*taught_names, self.logits))))
         loss = learnt[self.logits].new_zeros(())
         parts: dict[str, float] = {}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import cast
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from ocrslim.config.profile import Profile, Task
 from ocrslim.errors import DataError
 from ocrslim.ocr.labels import DetSample, RecSample, Skipped, read_samples
 from ocrslim.ocr.render import render_lines, render_pages
+from ocrslim.ocr.sequences import pick
 from ocrslim.slimming.training.loader import DetBatches, RecBatches, prefetch
 
 __all__ = [
@@ -23,12 +25,12 @@ __all__ = [
     "calibration_batches",
     "open_training_data",
     "sensitivity_batch",
+    "sensitivity_batches",
     "training_batches",
     "validation_batches",
 ]
 
 Image = Path | NDArray[np.uint8]
-Item = TypeVar("Item")
 
 HELD_SHARE = {"rec": 0.2, "det": 0.4}  # kept back from training and calibration; few pages judge badly
 HELD_MOST = {"rec": 1000, "det": 150}  # to tell some half a point; the engine reads them quickly
@@ -46,7 +48,8 @@ class TrainingData:
 
     Args:
         task: det or rec.
-        train: images, paths to them, or pages with their boxes, which training crops prefer.
+        train: images, paths to them, or pages with their boxes, which training crops prefer. Of very many images only
+            the places in the label file are kept (:data:`ocrslim.ocr.label_file.MOST_OBJECTS`).
         held: the same; never trained on.
         held_samples: the labelled samples of ``held``; empty for rendered images.
         rendered: true where no data was given.
@@ -56,7 +59,7 @@ class TrainingData:
     """
 
     task: Task
-    train: tuple[Image | DetSample, ...]
+    train: Sequence[Image | DetSample]
     held: tuple[Image, ...]
     held_samples: tuple[DetSample | RecSample, ...]
     rendered: bool
@@ -91,16 +94,17 @@ def open_training_data(
             images = [image for image, _ in render_lines(characters, RENDERED[task], seed)]
         else:
             images = [image for image, *_ in render_pages(RENDERED[task], seed)]
-        drawn, kept = _split(task, images, seed)
-        return TrainingData(task, drawn, kept, (), True, False, ())
+        learn, keep = _split(task, len(images), seed)
+        return TrainingData(task, pick(images, learn), tuple(pick(images, keep)), (), True, False, ())
     found, skipped = read_samples(task, path, data_dir)
     samples: Sequence[DetSample | RecSample] = found  # one type for the two tasks from here on
     if len(samples) < FEWEST:
         raise DataError(f"{path}: {len(samples)} usable images, at least {FEWEST} are needed ({len(skipped)} skipped)")
-    train, held = _split(task, samples, seed)
+    learn, keep = _split(task, len(samples), seed)
+    held = tuple(pick(samples, keep))
     return TrainingData(
         task,
-        tuple(_source(sample) for sample in train),
+        pick(samples, learn, _source),
         tuple(sample.image for sample in held),
         held,
         False,
@@ -116,9 +120,16 @@ def training_batches(data: TrainingData, profile: Profile, seed: int, start: int
         yield torch.from_numpy(batch)
 
 
-def calibration_batches(data: TrainingData, profile: Profile, seed: int) -> list[Tensor]:
-    """Return batches of training images as the deployed model would see them, without augmentation."""
-    return _natural(data, data.train[: CALIBRATION_IMAGES[data.task]], profile, seed)
+def calibration_batches(data: TrainingData, profile: Profile, seed: int, images: int | None = None) -> list[Tensor]:
+    """Return batches of training images as the deployed model would see them, without augmentation.
+
+    Args:
+        data: the first of its training images are taken.
+        profile: pre-processing.
+        seed: as elsewhere.
+        images: how many; ``None`` is :data:`CALIBRATION_IMAGES`.
+    """
+    return _natural(data, data.train[: images or CALIBRATION_IMAGES[data.task]], profile, seed)
 
 
 def validation_batches(data: TrainingData, profile: Profile, seed: int) -> list[Tensor]:
@@ -127,11 +138,24 @@ def validation_batches(data: TrainingData, profile: Profile, seed: int) -> list[
 
 
 def sensitivity_batch(data: TrainingData, profile: Profile, seed: int) -> Tensor:
-    """Return one batch of training images that calibration does not see, where there are so many."""
-    count = SENSITIVITY_IMAGES[data.task]
-    images = data.train[CALIBRATION_IMAGES[data.task] :][:count] or data.train[:count]
-    source = _batches(data, images, profile, seed, augment=False, batch=len(images))
-    return torch.from_numpy(source.batch(0))
+    """Return the first batch of :func:`sensitivity_batches`."""
+    return sensitivity_batches(data, profile, seed)[0]
+
+
+def sensitivity_batches(data: TrainingData, profile: Profile, seed: int, images: int | None = None) -> list[Tensor]:
+    """Return training images, those first that calibration does not see, in batches whose values fit in memory.
+
+    Args:
+        data: of it, only ``train``.
+        profile: pre-processing.
+        seed: as elsewhere.
+        images: about how many, batches are of one size; ``None`` is one batch, :data:`SENSITIVITY_IMAGES`.
+    """
+    size, seen = SENSITIVITY_IMAGES[data.task], CALIBRATION_IMAGES[data.task]
+    chosen = (*data.train[seen:], *data.train[:seen])[: images or size]
+    parts = math.ceil(len(chosen) / size)
+    source = _batches(data, chosen, profile, seed, augment=False, batch=len(chosen) // parts)
+    return [torch.from_numpy(source.batch(step)) for step in range(parts)]
 
 
 def _natural(data: TrainingData, images: Sequence[Image | DetSample], profile: Profile, seed: int) -> list[Tensor]:
@@ -141,7 +165,7 @@ def _natural(data: TrainingData, images: Sequence[Image | DetSample], profile: P
 
 def _batches(
     data: TrainingData,
-    images: Iterable[Image | DetSample],
+    images: Sequence[Image | DetSample],
     profile: Profile,
     seed: int,
     augment: bool,
@@ -150,19 +174,19 @@ def _batches(
     size = batch or BATCH[data.task]
     batches: RecBatches | DetBatches
     if data.task == "rec":
-        lines = tuple(image for image in images if not isinstance(image, DetSample))
+        lines = cast("Sequence[Image]", images)  # pages with boxes are a detector's
         batches = RecBatches(lines, size, profile.rec, seed, augment=augment)
     else:
-        batches = DetBatches(tuple(images), size, profile.det, seed, augment=augment)
+        batches = DetBatches(images, size, profile.det, seed, augment=augment)
     batches.damaged = data.damaged  # the same for training, calibration and judging: each file is tried once
     return batches
 
 
-def _split(task: Task, items: Sequence[Item], seed: int) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
-    """Return what to learn from and what to hold back, at random by the seed."""
-    order = np.random.default_rng([seed, len(items)]).permutation(len(items)).tolist()
-    count = max(1, min(HELD_MOST[task], round(len(items) * HELD_SHARE[task])))
-    return tuple(items[index] for index in order[count:]), tuple(items[index] for index in order[:count])
+def _split(task: Task, items: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the places of what to learn from and of what to hold back, at random by the seed."""
+    order = np.random.default_rng([seed, items]).permutation(items)
+    count = max(1, min(HELD_MOST[task], round(items * HELD_SHARE[task])))
+    return order[count:], order[:count]
 
 
 def _source(sample: DetSample | RecSample) -> Path | DetSample:

@@ -21,8 +21,9 @@ from ocrslim.config.profile import Task
 from ocrslim.errors import DataError
 from ocrslim.ocr.labels import DetSample, RecSample, Skipped, read_samples
 from ocrslim.ocr.pipeline import Pipeline, Values
+from ocrslim.ocr.sequences import join, pick
 
-__all__ = ["ArrayBatch", "LabelledBatches", "LabelledSamples", "make_ahead", "open_labelled"]
+__all__ = ["ArrayBatch", "LabelledBatches", "LabelledSamples", "check_paths", "make_ahead", "open_labelled"]
 
 Sample: TypeAlias = DetSample | RecSample
 ArrayBatch: TypeAlias = dict[str, Any]
@@ -42,7 +43,7 @@ LAYOUT: dict[Task, str] = {
 class LabelledSamples:
     """What a dataset holds: samples in the files' order, and what had to be left out."""
 
-    samples: tuple[Sample, ...]
+    samples: Sequence[Sample]
     skipped: tuple[Skipped, ...]
 
 
@@ -58,9 +59,9 @@ def open_labelled(dataset: Dataset, task: Task, seed: int) -> LabelledSamples:
         DataError: a path is missing (the text says where the data can be had and how they have to lie), a file holds
             labels for the other task, or nothing is left.
     """
-    _check_paths(dataset, task)
+    check_paths(dataset, task)
     sources = dataset.label_files if dataset.kind == "files" else (dataset.data_dir,)
-    samples: list[Sample] = []
+    parts: list[Sequence[Sample]] = []
     skipped: list[Skipped] = []
     for number, (source, ratio) in enumerate(zip(sources, dataset.ratios, strict=True)):
         found, left_out = read_samples(task, source, dataset.data_dir if dataset.kind == "files" else None)
@@ -68,10 +69,11 @@ def open_labelled(dataset: Dataset, task: Task, seed: int) -> LabelledSamples:
         count = round(len(found) * ratio)
         drawn = np.random.default_rng([seed, number]).choice(len(found), count, replace=False)
         # In the file's order, so that ratio 1.0 is the file itself.
-        samples += [found[index] for index in sorted(drawn.tolist())]
+        parts.append(pick(found, np.sort(drawn)))
+    samples = join(parts)
     if not samples:
         raise DataError(f"{dataset.where}: {dataset.name}.dataset: no sample is left of {len(skipped)} lines")
-    return LabelledSamples(tuple(samples), tuple(skipped))
+    return LabelledSamples(samples, tuple(skipped))
 
 
 class LabelledBatches:
@@ -106,7 +108,7 @@ class LabelledBatches:
         if not samples:
             raise DataError("no samples to make batches of")
         self.refused: dict[str, str] = {}
-        self._samples = tuple(samples)
+        self._samples = samples
         self._pipeline = pipeline
         self._batch = batch
         self._seed = seed
@@ -192,8 +194,16 @@ def _collate(samples: list[Values]) -> ArrayBatch:
     return collated
 
 
-def _check_paths(dataset: Dataset, task: Task) -> None:
-    """Say once and completely what is missing."""
+def check_paths(dataset: Dataset, task: Task) -> None:
+    """Say once and completely what is missing.
+
+    Args:
+        dataset: as the file describes it.
+        task: det or rec.
+
+    Raises:
+        DataError: see :func:`open_labelled`.
+    """
     wanted: list[Path] = [dataset.data_dir, *dataset.label_files]
     missing = [path for path in wanted if not path.exists()]
     if not missing:

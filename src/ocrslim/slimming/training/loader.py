@@ -61,7 +61,7 @@ class _Shuffled(ABC):
         if batch < 1:
             raise ValueError(f"batch must be at least 1, got {batch}")
         self.damaged: dict[str, str] = {}
-        self._images = tuple(images)
+        self._images = images  # of a million images only their places: see ocrslim.ocr.sequences
         self._batch = batch
         self._seed = seed
         self._augment = augment

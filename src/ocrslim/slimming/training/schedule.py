@@ -20,6 +20,7 @@ class Schedule:
         floor: what cosine ends at.
         boundaries: ascending steps; for ``piecewise``.
         values: one more than ``boundaries``; factors.
+        length: step at which cosine arrives at ``floor``, to stay there; 0 is the end of the run.
 
     Raises:
         ValueError: ``piecewise`` with lists that do not fit.
@@ -35,6 +36,7 @@ class Schedule:
     floor: float = 0.0
     boundaries: tuple[int, ...] = field(default=())
     values: tuple[float, ...] = field(default=())
+    length: int = 0
 
     def __post_init__(self) -> None:
         if self.kind not in ("cosine", "constant", "piecewise"):
@@ -50,5 +52,5 @@ class Schedule:
             return 1.0
         if self.kind == "piecewise":
             return self.values[sum(step >= boundary for boundary in self.boundaries)]
-        progress = (step - self.warmup) / max(1, steps - self.warmup)
+        progress = (step - self.warmup) / max(1, (self.length or steps) - self.warmup)
         return self.floor + (1.0 - self.floor) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))

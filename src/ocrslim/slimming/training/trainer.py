@@ -22,7 +22,8 @@ from ocrslim.slimming.training.schedule import Schedule
 
 __all__ = ["ParameterGroup", "Score", "TrainSettings", "Trainer", "TrainingResult"]
 
-Criterion = Callable[[Tensor], tuple[Tensor, dict[str, float]]]
+Criterion = Callable[[Any], tuple[Tensor, dict[str, float]]]
+"""Batch -> (loss, its parts); a batch is images, or images with labels: whatever the criterion takes."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ class Trainer:
         settings: see there.
         folder: where checkpoints go; ``None`` keeps none.
         fingerprint: identifies the run; a checkpoint with another one is refused.
+        stop_at: end as soon as the judge's value is at least that; ``None`` makes all steps.
         progress: called after each step with (steps done, steps in all, figures).
     """
 
@@ -106,6 +108,7 @@ class Trainer:
         *,
         folder: Path | None = None,
         fingerprint: str = "",
+        stop_at: float | None = None,
         progress: Callable[[int, int, Mapping[str, float]], None] = lambda done, total, figures: None,
     ) -> None:
         self.student = student
@@ -115,6 +118,7 @@ class Trainer:
         self.settings = settings
         self.folder = folder
         self.fingerprint = fingerprint
+        self.stop_at = stop_at
         self.progress = progress
         self.optimizer = _optimizer(self.groups, settings)
         self.step = 0
@@ -122,6 +126,11 @@ class Trainer:
         self.best: Score | None = None
         self.best_tensors: dict[str, Tensor] = {}
         self.history: list[dict[str, float]] = []
+
+    def reset(self, settings: TrainSettings) -> None:
+        """Take other settings, before the first step."""
+        self.settings = settings
+        self.optimizer = _optimizer(self.groups, settings)
 
     def resume(self) -> bool:
         """Continue from the newest readable checkpoint; return whether there was one.
@@ -146,14 +155,14 @@ class Trainer:
         self.history = state["history"]
         return True
 
-    def run(self, batches: Callable[[int, int], Iterable[Tensor]]) -> TrainingResult:
+    def run(self, batches: Callable[[int, int], Iterable[Any]]) -> TrainingResult:
         """Train to the end and load the best weights into the student.
 
         Args:
             batches: (first batch, number of batches) -> those batches, in order.
 
         Raises:
-            OcrslimError: the loss stopped being a number.
+            OcrslimError: the loss stopped being a number, or no score of the judge was one.
         """
         started = time.monotonic()
         settings = self.settings
@@ -161,7 +170,7 @@ class Trainer:
             self._judge({})
         todo = (settings.steps - self.step) * settings.accumulate
         stream = iter(batches(self.step * settings.accumulate, todo)) if todo > 0 else iter(())
-        while self.step < settings.steps:
+        while self.step < settings.steps and not self._is_reached():
             figures = self._one_step(stream)
             self.step += 1
             self.progress(self.step, settings.steps, figures)
@@ -171,6 +180,11 @@ class Trainer:
                 self.save()
         self.student.load_state_dict(self.best_tensors)
         assert self.best is not None  # _judge ran before the first step
+        if math.isnan(self.best.value):
+            raise OcrslimError(
+                f"the model answers with what is no number, before the training and after {self.step} steps of it: the"
+                " ranges of its values do not fit; try another --observer"
+            )
         return TrainingResult(self.step, self.best_step, self.best, self.history, time.monotonic() - started)
 
     def save(self) -> None:
@@ -194,7 +208,10 @@ class Trainer:
             },
         )
 
-    def _one_step(self, stream: Iterator[Tensor]) -> dict[str, float]:
+    def _is_reached(self) -> bool:
+        return self.stop_at is not None and self.best is not None and self.best.value >= self.stop_at
+
+    def _one_step(self, stream: Iterator[Any]) -> dict[str, float]:
         factor = self.settings.schedule.factor(self.step, self.settings.steps)
         for group, declared in zip(self.optimizer.param_groups, self.groups, strict=True):
             group["lr"] = self.settings.learning_rate * declared.factor * factor
@@ -216,8 +233,10 @@ class Trainer:
     def _judge(self, figures: Mapping[str, float]) -> None:
         self.student.eval()
         score = self.judge()
-        self.history.append({"step": float(self.step), **figures, **score.figures, "score": score.value})
-        if self.best is None or score.value > self.best.value:
+        seen = {"step": float(self.step), **figures, **score.figures, "score": score.value}
+        self.history.append({name: value for name, value in seen.items() if math.isfinite(value)})  # JSON has no NaN
+        # Nothing is more than NaN: a first score that is none must be left behind by hand.
+        if self.best is None or math.isnan(self.best.value) or score.value > self.best.value:
             self.best, self.best_step = score, self.step
             self.best_tensors = {name: tensor.detach().clone() for name, tensor in self.student.state_dict().items()}
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import gzip
 import io
 import tarfile
+import tracemalloc
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -174,3 +176,49 @@ class TestUnpack:
         (tmp_path / "m.tar").write_text("<html>404</html>")
         with pytest.raises(ModelError, match=r"m\.tar: not a whole \.tar archive.*; download it again"):
             unpack(tmp_path / "m.tar", tmp_path / "cache")
+
+
+def header(name: str, size: int, kind: bytes = b"0") -> bytes:
+    """Return a header of a .tar with its checksum, whatever it claims."""
+    block = bytearray(tarfile.TarInfo(name).tobuf(tarfile.USTAR_FORMAT))
+    block[124:136] = b"%011o\0" % size if size < 1 << 33 else b"\x80" + size.to_bytes(11, "big")
+    block[156:157] = kind
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+@pytest.mark.parametrize("size", [1 << 20, (1 << 33) - 1, 1 << 60])
+@pytest.mark.parametrize("kind", [b"0", b"x", b"g", b"L", b"S"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_header_that_claims_any_size_takes_no_memory(tmp_path: Path, size: int, kind: bytes, packed: bool) -> None:
+    content = header("m/inference.pdmodel", size, kind) + bytes(1024)
+    path = tmp_path / ("model.tar.gz" if packed else "model.tar")
+    path.write_bytes(gzip.compress(content) if packed else content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ModelError) as caught:
+            unpack(path, tmp_path / "cache")
+        assert tracemalloc.get_traced_memory()[1] < 32 << 20
+    finally:
+        tracemalloc.stop()
+    assert "\n" not in str(caught.value)
+
+
+def test_zeros_packed_small_are_unpacked_no_further_than_a_model_is_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_BYTES", 8 << 20)
+    path = tmp_path / "model.tar.gz"
+    path.write_bytes(gzip.compress(header("other", 64 << 20) + bytes(64 << 20)))
+    with pytest.raises(ModelError, match="when unpacked; that is no PP-OCR model"):
+        unpack(path, tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_many_empty_members_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_MEMBERS", 20)
+    path = tmp_path / "model.tar"
+    path.write_bytes(b"".join(header(f"m/{number}.txt", 0) for number in range(30)) + bytes(1024))
+    with pytest.raises(ModelError, match="or 20 files"):
+        unpack(path, tmp_path / "cache")

@@ -12,6 +12,8 @@ from ocrslim.graph.importers.paddle.network import Array, Network, Operation
 
 __all__ = ["GraphBuilder"]
 
+MOST_AXES = 64
+
 
 class GraphBuilder:
     """Collects nodes and initializers for one network.
@@ -28,6 +30,8 @@ class GraphBuilder:
         self.nodes: list[ir.Node] = []
         self.initializers: list[ir.Value] = []
         self._values: dict[str, ir.Value] = {}
+        self._bound: set[ir.Value] = set()
+        self._numbers: dict[str, int] = {}  # the last of each name that was asked for more than once
         self._taken = set(network.parameters) | set(network.inputs)
         self._taken |= {name for op in network.operations for names in op.outputs.values() for name in names}
         self._scope = ""
@@ -38,17 +42,21 @@ class GraphBuilder:
 
     def bind(self, name: str, value: ir.Value) -> None:
         """Let a value be known by Paddle's name; a value that has a name of Paddle's gets a copy (Identity)."""
-        if any(value is known for known in self._values.values()):
+        if value in self._bound:
             value = self.emit("Identity", [value])
         node = value.producer()
         value.name = name
         if node is not None and value is node.outputs[0]:
             node.name = name
+        self._know(name, value)
+
+    def _know(self, name: str, value: ir.Value) -> None:
         self._values[name] = value
+        self._bound.add(value)
 
     def add_input(self, name: str, value: ir.Value) -> None:
         """Let an input of the graph be known by its name."""
-        self._values[name] = value
+        self._know(name, value)
 
     def has(self, operation: Operation, slot: str) -> bool:
         """Return whether an operation has an input in a slot."""
@@ -74,7 +82,7 @@ class GraphBuilder:
         if name not in self._values:
             if name not in self.network.parameters:
                 raise operation.error(f"it reads {name!r}, which nothing before it makes")
-            self._values[name] = self._initializer(name, self.network.parameters[name])
+            self._know(name, self._initializer(name, self.network.parameters[name]))
         return self._values[name]
 
     def constant(self, array: Array | Sequence[int] | float, kind: str = "constant") -> ir.Value:
@@ -177,9 +185,21 @@ class GraphBuilder:
         return value
 
     def _fresh(self, kind: str) -> str:
-        name, number = f"{self._scope}/{kind}", 1
+        wanted = name = f"{self._scope}/{kind}"
+        number = self._numbers.get(wanted, 1)
         while name in self._taken:
             number += 1
-            name = f"{self._scope}/{kind}_{number}"
+            name = f"{wanted}_{number}"
+        self._numbers[wanted] = number
         self._taken.add(name)
         return name
+
+    def axes_before(self, operation: Operation, count: int) -> int:
+        """Return a number of axes that the file gives.
+
+        Raises:
+            ModelError: it is none that a tensor can have.
+        """
+        if not 0 <= count <= MOST_AXES:
+            raise operation.error(f"{count} axes are none that a tensor can have")
+        return count

@@ -18,7 +18,8 @@ _MAIN = ("Out", "Output", "Y")  # the slots of results; the others are what trai
 
 
 def _scalar(scalar: Any) -> Any:
-    return (None, scalar.b, scalar.i, scalar.r, complex(scalar.c.r, scalar.c.i))[scalar.type]
+    values = {1: scalar.b, 2: scalar.i, 3: scalar.r, 4: complex(scalar.c.r, scalar.c.i)}
+    return values.get(scalar.type)
 
 
 _READ: Mapping[int, Callable[[Any], Any]] = MappingProxyType(
@@ -68,7 +69,7 @@ def read_classic(program: Program, parameters: Mapping[str, Array]) -> Network:
     outputs: list[str] = []
     operations: list[Operation] = []
     current: dict[str, str] = {}  # the name in the program -> the name that its present value has here
-    written = set(parameters)
+    written = dict.fromkeys(parameters, 0)
     for desc in program.ops:
         read = {slot.parameter: tuple(current.get(name, name) for name in slot.arguments) for slot in desc.inputs}
         if desc.type == "feed":
@@ -103,19 +104,22 @@ def _operation(desc: Any, read: Mapping[str, tuple[str, ...]]) -> Operation:
 
 
 def _rename(
-    operation: Operation, current: dict[str, str], written: set[str], variables: dict[str, Variable]
+    operation: Operation, current: dict[str, str], written: dict[str, int], variables: dict[str, Variable]
 ) -> Operation:
-    """Give a number to each output whose name is taken, and note that later readers mean this one."""
+    """Give a number to each output whose name is taken, and note that later readers mean this one.
+
+    ``written`` has the last number of each name; a program may write one name many times.
+    """
     outputs: dict[str, tuple[str, ...]] = {}
     for slot, names in operation.outputs.items():
         fresh = []
         for name in names:
-            new, number = name, 0
+            new = name
             if slot in _MAIN:  # a batch_norm "writes" its own statistics, which stay what they are
                 while new in written:
-                    number += 1
-                    new = f"{name}.{number}"
-                written.add(new)
+                    written[name] += 1
+                    new = f"{name}.{written[name]}"
+                written[new] = 0
                 current[name] = new
                 if new != name and name in variables:
                     variables[new] = variables[name]

@@ -21,6 +21,7 @@ OPSET = 20
 
 IR_VERSION = 9
 PRODUCER = "ocrslim.paddle"
+MOST_OPERATIONS = 20_000  # the largest known has 1,500
 _AXES = ("N", "C", "H", "W")  # what an open size of an input is called
 _ = operators.__all__  # importing the package registers the converters
 
@@ -39,6 +40,10 @@ def to_onnx(network: Network) -> ir.Model:
         ModelError: an operator has no converter, or one of its settings has no ONNX counterpart; the text names the
             operator and the node.
     """
+    if not 0 < len(network.operations) <= MOST_OPERATIONS:
+        raise ModelError(
+            f"{network.path}: {len(network.operations)} operations; a PP-OCR model has 1 to {MOST_OPERATIONS}"
+        )
     builder = GraphBuilder(network)
     inputs = [_input(name, network) for name in network.inputs]
     for value in inputs:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
+import os
 import re
 import tarfile
+import tempfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -20,8 +25,12 @@ OLD_PROGRAM, OLD_PARAMETERS = "__model__", "__params__"  # before Paddle 2
 PROGRAMS = ("inference.pdmodel", OLD_PROGRAM, "inference.json", "model.pdmodel")
 ARCHIVES = (".tar", ".tar.gz", ".tgz")
 WANTED = re.compile(r"[^.].*\.(pdmodel|pdiparams|yml|txt)|__model__|__params__|inference\.json")
-MAX_BYTES = 2 << 30
-"""Of all files in an archive together: the largest PP-OCR model has 0.1 GB."""
+MAX_BYTES = 1 << 30
+"""Of a file, and of all that is in an archive together: the largest PP-OCR model has 0.1 GB."""
+MAX_MEMBERS = 10_000
+CHUNK = 1 << 20  # bytes read at a time
+UNREADABLE = (tarfile.TarError, EOFError, OSError, zlib.error, ValueError, ArithmeticError, MemoryError, RecursionError)
+"""What the readers of archives raise over a damaged one."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,7 @@ class PaddleFiles:
         """Return the hash of both files together."""
         digest = hashlib.sha256()
         for path in (self.program, self.parameters):
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
+            digest.update(_digest(path).digest())
         return digest.hexdigest()
 
 
@@ -100,12 +109,12 @@ def unpack(archive: Path, cache: Path) -> Path:
         cache: folder to unpack into.
 
     Raises:
-        ModelError: the archive can't be read, is larger than 2 GiB when unpacked, or doesn't hold exactly one model.
+        ModelError: the archive can't be read, is larger than 1 GiB when unpacked, or doesn't hold exactly one model.
     """
     again = "download it again"
     try:
-        digest = hashlib.sha256(archive.read_bytes()).hexdigest()
-        with tarfile.open(archive) as tar:
+        digest = _digest(archive).hexdigest()
+        with _plain(archive) as plain, _Bounded(plain) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             members = list(_wanted(archive, tar))
             places = {PurePosixPath(member.name).parent for member in members}
             models = [place for place in places if _holds_model(place, members)]
@@ -120,20 +129,65 @@ def unpack(archive: Path, cache: Path) -> Path:
             for member in members:
                 if PurePosixPath(member.name).parent == models[0]:
                     _extract(tar, member, folder)
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+    except UNREADABLE as error:
         said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
         raise ModelError(f"{archive}: not a whole .tar archive, or not to be unpacked ({said}); {again}") from error
     return folder
 
 
+class _Bounded(io.FileIO):
+    """A file that is asked for no more bytes than it has: a header that names 8 GiB would have that memory taken."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return the next bytes, at most ``size``."""
+        left = max(0, os.fstat(self.fileno()).st_size - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left)) or b""
+
+
+def _digest(path: Path) -> hashlib._Hash:
+    """Return a file's SHA-256."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest
+
+
+@contextmanager
+def _plain(archive: Path) -> Iterator[Path]:
+    """Yield the archive without its gzip around it.
+
+    It is unpacked first, and no further than a model is large: else a header in it could name any size, for which the
+    reader of the archive would take memory, and a few megabytes could hold hours of zeros.
+    """
+    too_large = ModelError(f"{archive}: more than {MAX_BYTES >> 30} GiB when unpacked; that is no PP-OCR model")
+    with archive.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    if not packed:
+        if archive.stat().st_size > MAX_BYTES:
+            raise too_large
+        yield archive
+        return
+    with tempfile.TemporaryDirectory(prefix="ocrslim-") as temporary:
+        plain = Path(temporary) / "plain.tar"
+        with gzip.open(archive) as source, plain.open("wb") as sink:
+            while chunk := source.read(CHUNK):
+                if sink.tell() > MAX_BYTES:
+                    raise too_large
+                sink.write(chunk)
+        yield plain
+
+
 def _wanted(archive: Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     """Yield the plain files that may belong to a model."""
     total = 0
-    for member in tar:
-        if member.isfile() and WANTED.fullmatch(PurePosixPath(member.name).name):
-            total += member.size
-            if total > MAX_BYTES:
-                raise ModelError(f"{archive}: more than {MAX_BYTES >> 30} GiB when unpacked; that is no PP-OCR model")
+    for number, member in enumerate(tar):
+        total += member.size  # of sparse files too, which take far less in the archive
+        if total > MAX_BYTES or number > MAX_MEMBERS:
+            raise ModelError(
+                f"{archive}: more than {MAX_BYTES >> 30} GiB or {MAX_MEMBERS} files; that is no PP-OCR model"
+            )
+        if member.isfile() and member.size >= 0 and WANTED.fullmatch(PurePosixPath(member.name).name):
             yield member
 
 

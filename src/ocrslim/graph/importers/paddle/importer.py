@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import onnx_ir as ir
+from google.protobuf.message import DecodeError, EncodeError
 
 from ocrslim.atomic import write_bytes
 from ocrslim.errors import ModelError
@@ -16,6 +17,14 @@ from ocrslim.graph.importers.paddle.pir import parameter_names, read_pir, read_p
 from ocrslim.graph.importers.paddle.program import read_parameters, read_program
 
 __all__ = ["import_paddle", "read_network"]
+
+SAID = 160  # characters of what Python says of it
+AGAIN = "download or export the model again"
+DAMAGE: tuple[type[Exception], ...] = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError),
+    *(DecodeError, EncodeError, MemoryError, RecursionError, StopIteration),
+)
+"""What code that expects a program meets in a file in which anything may stand at any place."""
 
 
 def read_network(files: PaddleFiles) -> Network:
@@ -46,11 +55,14 @@ def import_paddle(files: PaddleFiles, cache: Path) -> Path:
     """
     try:
         model = to_onnx(read_network(files))
+        data = ir.to_proto(model).SerializeToString(deterministic=True)
     except ModelError as error:
         if str(files.program.parent) in str(error):
             raise
         raise ModelError(f"{files.program}: {error}") from error
-    data = ir.to_proto(model).SerializeToString(deterministic=True)
+    except DAMAGE as error:
+        said = f"{type(error).__name__}: {error}".splitlines()[0][:SAID]
+        raise ModelError(f"{files.program}: not a whole Paddle program ({said}); {AGAIN}") from error
     path = cache / files.sha256() / "inference.onnx"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -41,6 +41,7 @@ _ELEMENTS: dict[str, np.dtype[Any]] = {
     "ui8": np.dtype(np.uint8),
 }
 _INPUTS = ("data", "feed")
+MAX_PROGRAM = 64 << 20  # bytes; the largest known has one million
 Json = Any
 
 
@@ -53,6 +54,8 @@ def read_pir_file(path: str | Path) -> list[Json]:
     path = Path(path)
     again = "export the model again with paddle.jit.save"
     try:
+        if path.stat().st_size > MAX_PROGRAM:
+            raise ModelError(f"{path}: larger than {MAX_PROGRAM >> 20} MiB; that is no program of a PP-OCR model")
         content = json.loads(path.read_bytes())
         base = content["base_code"]
         version = int(base["version"])
@@ -63,13 +66,15 @@ def read_pir_file(path: str | Path) -> list[Json]:
         operations = list(blocks[0]["ops"])
     except OSError as error:
         raise ModelError(f"{path}: can't be read ({error.strerror}); a Paddle model is two files, give both") from error
-    except (ValueError, KeyError, TypeError, IndexError, UnicodeDecodeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ModelError(
             f"{path}: expected a PIR program of Paddle 3 (base_code, program), found none; {again}"
         ) from error
     if version not in VERSIONS:
         known = ", ".join(map(str, VERSIONS))
         raise ModelError(f"{path}: PIR format version {version}, known are {known}; export it with Paddle 3.0 to 3.3")
+    if not all(isinstance(operation, dict) for operation in operations):
+        raise ModelError(f"{path}: expected a PIR program of Paddle 3, found operations of another form; {again}")
     if len(regions) != 1 or len(blocks) != 1 or any(operation.get("regions") for operation in operations):
         raise ModelError(f"{path}: has control flow (if, while), which can't be converted; export the model without")
     return operations
@@ -104,7 +109,7 @@ def read_pir(path: Path, operations: Sequence[Json], parameters: Mapping[str, Ar
     for operation in operations:
         try:
             reader.read(operation)
-        except (KeyError, TypeError, IndexError, ValueError) as error:
+        except (LookupError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
             said = f"{type(error).__name__} {error}"
             raise ModelError(f"{path}: operation {str(operation)[:80]} is not as expected ({said})") from error
     if not reader.inputs or not reader.outputs:

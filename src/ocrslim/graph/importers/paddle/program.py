@@ -22,6 +22,7 @@ from google.protobuf.message import DecodeError
 
 from ocrslim.atomic import write_bytes
 from ocrslim.errors import ModelError
+from ocrslim.graph.importers.paddle.files import MAX_BYTES
 from ocrslim.graph.importers.paddle.framework import VarKind, message
 
 __all__ = [
@@ -52,6 +53,7 @@ DTYPES: dict[int, np.dtype[Any]] = {
 
 _CODES = {dtype: kind for kind, dtype in DTYPES.items()}
 _HEAD = struct.Struct("<IQIi")  # tensor version, levels of detail, version again, length of the description
+_MOST_AXES = 32  # numpy's bound; and the product of a million sizes would take for ever
 _NO_TENSOR = (VarKind.FEED_MINIBATCH, VarKind.FETCH_LIST, VarKind.RAW)
 _AGAIN = "download or export the model again"
 
@@ -112,6 +114,7 @@ def read_program(path: str | Path) -> Program:
     try:
         desc.ParseFromString(data)
         whole = bool(desc.blocks) and bool(desc.blocks[0].ops) and bool(desc.blocks[0].vars)
+        _check_text(desc)
     except (DecodeError, UnicodeDecodeError):
         whole = False
     if not whole:
@@ -165,6 +168,8 @@ def write_parameters(path: str | Path, arrays: Mapping[str, Array]) -> None:
 
 def _read(path: Path) -> bytes:
     try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ModelError(f"{path}: larger than {MAX_BYTES >> 30} GiB; that is no PP-OCR model")
         return path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path}: can't be read ({error.strerror}); a Paddle model is two files, give both") from error
@@ -200,12 +205,27 @@ def _tensor_head(path: Path, data: bytes, offset: int, which: str) -> tuple[np.d
     try:
         desc.ParseFromString(data[start : start + length] if sane else b"")
         sane = sane and desc.data_type in DTYPES and all(size >= 0 for size in desc.dims)
+        sane = sane and len(desc.dims) <= _MOST_AXES and math.prod(size or 1 for size in desc.dims) < 1 << 62
     except DecodeError:
         sane = False
     if not sane:
         found = f"found {_found(data)}" if offset == 0 else f"{which} has no proper head"
         raise ModelError(f"{path}: expected Paddle parameters (.pdiparams or __params__), {found}; {_AGAIN}")
     return DTYPES[desc.data_type], tuple(desc.dims), start + length
+
+
+def _check_text(desc: Any) -> None:
+    """Look at every name: proto2 takes any bytes for text, and says so only when they are read.
+
+    Raises:
+        UnicodeDecodeError: one is not in UTF-8.
+    """
+    for block in desc.blocks:
+        for op in block.ops:
+            for slot in (*op.inputs, *op.outputs):
+                _ = slot.parameter, *slot.arguments
+            _ = op.type, *(attribute.name for attribute in op.attrs)
+        _ = [var.name for var in block.vars]
 
 
 def _found(data: bytes) -> str:

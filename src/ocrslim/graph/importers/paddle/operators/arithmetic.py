@@ -57,7 +57,8 @@ def _aligned(op: Operation, graph: GraphBuilder) -> tuple[ir.Value, ir.Value]:
     missing = graph.rank(op) - axis - graph.rank(op, "Y")
     if missing <= 0:
         return x, y
-    shape = graph.constant([0] * graph.rank(op, "Y") + [1] * missing, "shape")
+    ones = graph.axes_before(op, missing)
+    shape = graph.constant([0] * graph.rank(op, "Y") + [1] * ones, "shape")
     return x, graph.emit("Reshape", [y, shape])
 
 
@@ -144,7 +145,8 @@ def _linear(op: Operation, graph: GraphBuilder) -> ir.Value:
     x = graph.input(op, x_slot)
     rank = graph.rank(op, x_slot)
     if columns != rank - 1:
-        x = graph.emit("Reshape", [x, graph.constant([0] * columns + [-1], "shape")])
+        before = graph.axes_before(op, columns)
+        x = graph.emit("Reshape", [x, graph.constant([0] * before + [-1], "shape")])
     y = graph.emit("MatMul", [x, graph.input(op, w_slot)])
     if graph.has(op, "Bias"):
         y = graph.emit("Add", [y, graph.emit("Reshape", [graph.input(op, "Bias"), graph.constant([-1], "shape")])])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx_ir as ir
 
@@ -10,6 +12,8 @@ from ocrslim.graph.importers.paddle.network import Operation
 from ocrslim.graph.importers.paddle.registry import converter
 
 __all__: list[str] = []
+
+MOST_FILLED = 1 << 24  # elements: a shape in a file is no reason to take any memory it asks for
 
 
 @converter("assign", "share_data", "print")
@@ -31,7 +35,10 @@ def _fill(op: Operation, graph: GraphBuilder) -> ir.Value:
     number = np.asarray(_number(text)).astype(dtype)
     tensors = [slot for slot in ("ValueTensor", "ShapeTensor", "ShapeTensorList") if graph.has(op, slot)]
     if not tensors:
-        return graph.constant(np.full(graph.integers(op, "shape"), number, dtype), "filled")
+        shape = graph.integers(op, "shape")
+        if not all(size >= 0 for size in shape) or math.prod(shape) > MOST_FILLED:
+            raise op.error(f"a constant of shape {shape} is larger than any in a PP-OCR model")
+        return graph.constant(np.full(shape, number, dtype), "filled")
     if "ValueTensor" in tensors:
         one = graph.cast(graph.input(op, "ValueTensor"), dtype)
     else:

@@ -1,0 +1,117 @@
+"""Our side of ``vs_paddleslim.py``: the product's own calibration and trainer, on batches that are made already.
+
+    python ocrslim_driver.py SETTINGS.json
+
+It does what ``ocrslim compress MODEL --target paddle`` does up to the first trained model; what is left out is what
+PaddleSlim does not do either: judging in the engine, keeping sites float, timing the result.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from stopwatch import Stopwatch
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Compress as the settings in the file say."""
+    settings = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
+    _compress(settings, Stopwatch(Path(settings["marks"])))
+    return 0
+
+
+def _compress(settings: dict[str, Any], watch: Stopwatch) -> None:
+    import torch
+
+    # The recipe's own trainer, private to it: what is measured must be what users get.
+    from ocrslim.compress import CompressSettings, _trainer
+    from ocrslim.engines.targets import get_target
+    from ocrslim.export.onnx_qdq import export_qdq
+    from ocrslim.export.paddle import export_paddle
+    from ocrslim.graph.executor.graph_module import GraphModule
+    from ocrslim.graph.importers.onnx import load_onnx
+    from ocrslim.graph.importers.source import open_model
+    from ocrslim.graph.passes.canonical import canonicalize
+    from ocrslim.slimming.quantization.placement import place
+    from ocrslim.slimming.quantization.prepare import prepare
+    from ocrslim.slimming.training.data import CALIBRATION_IMAGES
+
+    torch.set_num_threads(settings["threads"])
+    torch.manual_seed(0)
+    source, target, out = open_model(Path(settings["model"])), get_target("paddle"), Path(settings["out"])
+    assert source.paddle is not None  # the folder is one of Paddle's
+    graph = canonicalize(load_onnx(source.path))
+    teacher = GraphModule(graph).eval()
+    quantization = prepare(GraphModule(graph).eval(), place(graph, target), target)
+    given = _Batches(Path(settings["batches"]), Path(settings["held"]))
+    watch.mark("images")
+    _calibrate(quantization, given.first(CALIBRATION_IMAGES[source.task]))
+    recipe = CompressSettings("paddle", out, steps=settings["steps"], threads=settings["threads"])
+    trainer = _trainer(graph, quantization, teacher, given.held(), source, recipe, None)
+    trainer.folder = None  # PaddleSlim keeps no checkpoints
+    trainer.progress = lambda done, total, figures: watch.mark("step", done=done, **figures)
+    training = trainer.run(lambda start, count: watch.timed(given.train(start, count)))
+    quantization.module.eval()
+    quantization.freeze()
+    export_qdq(quantization, out / "model.onnx")
+    export_paddle(load_onnx(out / "model.onnx"), source.paddle.program, source.paddle.parameters, out)
+    watch.mark("done", best_step=training.best_step, history=training.history)
+
+
+def _calibrate(quantization: Any, batches: list[Any]) -> None:
+    """Find ranges by the error at the outputs and round the weights, the way that the recipe tries first."""
+    from ocrslim.slimming.quantization.prepare import calibrate
+    from ocrslim.slimming.quantization.ranges import choose_ranges
+    from ocrslim.slimming.quantization.rounding import round_weights
+    from ocrslim.slimming.quantization.samples import collect_samples
+
+    calibrate(quantization, batches)
+    samples = collect_samples(quantization, batches, seed=0)
+    choose_ranges(quantization, batches, samples)
+    round_weights(quantization, samples)
+
+
+class _Batches:
+    """The stored batches as tensors.
+
+    Args:
+        folder: of those to learn from, one ``.npy`` file a step.
+        held: of those that the best weights are chosen by.
+    """
+
+    def __init__(self, folder: Path, held: Path) -> None:
+        self._files = sorted(folder.glob("*.npy"))
+        self._held = sorted(held.glob("*.npy"))
+
+    def first(self, images: int) -> list[Any]:
+        """Return the first batches that hold so many images, or all."""
+        found, count = [], 0
+        for batch in self.train(0, len(self._files)):
+            found.append(batch)
+            count += len(batch)
+            if count >= images:
+                break
+        return found
+
+    def train(self, start: int, count: int) -> Iterator[Any]:
+        """Yield the batches of some steps."""
+        return map(_tensor, self._files[start : start + count])
+
+    def held(self) -> list[Any]:
+        """Return the held batches."""
+        return [_tensor(file) for file in self._held]
+
+
+def _tensor(file: Path) -> Any:
+    import numpy as np
+    import torch
+
+    return torch.from_numpy(np.load(file))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

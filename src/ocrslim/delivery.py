@@ -1,0 +1,178 @@
+"""What the user's engine gets, and how it is run while a model is being made.
+
+ONNX Runtime and OpenVINO load the ONNX file itself. Paddle loads the two files that are made of it, so every candidate
+is written in that format before it is judged. Where paddlepaddle is not installed, ONNX Runtime stands in for it: it
+computes the same integers, but what Paddle makes of the files is then not known, and every figure says so.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ocrslim.engines.session import ENGINES, PADDLE_ENGINES, InferenceSession, open_session
+from ocrslim.engines.targets import Target, get_target
+from ocrslim.engines.timing import BenchRow, bench
+from ocrslim.export.paddle import PARAMETERS, PROGRAM, export_paddle
+from ocrslim.export.paddle_source import paddle_source
+from ocrslim.graph.importers.onnx import load_onnx
+from ocrslim.graph.importers.paddle.files import PaddleFiles
+from ocrslim.graph.importers.source import ModelSource
+
+__all__ = ["Delivery", "open_delivery"]
+
+STAND_IN = "onnxruntime"
+INT8 = "int8.onnx"  # where the float model is what we give
+SURE = 3.0  # times as long, before int8 is called slow
+AGREEMENT = {"rec": 0.98, "det": 0.97}
+"""Of frames, and intersection over union of masks, in Paddle Inference: its oneDNN kernels sum in another order, and a
+value on a tie between two integers decides otherwise."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One model for one target.
+
+    Args:
+        source: the float model.
+        target: ``engine`` is what runs the model here.
+        threads: of an engine.
+        paddle: the float model in Paddle's format, which the int8 one is written into; ``None`` for other targets.
+    """
+
+    source: ModelSource
+    target: Target
+    threads: int
+    paddle: PaddleFiles | None = None
+
+    @property
+    def by_paddle(self) -> bool:
+        """Whether Paddle itself runs the models here."""
+        return self.target.engine in PADDLE_ENGINES
+
+    @property
+    def required(self) -> float | None:
+        """Agreement that an exported model must reach with the trained one; ``None`` is the usual one."""
+        return AGREEMENT[self.source.task] if self.by_paddle else None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the figures has to know."""
+        if self.target.name == "tensorrt":
+            return (f"TensorRT did not run the model here; all figures are those of {self.target.engine} on the CPU",)
+        if self.paddle is None or self.by_paddle:
+            return ()
+        return (
+            "Paddle did not run the int8 model here: paddlepaddle is not installed (pip install 'ocrslim[paddle]');"
+            f" all figures are those of {STAND_IN} for the same integers in model.onnx",
+        )
+
+    def open_original(self) -> InferenceSession:
+        """Load the float model."""
+        path = self.paddle.program if self.paddle is not None and self.by_paddle else self.source.path
+        return open_session(path, self.target.engine, self.threads)
+
+    def open(self, exported: Path) -> InferenceSession:
+        """Load an exported ONNX file, for Paddle what is made of it."""
+        if self.by_paddle:
+            folder = exported.with_suffix(".paddle")
+            if not folder.is_dir():
+                folder.mkdir()
+                self._write(exported, folder)
+            exported = folder
+        return open_session(exported, self.target.engine, self.threads)
+
+    def finish(self, exported: Path) -> None:
+        """Write beside the exported ONNX file what the engine loads in place of it."""
+        if self.paddle is not None:
+            self._write(exported, exported.parent)
+
+    def _write(self, exported: Path, folder: Path) -> None:
+        assert self.paddle is not None
+        export_paddle(load_onnx(exported), self.paddle.program, self.paddle.parameters, folder)
+
+    def sizes(self, exported: Path) -> dict[str, int]:
+        """Return the bytes of what the engine loads, float and int8.
+
+        Args:
+            exported: the ONNX file; :meth:`finish` was called.
+        """
+        if self.paddle is None:
+            files: dict[str, tuple[Path, ...]] = {"float": (self.source.path,), "int8": (exported,)}
+        else:
+            made = exported.parent / PROGRAM, exported.parent / PARAMETERS
+            files = {"float": (self.paddle.program, self.paddle.parameters), "int8": made}
+        return {label: sum(path.stat().st_size for path in paths) for label, paths in files.items()}
+
+    @property
+    def may_keep_float(self) -> bool:
+        """Whether the float model may be the answer: not where another engine stands in for the user's, nor for Paddle.
+
+        Paddle's int8 model is two files beside the ONNX one, and its user has the float ones.
+        """
+        return self.paddle is None and self.target.name == self.target.engine
+
+    def bench_surely(self, exported: Path, shape: Sequence[int], min_seconds: float) -> list[BenchRow]:
+        """Time as :meth:`bench` does; where int8 gains nothing longer, since a busy machine may be why."""
+        rows = self.bench(exported, shape, min_seconds)
+        return rows if self.gains(rows) else self.bench(exported, shape, SURE * min_seconds)
+
+    def gains(self, rows: Sequence[BenchRow]) -> bool:
+        """Tell whether int8 took less time than float on the engine that will run it."""
+        return any(row.ratio_on_engine < 1.0 for row in rows if (row.label, row.engine) == ("int8", self.target.engine))
+
+    def keep_float(self, exported: Path, rows: Sequence[BenchRow]) -> bool:
+        """Give the user the float model where int8 is no faster on their engine; int8 then lies beside it.
+
+        Args:
+            exported: the ONNX file; the float model takes its name, it becomes ``int8.onnx``.
+            rows: of :meth:`bench`.
+
+        Returns:
+            bool: whether that was done.
+        """
+        if self.gains(rows) or not self.may_keep_float:
+            return False
+        os.replace(exported, exported.with_name(INT8))
+        shutil.copyfile(self.source.path, exported)
+        return True
+
+    def bench(self, exported: Path, shape: Sequence[int], min_seconds: float) -> list[BenchRow]:
+        """Time float and int8 in turns on every engine that is there.
+
+        Args:
+            exported: the ONNX file; :meth:`finish` was called.
+            shape: of the input, N, C, H, W.
+            min_seconds: see :func:`ocrslim.engines.timing.bench`.
+        """
+        onnx = [("float", self.source.path), ("int8", exported)]
+        rows = bench(onnx, ENGINES, threads=self.threads, shape=shape, min_seconds=min_seconds)
+        if self.paddle is not None and self.by_paddle:
+            own = [("float", self.paddle.program), ("int8", exported.parent / PROGRAM)]
+            rows += bench(own, PADDLE_ENGINES, threads=self.threads, shape=shape, min_seconds=min_seconds)
+        return rows
+
+
+def open_delivery(source: ModelSource, target: str, threads: int) -> Delivery:
+    """Return how a model is delivered to a target.
+
+    Args:
+        source: the float model.
+        target: see :func:`ocrslim.engines.targets.get_target`.
+        threads: of an engine.
+
+    Raises:
+        InputError: there is no such target.
+        ModelError: it is Paddle, and there is no Paddle model to write the int8 one into.
+    """
+    wanted = get_target(target)
+    if wanted.name != "paddle":
+        return Delivery(source, wanted, threads)
+    files = paddle_source(source)
+    if importlib.util.find_spec("paddle") is None:
+        wanted = replace(wanted, engine=STAND_IN)
+    return Delivery(source, wanted, threads, files)

@@ -1,0 +1,174 @@
+"""What the first bytes of an image say of it: its kind, its size and whether it is whole, before it is decoded.
+
+A file of a few kilobytes can claim a size that fills the memory, or make a decoder work for minutes. Sources: PNG
+(ISO 15948), JPEG (ITU T.81), GIF89a, WebP (RFC 9649), TIFF 6.0 and BigTIFF, and Microsoft's description of BMP.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+__all__ = ["KINDS", "Header", "read_header"]
+
+KINDS = ("PNG", "JPEG", "GIF", "WebP", "TIFF", "BMP")
+"""What is read, by the first bytes and not by the name. OpenCV knows more, rare kinds with rarely tested decoders."""
+
+# JPEG markers that begin a frame and hold its size (table B.1): SOF0 to SOF15 without DHT, JPG and DAC.
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_SCAN = 0xDA
+_ALONE = frozenset(range(0xD0, 0xD9)) | {0x01}  # markers without a length
+_TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 16: 8}  # bytes of a number by its type: BYTE, ASCII, SHORT, LONG, LONG8
+_WIDTH, _HEIGHT, _BITS, _SAMPLES, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 258, 277, 322, 323
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a header says.
+
+    Args:
+        kind: one of :data:`KINDS`.
+        width: pixels; of the canvas, where a file has several images.
+        height: pixels.
+        whole: false where the file ends too early.
+        scans: how many times over the whole image the decoder goes; 1 but for a progressive JPEG.
+    """
+
+    kind: str
+    width: int
+    height: int
+    whole: bool = True
+    scans: int = 1
+
+
+def read_header(content: bytes) -> Header | None:
+    """Return what the header says; ``None`` where the bytes are no image of a known kind, or its header is cut off.
+
+    Args:
+        content: the whole file.
+    """
+    try:
+        if content.startswith(b"\x89PNG\r\n\x1a\n"):
+            return _png(content)
+        if content.startswith(b"\xff\xd8"):
+            return _jpeg(content)
+        if content[:6] in (b"GIF87a", b"GIF89a"):
+            return Header("GIF", *_gif(content))
+        if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+            return _webp(content)
+        if content[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            return Header("TIFF", *_tiff(content))
+        if content.startswith(b"BM"):
+            return _bmp(content)
+    except (struct.error, IndexError):
+        pass  # the header ends in its middle
+    return None
+
+
+def _png(content: bytes) -> Header:
+    width, height = int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")
+    return Header("PNG", width, height, b"IEND" in content)
+
+
+def _jpeg(content: bytes) -> Header:
+    place, width, height = 2, 0, 0
+    while place + 9 <= len(content):
+        if content[place] != 0xFF:
+            break  # no marker where one belongs: the decoder shall say what it makes of it
+        marker = content[place + 1]
+        if marker == 0xFF or marker in _ALONE:
+            place += 1 if marker == 0xFF else 2
+            continue
+        if marker in _FRAMES:
+            # Of several frames the largest: decoders differ in which they take.
+            found_height, found_width = struct.unpack_from(">HH", content, place + 5)
+            width, height = max(width, found_width), max(height, found_height)
+        if marker == _SCAN:
+            break
+        place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
+    else:
+        place = len(content)
+    # Within the data of a scan a byte 0xFF is followed by 0, so that these pairs are markers.
+    return Header("JPEG", width, height, content.rfind(b"\xff\xd9") > place, content.count(b"\xff\xda", place))
+
+
+def _gif(content: bytes) -> tuple[int, int]:
+    """Return the size of the canvas, or of an image that is larger."""
+    width, height = struct.unpack_from("<HH", content, 6)
+    for left, top, inner_width, inner_height in _gif_images(content):
+        width, height = max(width, left + inner_width), max(height, top + inner_height)
+    return width, height
+
+
+def _gif_images(content: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Yield left, top, width and height of each image."""
+
+    def table(flags: int) -> int:
+        return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+    place = 13 + table(content[10])
+    while place < len(content) and content[place] in (0x21, 0x2C):
+        if content[place] == 0x2C:
+            yield struct.unpack_from("<HHHH", content, place + 1)
+            place += 11 + table(content[place + 9])
+        else:
+            place += 2
+        while place < len(content) and content[place]:  # blocks, each after its length
+            place += 1 + content[place]
+        place += 1
+
+
+def _webp(content: bytes) -> Header | None:
+    """Return the size of the canvas (VP8X), of a lossy (VP8) or of a lossless image (VP8L)."""
+    whole = len(content) >= 8 + struct.unpack_from("<I", content, 4)[0]
+    kind = content[12:16]
+    if kind == b"VP8X":
+        width, height = (1 + int.from_bytes(content[place : place + 3], "little") for place in (24, 27))
+    elif kind == b"VP8 ":
+        width, height = (size & 0x3FFF for size in struct.unpack_from("<HH", content, 26))
+    elif kind == b"VP8L":
+        bits = struct.unpack_from("<I", content, 21)[0]
+        width, height = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    else:
+        return None
+    return Header("WebP", width, height, whole)
+
+
+def _tiff(content: bytes) -> tuple[int, int]:
+    """Return the size of the first image, or of one of its tiles where that is larger.
+
+    More than 24 bits for a pixel count as so many more rows.
+    """
+    order = "<" if content[:1] == b"I" else ">"
+    big = content[2:4] in (b"+\0", b"\0+")
+    count_format, entry_format, head = ("Q", "HHQ", 8) if big else ("H", "HHI", 4)
+    first = struct.unpack_from(order + ("Q" if big else "I"), content, head)[0]
+    count = struct.unpack_from(order + count_format, content, first)[0]
+    place = first + struct.calcsize(order + count_format)
+    step = 20 if big else 12
+    tags: dict[int, int] = {}
+    for entry in range(place, min(place + count * step, len(content)), step):
+        tag, kind, number = struct.unpack_from(order + entry_format, content, entry)
+        size = _TIFF_SIZES.get(kind)
+        if size is None:
+            continue
+        value = entry + struct.calcsize(order + entry_format)
+        if size * number > (8 if big else 4):
+            value = struct.unpack_from(order + ("Q" if big else "I"), content, value)[0]
+        tags[tag] = int.from_bytes(content[value : value + size], "little" if order == "<" else "big")
+    bits = tags.get(_BITS, 1) * tags.get(_SAMPLES, 1)
+    width, height = (
+        max(tags.get(_WIDTH, 0), tags.get(_TILE_WIDTH, 0)),
+        max(tags.get(_HEIGHT, 0), tags.get(_TILE_HEIGHT, 0)),
+    )
+    return width, height * max(1, -(-bits // 24))
+
+
+def _bmp(content: bytes) -> Header:
+    """Return the size; a height below zero says that the rows begin at the top."""
+    if struct.unpack_from("<I", content, 14)[0] == 12:  # of OS/2
+        width, height = struct.unpack_from("<HH", content, 18)
+    else:
+        width, height = struct.unpack_from("<ii", content, 18)
+    return Header("BMP", abs(width), abs(height))

@@ -1,0 +1,193 @@
+"""What came of a compression: how it is judged, and what ``result.json`` holds, everything told, done and measured."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
+
+from ocrslim import __version__
+from ocrslim.delivery import Delivery
+from ocrslim.engines.cpu import cpu_info
+from ocrslim.engines.session import InferenceSession
+from ocrslim.engines.timing import BenchRow
+from ocrslim.following import Following
+from ocrslim.graph.importers.source import ModelSource
+from ocrslim.ocr.labels import DetSample, RecSample, read_samples
+from ocrslim.report.result import budget_in_words, sha256_of, verdict
+from ocrslim.report.run_log import RunLog
+from ocrslim.scene import Climb
+from ocrslim.scoring import Judged, Pair, judge_by_agreement, judge_by_labels
+from ocrslim.slimming.example import origin_warning
+from ocrslim.slimming.training.data import TrainingData
+
+if TYPE_CHECKING:
+    from ocrslim.compress import CompressSettings
+
+__all__ = ["build_result", "data_fingerprint", "judge_held", "judge_last", "plain", "run_fingerprint"]
+
+
+def judge_held(pair: Pair, data: TrainingData, settings: CompressSettings, log: RunLog) -> Judged:
+    """Score float and int8 on the held-back part of the data: by its labels, else by their agreement.
+
+    Args:
+        pair: the models.
+        data: of the run.
+        settings: of the run.
+        log: of the run.
+    """
+    with log.bar("judge") as update:
+        if data.labelled and data.held_samples:
+            what = settings.data or (f"Train in {settings.example.path}" if settings.example else "the data")
+            words = f"the labels of the part of {what} held back from training"
+            return judge_by_labels(pair, data.held_samples, (), words, update)
+        what = "rendered text" if data.rendered else f"images of {settings.data}"
+        words = f"agreement with the float model (no labels) on {what} held back from training"
+        return judge_by_agreement(pair, data.held, words, update)
+
+
+def judge_last(
+    pair: Callable[[InferenceSession], Pair],
+    delivery: Delivery,
+    exported: Path,
+    climbed: Climb,
+    settings: CompressSettings,
+    log: RunLog,
+    follow: Following | None,
+) -> Judged:
+    """Score float and int8 on the user's own images, which steered nothing, else say what the climb found.
+
+    Args:
+        pair: from the compressed model's session to it and the float model.
+        delivery: of the model.
+        exported: the ONNX file.
+        climbed: how it was found.
+        settings: of the run.
+        log: of the run.
+        follow: the file that the run follows.
+    """
+    judged = climbed.best.judged
+    samples: Sequence[DetSample | RecSample] = ()
+    if follow is not None and follow.data.eval:
+        samples, skipped, words = follow.data.eval, follow.data.eval_skipped, follow.eval_words()
+    elif follow is None and settings.eval is not None:
+        found, left_out = read_samples(delivery.source.task, settings.eval, settings.data_dir)
+        samples, skipped, words = found, tuple(left_out), f"the labels of {settings.eval}"
+    if samples:
+        with log.bar("evaluate") as update:
+            judged = judge_by_labels(pair(delivery.open(exported)), samples, skipped, words, update)
+    assert judged is not None  # the best is among those that were judged
+    if follow is not None and (doubt := origin_warning(follow.config, judged.float_metrics)):
+        log.say(doubt)
+    return judged
+
+
+def build_result(
+    delivery: Delivery,
+    settings: CompressSettings,
+    data: TrainingData,
+    judged: Judged,
+    climbed: Climb,
+    rows: Sequence[BenchRow],
+    exported: Path,
+    graph: ir.Model,
+    data_sha256: str | None,
+    log: RunLog,
+) -> dict[str, Any]:
+    """Gather what ``result.json`` holds.
+
+    Args:
+        delivery: of the model.
+        settings: of the run.
+        data: that was learned from.
+        judged: the last word on the best candidate.
+        climbed: how it was found.
+        rows: of the latency.
+        exported: the ONNX file; ``delivery.finish`` was called.
+        graph: the canonical float graph.
+        data_sha256: see :func:`data_fingerprint`.
+        log: of the run.
+    """
+    source, target = delivery.source, delivery.target
+    placement = climbed.best.quantization.placement
+    training = next((item.training for item in climbed.tried if item.training), None)
+    operators = {node.name: node.op_type for node in graph.graph}
+    sizes = delivery.sizes(exported)
+    result: dict[str, Any] = {
+        "ocrslim": __version__,
+        "model": {
+            "name": source.name,
+            "task": source.task,
+            "sha256": source.sha256,
+            "licence": source.licence,
+            "path": str(source.path),
+            "paddle": str(source.paddle.program) if source.paddle else None,
+        },
+        "data": {
+            "path": ", ".join(map(str, _paths(settings))) or None,
+            "sha256": data_sha256,
+            "n_train": len(data.train),
+            "n_held": len(data.held),
+            "n_eval": judged.n,
+            "judged_by": judged.judged_by,
+        },
+        "settings": plain(settings) | {"example": str(settings.example.path) if settings.example else None},
+        "target": target.name,
+        "engine": target.engine,
+        "notes": list(delivery.notes),
+        "metrics": {"float": {target.engine: judged.float_metrics}, "int8": {target.engine: judged.int8_metrics}},
+        "drop": {target.engine: judged.drop},
+        "latency": [row.to_json() for row in rows],
+        "delivered": "int8" if delivery.gains(rows) or not delivery.may_keep_float else "float",
+        "size": sizes | {"ratio": sizes["int8"] / sizes["float"]},
+        "placement": {
+            "quantized": [{"node": site.node, "reason": site.reason} for site in placement.sites],
+            "float": [
+                {"node": node, "op": operators.get(node, ""), "reason": reason}
+                for node, reason in placement.float_nodes.items()
+            ],
+        },
+        "verify": [asdict(climbed.best.verified)],
+        "budget": climbed.to_json(settings.max_drop),
+        "sensitivity": climbed.sensitivity,
+        "stages": log.stages,
+        "training": asdict(training) if training else None,
+        "skipped": [asdict(item) for item in dict.fromkeys((*data.left_out, *judged.skipped))],
+        "cpu": asdict(cpu_info()),
+    }
+    words = (verdict(result, target.engine), budget_in_words(result["budget"]), *delivery.notes)
+    result["verdict"] = "; ".join(words)
+    return result
+
+
+def data_fingerprint(settings: CompressSettings) -> str | None:
+    """Return the hash of the data that a run learns from; ``None`` for rendered text."""
+    hashes = [sha256_of(path) for path in _paths(settings)]
+    return (
+        None if not hashes else hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest()
+    )
+
+
+def _paths(settings: CompressSettings) -> tuple[Path, ...]:
+    """Return the label files or folders that a run learns from."""
+    if settings.example is not None and settings.example.train is not None:
+        return settings.example.train.label_files or (settings.example.train.data_dir,)
+    return (settings.data,) if settings.data else ()
+
+
+def run_fingerprint(source: ModelSource, settings: CompressSettings, data_sha256: str | None) -> str:
+    """Identify what the training depends on: the model, the data and the settings, not the output folder."""
+    free = dict.fromkeys(("out", "eval", "max_drop", "max_minutes"))
+    data = plain(settings) | free | {"model": source.sha256, "data_sha256": data_sha256}
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
+def plain(settings: CompressSettings) -> dict[str, Any]:
+    """Return the settings as JSON's types, paths as text."""
+    told: dict[str, Any] = json.loads(json.dumps(asdict(settings), default=str))
+    return told

@@ -1,0 +1,331 @@
+"""The recipe: read images, folders and PDF files with a det and a rec model, and show where two pairs differ.
+
+:func:`predict_files` is what ``ocrslim predict`` does; :func:`ocrslim.load` reads one image at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from ocrslim import __version__
+from ocrslim.atomic import write_bytes
+from ocrslim.engines.session import open_session
+from ocrslim.errors import DataError, InputError, ModelError
+from ocrslim.graph.importers.source import ModelSource, open_model
+from ocrslim.graph.importers.zoo import MODELS
+from ocrslim.ocr.difference import Difference, compare_readings
+from ocrslim.ocr.pages import Page, SkippedPage, count_pages, find_files, read_pages
+from ocrslim.ocr.pdf import DPI
+from ocrslim.reader import DROP_SCORE, Detector, PageReading, Reader, Recognizer, TextLine, load_pair
+from ocrslim.report.picture import draw_comparison, draw_reading
+from ocrslim.report.result import write_json
+from ocrslim.report.run_log import progress_bar
+
+__all__ = ["FLOAT", "RESULT", "SCHEMA_VERSION", "float_original", "load_reference", "predict_files"]
+
+FLOAT = "float"  # --against: the models that the compressed ones were made from
+RESULT = "predict.json"
+SCHEMA_VERSION = 1  # of report/predict.schema.json
+JPEG_QUALITY = 90
+
+
+@dataclass
+class _Run:
+    """What is being gathered.
+
+    Args:
+        ours: the pair that reads.
+        theirs: the pair that it is held against, if any.
+        out: folder for pictures.
+    """
+
+    ours: Reader
+    theirs: Reader | None
+    out: Path | None
+    pages: list[dict[str, Any]] = field(default_factory=list)
+    skipped: list[SkippedPage] = field(default_factory=list)
+    differences: list[Difference] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+
+
+def predict_files(
+    inputs: Sequence[Path],
+    det: str | Path,
+    rec: str | Path,
+    *,
+    engine: str = "openvino",
+    profile: str | None = None,
+    dictionary: Path | None = None,
+    threads: int = 2,
+    dpi: int = DPI,
+    drop_score: float = DROP_SCORE,
+    against: Sequence[str] = (),
+    out: Path | None = None,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Read files and return what ``ocrslim predict --json`` prints; ``report/predict.schema.json`` describes it.
+
+    A page that cannot be read is named and passed over.
+
+    Args:
+        inputs: images, folders and PDF files.
+        det: the detector; see :func:`ocrslim.graph.importers.source.open_model`.
+        rec: the recogniser.
+        engine: that runs all models.
+        profile: see :func:`ocrslim.config.profile.load_profile`; each model's own where ``None``.
+        dictionary: of a recogniser that comes without one.
+        threads: of the engine.
+        dpi: pixels per inch of PDF pages.
+        drop_score: lines that were read with less confidence are left out.
+        against: ``["float"]``, or another det and rec model: read with them too and tell where the two differ.
+        out: a folder for the result and a picture of each page.
+        console: where a progress bar is shown; nowhere if ``None``.
+
+    Raises:
+        InputError: a model, a path or a setting cannot be used.
+        DataError: no page at all could be read.
+        EngineError: the engine failed.
+    """
+    started = time.perf_counter()
+    files = find_files(inputs)
+    total = count_pages(files)
+    ours = load_pair(
+        det, rec, engine=engine, profile=profile, dictionary=dictionary, threads=threads, drop_score=drop_score
+    )
+    run = _Run(ours, load_reference(ours, against) if against else None, out)
+    if out is not None:
+        _make_folder(out)
+    with progress_bar("pages", console or Console(quiet=True)) as update:
+        for done, page in enumerate(read_pages(files, dpi), 1):
+            if isinstance(page, Page):
+                _read(run, page)
+            else:
+                run.skipped.append(page)
+            update(done, max(done, total), {"skipped": len(run.skipped)} if run.skipped else None)
+    if not run.pages:
+        first = run.skipped[0]
+        raise DataError(f"none of {len(run.skipped)} pages can be read; {first.file}: {first.reason}")
+    result = _result(run, dpi) | {"seconds": round(time.perf_counter() - started, 3)}
+    if out is not None:
+        write_json(out / RESULT, result)
+    return result
+
+
+def load_reference(ours: Reader, against: Sequence[str]) -> Reader:
+    """Load the pair that ``ours`` is held against; it reads in the same engine by the same profile.
+
+    Args:
+        ours: the pair that is looked at.
+        against: ``["float"]`` for the models that ours were compressed from, or a det and a rec model.
+
+    Returns:
+        Reader: where one of its models is the same file as ours, that is shared.
+
+    Raises:
+        InputError: neither of our models was compressed, or a model cannot be used.
+        EngineError: the engine cannot run a model.
+    """
+    if len(against) == 1 and against[0] == FLOAT:
+        originals = float_original(ours.detector.source), float_original(ours.recognizer.source)
+        if originals == (None, None):
+            raise InputError(
+                "--against float: neither model lies in a folder that compress wrote (with result.json);"
+                " name the others: --against DET REC"
+            )
+        det, rec = originals[0] or ours.detector.source, originals[1] or ours.recognizer.source
+    elif len(against) == 2:
+        det, rec = open_model(against[0]), open_model(against[1])
+    else:
+        raise InputError(f"--against {' '.join(against)}: say float, or name a det and a rec model")
+    if (det.task, rec.task) != ("det", "rec"):
+        raise InputError(f"--against: {det.name} is a {det.task} and {rec.name} a {rec.task} model; name det, then rec")
+    detector, recognizer = ours.detector, ours.recognizer
+    if det.sha256 != detector.source.sha256:
+        session = open_session(det.file_for(detector.session.engine), detector.session.engine, detector.session.threads)
+        detector = Detector(det, session, detector.profile)
+    if rec.sha256 != recognizer.source.sha256:
+        session = open_session(rec.file_for(detector.session.engine), detector.session.engine, detector.session.threads)
+        recognizer = Recognizer(rec, session, recognizer.profile)
+    return Reader(detector, recognizer, ours.drop_score)
+
+
+def float_original(source: ModelSource) -> ModelSource | None:
+    """Return the model that one was compressed from, by the ``result.json`` beside it; ``None`` without one.
+
+    Raises:
+        ModelError: the file names a model that is not there, or none.
+    """
+    path = source.path.parent / "result.json"
+    if not path.is_file():
+        return None
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))["model"]
+        origin, name = Path(told["path"]), str(told.get("name"))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{path}: names no model.path; name the float models: --against DET REC") from error
+    if origin.exists():
+        return open_model(origin)
+    if name in MODELS:
+        return open_model(name)
+    raise ModelError(f"{path}: the float model {origin} is not there any more; name it: --against DET REC")
+
+
+def _read(run: _Run, page: Page) -> None:
+    """Read a page with one pair or both, and draw it."""
+    started = time.perf_counter()
+    boxes = run.ours.detector(page.image)
+    reading = run.ours.read_boxes(page.image, boxes)
+    seconds = time.perf_counter() - started
+    told = _page(page, reading) | {"seconds": round(seconds, 4)}
+    other, difference = None, None
+    if run.theirs is not None:
+        if run.theirs.detector is not run.ours.detector:
+            boxes = run.theirs.detector(page.image)
+        other = run.theirs.read_boxes(page.image, boxes)
+        difference = compare_readings(_pairs(reading), _pairs(other))
+        run.differences.append(difference)
+        told["difference"] = _difference(difference, other)
+    if run.out is not None:
+        told["picture"] = _draw(run, page, reading, other, difference)
+    run.pages.append(told)
+
+
+def _draw(run: _Run, page: Page, ours: PageReading, theirs: PageReading | None, difference: Difference | None) -> str:
+    """Write a page's picture and return its name."""
+    assert run.out is not None
+    picture: NDArray[np.uint8]
+    if run.theirs is None or theirs is None or difference is None:
+        picture = draw_reading(page.image, _pairs(ours))
+    else:
+        captions = (f"here: {_names(run.ours)}", f"against: {_names(run.theirs)}")
+        picture = draw_comparison(page.image, _pairs(ours), _pairs(theirs), difference, captions)
+    name = _free_name(run.names, page)
+    written, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    if not written:
+        raise DataError(f"{run.out / name}: OpenCV cannot write this picture")
+    write_bytes(run.out / name, data.tobytes())
+    return name
+
+
+def _free_name(taken: set[str], page: Page) -> str:
+    """Return a file name for a page's picture that no other page has: ``scan.jpg``, ``book-p007.jpg``."""
+    stem = _shown(Path(page.file.stem))
+    if page.number is not None:
+        stem += f"-p{page.number:03}"
+    name, count = f"{stem}.jpg", 1
+    while name.casefold() in taken:  # some file systems do not tell A from a
+        count += 1
+        name = f"{stem}-{count}.jpg"
+    taken.add(name.casefold())
+    return name
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {path}: can't be made ({error.strerror}); name another folder") from error
+
+
+def _shown(path: Path) -> str:
+    """Return a path as text that any JSON reader takes: a byte that is no UTF-8 becomes a replacement character."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+def _pairs(reading: PageReading) -> list[tuple[NDArray[np.float32], str]]:
+    return [(line.points, line.text) for line in reading.lines]
+
+
+def _page(page: Page, reading: PageReading) -> dict[str, Any]:
+    return {
+        "file": _shown(page.file),
+        "page": page.number,
+        "width": reading.width,
+        "height": reading.height,
+        "text": reading.text,
+        "lines": [_line(line) for line in reading.lines],
+        "dropped": reading.dropped,
+    }
+
+
+def _line(line: TextLine) -> dict[str, Any]:
+    return {
+        "text": line.text,
+        "score": round(line.score, 5),
+        "box_score": round(line.box_score, 5),
+        "points": [[round(float(x), 2), round(float(y), 2)] for x, y in line.points],
+    }
+
+
+def _difference(difference: Difference, other: PageReading) -> dict[str, Any]:
+    return {
+        "equal": len(difference.equal),
+        "changed": [{"line": ours, "other": _line(other.lines[theirs])} for ours, theirs in difference.changed],
+        "only_here": list(difference.only_ours),
+        "only_there": [_line(other.lines[index]) for index in difference.only_theirs],
+        "norm_edit_distance": _similarity([difference]),
+    }
+
+
+def _similarity(differences: Sequence[Difference]) -> float:
+    """Return 1-NED: 1 less the mean distance of all pairs and single boxes; 1 where there is none."""
+    lines = sum(difference.lines for difference in differences)
+    return round(1 - sum(difference.distance for difference in differences) / lines, 6) if lines else 1.0
+
+
+def _result(run: _Run, dpi: int) -> dict[str, Any]:
+    session = run.ours.detector.session
+    settings = {
+        "threads": session.threads,
+        "dpi": dpi,
+        "drop_score": run.ours.drop_score,
+        "det": asdict(run.ours.detector.profile),
+        "rec": asdict(run.ours.recognizer.profile),
+    }
+    result: dict[str, Any] = {
+        "ocrslim": __version__,
+        "schema": SCHEMA_VERSION,
+        "engine": session.engine,
+        "engine_version": session.version,
+        "models": _models(run.ours),
+        "settings": settings,
+        "pages": run.pages,
+        "skipped": [{"file": _shown(item.file), "page": item.number, "reason": item.reason} for item in run.skipped],
+    }
+    return result if run.theirs is None else result | {"against": _against(run.theirs, run.differences)}
+
+
+def _against(theirs: Reader, differences: Sequence[Difference]) -> dict[str, Any]:
+    equal, changed = (sum(len(getattr(item, name)) for item in differences) for name in ("equal", "changed"))
+    return {
+        "models": _models(theirs),
+        "boxes_in_both": equal + changed,
+        "only_here": sum(len(item.only_ours) for item in differences),
+        "only_there": sum(len(item.only_theirs) for item in differences),
+        "texts_equal": equal,
+        "texts_changed": changed,
+        "pages_changed": sum(len(item.equal) < item.lines for item in differences),
+        "norm_edit_distance": _similarity(differences),
+    }
+
+
+def _names(reader: Reader) -> str:
+    return f"{reader.detector.source.name} + {reader.recognizer.source.name}"
+
+
+def _models(reader: Reader) -> Mapping[str, Any]:
+    return {
+        model.source.task: {"name": model.source.name, "path": _shown(model.source.path), "sha256": model.source.sha256}
+        for model in (reader.detector, reader.recognizer)
+    }

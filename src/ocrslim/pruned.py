@@ -1,0 +1,367 @@
+"""The recipe of ``ocrslim prune``: cut channels until the clock agrees, then let the float model teach the smaller one.
+
+The result is a float ONNX file with the names of the original and fewer channels; every engine runs it, and it can be
+quantized as any other model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from ocrslim import __version__
+from ocrslim.atomic import replacing
+from ocrslim.config.profile import Profile, load_profile
+from ocrslim.engines.cpu import cpu_info
+from ocrslim.engines.session import ENGINES, open_session
+from ocrslim.engines.targets import get_target
+from ocrslim.engines.timing import SHAPES, bench
+from ocrslim.errors import InputError
+from ocrslim.export.bundle import write_sidecars
+from ocrslim.export.verify import verify_det, verify_rec
+from ocrslim.graph.executor.graph_module import GraphModule
+from ocrslim.graph.importers.onnx import load_onnx
+from ocrslim.graph.importers.source import ModelSource, open_model
+from ocrslim.graph.passes.canonical import canonicalize
+from ocrslim.graph.points import distillation_points
+from ocrslim.ocr.labels import read_samples
+from ocrslim.report.result import sha256_of, write_json
+from ocrslim.report.run_log import RunLog
+from ocrslim.scoring import Judged, Pair, judge_by_agreement, judge_by_labels
+from ocrslim.slimming.pruning.plan import Goal, PruningResult
+from ocrslim.slimming.pruning.prune import Importance, Machine, prune
+from ocrslim.slimming.training.data import (
+    TrainingData,
+    calibration_batches,
+    open_training_data,
+    training_batches,
+    validation_batches,
+)
+from ocrslim.slimming.training.distillation import Distillation, DistillationSettings, TeacherJudge
+from ocrslim.slimming.training.trainer import ParameterGroup, Trainer, TrainingResult, TrainSettings
+
+__all__ = ["PruneSettings", "SameChannels", "prune_and_distil"]
+
+STEPS = {"rec": 1500, "det": 600}  # some half an hour on two cores
+SMALLEST_RMS = 1e-4  # of a weight, so that one of zeros can learn
+MIN_BENCH_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class PruneSettings:
+    """What to do; every field has the meaning of the command line's option of that name.
+
+    Args:
+        target: the engine that the model shall be fast on, ``onnxruntime`` or ``openvino``.
+        out: folder for the results; made if missing.
+        speedup: times as fast as the float model on that engine; this or ``ratio``.
+        ratio: share of the multiply-accumulates to remove, in place of the clock.
+        data: label file, folder of images or LMDB to learn from; ``None`` renders text.
+        eval: label file to judge by; ``None`` judges by the held-back part of ``data``.
+        data_dir: what image paths in label files are relative to.
+        profile: pre- and post-processing; see :func:`ocrslim.config.profile.load_profile`.
+        seed: of everything random.
+        steps: training steps; ``None`` is 1500 for rec and 600 for det.
+        threads: of training, scoring and timing.
+        align: widths are multiples of it.
+        importance: ``taylor`` or ``l1``.
+        learning_rate: change of a weight in a step, as a share of the root mean square of its tensor.
+        distillation: the losses.
+    """
+
+    target: str
+    out: Path
+    speedup: float | None = None
+    ratio: float | None = None
+    data: Path | None = None
+    eval: Path | None = None
+    data_dir: Path | None = None
+    profile: str | None = None
+    seed: int = 0
+    steps: int | None = None
+    threads: int = 2
+    align: int = 8
+    importance: Importance = "taylor"
+    learning_rate: float = 5e-4
+    distillation: DistillationSettings = field(default_factory=DistillationSettings)
+
+    def goal(self) -> Goal:
+        """Return the cost to reach.
+
+        Raises:
+            InputError: not exactly one of ``speedup`` and ``ratio`` is given, or it is out of its range.
+        """
+        if (self.speedup is None) == (self.ratio is None):
+            raise InputError("prune: give either --speedup S, such as 1.3, or --ratio R, such as 0.3")
+        if self.speedup is not None and self.speedup <= 1:
+            raise InputError(f"prune: --speedup {self.speedup:g} is no gain; give a number above 1")
+        if self.ratio is not None and not 0 < self.ratio < 1:
+            raise InputError(f"prune: --ratio {self.ratio:g} is the share to remove; give a number between 0 and 1")
+        return Goal(1 / self.speedup if self.speedup else 1 - (self.ratio or 0), align=self.align)
+
+
+class SameChannels(nn.Module):
+    """A teacher that shows of each value only the channels that the student has too.
+
+    Args:
+        teacher: of the whole model.
+        kept: name of a value -> axis -> indices that stay; other values are shown whole.
+    """
+
+    def __init__(self, teacher: nn.Module, kept: Mapping[str, Mapping[int, Tensor]]) -> None:
+        super().__init__()
+        self.teacher = teacher
+        self.kept = kept
+
+    def forward(self, x: Tensor, fetch: Sequence[str]) -> dict[str, Tensor]:
+        """Return the values by name, for images ``[N, 3, H, W]``."""
+        values: dict[str, Tensor] = self.teacher(x, fetch=fetch)
+        for name in fetch:
+            for axis, indices in self.kept.get(name, {}).items():
+                values[name] = values[name].index_select(axis, indices)
+        return values
+
+
+def prune_and_distil(model: str | Path, settings: PruneSettings, console: Console | None = None) -> dict[str, Any]:
+    """Prune ``model``, train what is left and write ``model.onnx`` and ``result.json`` into the output folder.
+
+    A run that was stopped while it trained goes on from its last checkpoint; what was timed is kept in
+    ``latency.json``, so that the same channels are cut.
+
+    Args:
+        model: a zoo name, an ONNX file or a model folder.
+        settings: see there.
+        console: where progress is shown; a quiet one when ``None``.
+
+    Returns:
+        dict: what ``result.json`` holds.
+
+    Raises:
+        InputError: the model, the data or a setting cannot be used.
+        VerifyError: the engine does not compute what the trained model computed.
+    """
+    get_target(settings.target)
+    settings.goal()
+    source = open_model(model)
+    profile = load_profile(settings.profile, source.inference_yml)
+    try:
+        settings.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {settings.out}: cannot be written ({error.strerror}); name another folder") from error
+    log = RunLog(settings.out, console or Console(quiet=True))
+    try:
+        return _run(source, profile, settings, log)
+    finally:
+        log.close()
+
+
+def _run(source: ModelSource, profile: Profile, settings: PruneSettings, log: RunLog) -> dict[str, Any]:
+    torch.set_num_threads(settings.threads)
+    torch.manual_seed(settings.seed)
+    log.note(f"ocrslim {__version__}: prune {source.name} ({source.sha256}); {_plain(settings)}")
+    with log.stage("data"):
+        data = open_training_data(source.task, settings.data, settings.data_dir, source.characters or (), settings.seed)
+        log.say(f"{len(data.train)} images to learn from, {len(data.held)} held back, {len(data.skipped)} skipped")
+    with log.stage("prune"):
+        graph = canonicalize(load_onnx(source.path))
+        pruning = _prune(source, graph, data, profile, settings, log)
+    untrained, exported = settings.out / "untrained.onnx", settings.out / "model.onnx"
+    _save(pruning.model, untrained)
+    with log.stage("train"):
+        student, training = _distil(source, graph, pruning, data, profile, settings, log)
+    _save(student.to_ir(), exported)
+    with log.stage("evaluate"):
+        verified = _verify(source, student, exported, validation_batches(data, profile, settings.seed), settings)
+        known: dict[str, Any] = {}  # the original answers once for both
+        before, after = (_judge(source, path, data, profile, settings, known, log) for path in (untrained, exported))
+    with log.stage("bench"):
+        models = [("float", source.path), ("pruned", exported)]
+        rows = bench(models, ENGINES, settings.threads, (1, 3, *SHAPES[source.task]), min_seconds=MIN_BENCH_SECONDS)
+    result = _result(source, settings, pruning, training, before, after)
+    result |= {"latency": [row.to_json() for row in rows], "verify": verified, "stages": log.stages}
+    result["size"] = {"float": source.path.stat().st_size, "pruned": exported.stat().st_size}
+    write_sidecars(settings.out, source.inference_yml, source.characters)
+    write_json(settings.out / "result.json", result)
+    return result
+
+
+def _prune(
+    source: ModelSource,
+    graph: ir.Model,
+    data: TrainingData,
+    profile: Profile,
+    settings: PruneSettings,
+    log: RunLog,
+) -> PruningResult:
+    machine = Machine(settings.target, settings.threads, settings.out / "latency.json")
+    pruning = prune(
+        graph,
+        calibration_batches(data, profile, settings.seed),
+        settings.goal(),
+        task=source.task,
+        logits=distillation_points(graph).logits,
+        shape=(1, 3, *SHAPES[source.task]),
+        machine=machine if settings.speedup is not None else None,
+        importance=settings.importance,
+        seed=settings.seed,
+        progress=lambda now, wanted: log.say(f"cost {now:.3f} of the whole model's, wanted {wanted:.3f}"),
+    )
+    for row in pruning.rows:
+        log.note(f"{row.name}: {row.before} -> {row.after} channels, {row.lost:.4g} lost; {row.reason}")
+    if not pruning.reached:
+        log.say(f"no further channel pays: {pruning.ratio:.3f} of the cost is what can be reached")
+    return pruning
+
+
+def _distil(
+    source: ModelSource,
+    graph: ir.Model,
+    pruning: PruningResult,
+    data: TrainingData,
+    profile: Profile,
+    settings: PruneSettings,
+    log: RunLog,
+) -> tuple[GraphModule, TrainingResult]:
+    """Train the smaller model to answer as the whole one does."""
+    points = distillation_points(graph)
+    student = GraphModule(pruning.model)
+    kept = {
+        name: {
+            axis: torch.from_numpy(np.flatnonzero(stays))
+            for axis, stays in pruning.channels.kept(name, pruning.removed).items()
+            if not stays.all()
+        }
+        for name in points.features
+    }
+    teacher = SameChannels(GraphModule(graph).eval(), kept)
+    steps = STEPS[source.task] if settings.steps is None else settings.steps
+    validation = validation_batches(data, profile, settings.seed)
+    trainer = Trainer(
+        student,
+        _groups(student),
+        Distillation(student, teacher, source.task, points.logits, points.features, settings.distillation),
+        TeacherJudge(student, teacher, source.task, points.logits, validation),
+        TrainSettings(steps=steps, learning_rate=settings.learning_rate),
+        folder=settings.out / "checkpoints",
+        fingerprint=_fingerprint(source, settings, pruning),
+    )
+    with log.bar("train") as update:
+        trainer.progress = update
+        if trainer.resume():
+            log.say(f"going on from step {trainer.step}")
+        try:
+            training = trainer.run(lambda start, count: training_batches(data, profile, settings.seed, start, count))
+        except KeyboardInterrupt:
+            trainer.save()
+            raise
+    for line in training.history:
+        log.note(" ".join(f"{key} {value:.5g}" for key, value in line.items()))
+    log.say(f"best step {training.best_step} of {training.steps}: {dict(training.best.figures)}")
+    return student, training
+
+
+def _groups(student: GraphModule) -> list[ParameterGroup]:
+    """All weights learn, each in proportion to its size: folded batch norms leave tensors of 0.003 beside ones of 8."""
+    return [
+        ParameterGroup(name, (parameter,), max(float(parameter.detach().square().mean().sqrt()), SMALLEST_RMS))
+        for name, parameter in student.named_initializers()
+    ]
+
+
+def _verify(
+    source: ModelSource, student: GraphModule, exported: Path, batches: Sequence[Tensor], settings: PruneSettings
+) -> dict[str, Any]:
+    """Compare the file on the engine with the trained module."""
+
+    def forward(batch: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, np.dtype[np.float32]]:
+        with torch.no_grad():
+            answer: np.ndarray[Any, np.dtype[np.float32]] = student(torch.from_numpy(batch)).numpy()
+        return answer
+
+    check = verify_rec if source.task == "rec" else verify_det
+    session = open_session(exported, settings.target, settings.threads)
+    verification = check(forward, session, [batch.numpy() for batch in batches])
+    verification.check()
+    return asdict(verification)
+
+
+def _judge(
+    source: ModelSource,
+    path: Path,
+    data: TrainingData,
+    profile: Profile,
+    settings: PruneSettings,
+    known: dict[str, Any],
+    log: RunLog,
+) -> Judged:
+    """Score the whole and the smaller model on the user's own images, else on those held back from training."""
+    original, smaller = (open_session(file, settings.target, settings.threads) for file in (source.path, path))
+    pair = Pair(source, original, smaller, profile, known=known)
+    with log.bar("evaluate") as update:
+        if settings.eval is not None:
+            samples, skipped = read_samples(source.task, settings.eval, settings.data_dir)
+            return judge_by_labels(pair, samples, skipped, f"the labels of {settings.eval}", update)
+        if data.labelled and data.held_samples:
+            words = f"the labels of the part of {settings.data} held back from training"
+            return judge_by_labels(pair, data.held_samples, (), words, update)
+        words = "agreement with the float model (no labels) on images held back from training"
+        return judge_by_agreement(pair, data.held, words, update)
+
+
+def _save(model: ir.Model, path: Path) -> None:
+    with replacing(path) as partial:
+        ir.save(model, partial)
+
+
+def _fingerprint(source: ModelSource, settings: PruneSettings, pruning: PruningResult) -> str:
+    """Identify what the training depends on: the model, the data, the settings and which channels are gone."""
+    about = _plain(settings) | dict.fromkeys(("out", "eval")) | {"model": source.sha256, "gone": pruning.removed}
+    about["data_sha256"] = sha256_of(settings.data) if settings.data else None
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+
+def _plain(settings: PruneSettings) -> dict[str, Any]:
+    """Return the settings as JSON's types, paths as text."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(settings), default=str))
+    return plain
+
+
+def _result(
+    source: ModelSource,
+    settings: PruneSettings,
+    pruning: PruningResult,
+    training: TrainingResult,
+    before: Judged,
+    after: Judged,
+) -> dict[str, Any]:
+    """Gather what ``result.json`` holds of the pruning, the training and the scores."""
+    return {
+        "ocrslim": __version__,
+        "model": {"name": source.name, "task": source.task, "sha256": source.sha256, "path": str(source.path)},
+        "settings": _plain(settings),
+        "pruning": {
+            "ratio": pruning.ratio,
+            "reached": pruning.reached,
+            "groups": [asdict(row) for row in pruning.rows],
+            "history": list(pruning.history),
+        },
+        "training": asdict(training),
+        "judged_by": after.judged_by,
+        "metrics": {
+            "float": after.float_metrics,
+            "untrained": before.int8_metrics,
+            "pruned": after.int8_metrics,
+        },
+        "drop": {"untrained": before.drop, "pruned": after.drop},
+        "cpu": asdict(cpu_info()),
+    }

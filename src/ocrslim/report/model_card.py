@@ -1,0 +1,162 @@
+"""``MODEL_CARD.md``: what a compressed model is, what it was made from and how, and where its figures hold.
+
+For whoever gets the model without the run: it names files without their folders, and says nothing that ``result.json``
+does not hold.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ocrslim.report.result import loss_in_words
+
+__all__ = ["model_card"]
+
+TASKS = {
+    "det": "finds lines of text in an image: `[N, 3, H, W]` to the probability of text, `[N, 1, H, W]`",
+    "rec": "reads one line of text: `[N, 3, 48, W]` to the probability of each character, `[N, T, classes]`",
+}
+METRICS = ("accuracy", "norm_edit_distance", "hmean", "precision", "recall")
+FEW = 500  # images; with fewer, an interval is wide
+
+
+def model_card(result: Mapping[str, Any], sha256: str) -> str:
+    """Return the card as Markdown.
+
+    Args:
+        result: the content of ``result.json``.
+        sha256: of the model file that the card lies beside.
+    """
+    model, target = result["model"], result["target"]
+    lines = [f"# {model['name']}, int8 for {target}", "", f"**{result['verdict']}**", ""]
+    for title, section in (
+        ("What it is", _what(result, sha256)),
+        ("What it was made from", _origin(result)),
+        ("How it was made", _how(result)),
+        ("What was measured, and where", _measured(result)),
+        ("Limits", _limits(result)),
+    ):
+        lines += [f"## {title}", "", *section, ""]
+    return "\n".join(lines)
+
+
+def _what(result: Mapping[str, Any], sha256: str) -> Iterator[str]:
+    placement, size = result["placement"], result["size"]
+    yield f"- A PP-OCR model that {TASKS[result['model']['task']]}."
+    quantized, kept = len(placement["quantized"]), len(placement["float"])
+    yield (
+        f"- {quantized} operators in int8, {kept} convolutions and products in float;"
+        f" {size['int8'] / 1e6:.2f} MB, the float model has {size['float'] / 1e6:.2f} MB."
+    )
+    yield f"- `model.onnx`, SHA-256 `{sha256}`."
+    yield f"- Made with ocrslim {result['ocrslim']}."
+
+
+def _origin(result: Mapping[str, Any]) -> Iterator[str]:
+    model, data = result["model"], result["data"]
+    yield f"- Model: {model['name']}, SHA-256 `{model['sha256']}`."
+    licence = model["licence"] or "not known; ask where the float model came from"
+    yield f"- Licence: {licence}. It holds for this one too."
+    if not data["path"]:
+        yield f"- Data: rendered text, {data['n_train']} images to learn from; no labels of real images."
+        return
+    sha256 = f", SHA-256 `{data['sha256']}`" if data["sha256"] else ""
+    names = ", ".join(f"`{_file(path)}`" for path in str(data["path"]).split(", "))
+    yield f"- Data: {names}{sha256}, {data['n_train']} images to learn from, {data['n_held']} held back."
+
+
+def _how(result: Mapping[str, Any]) -> Iterator[str]:
+    settings = result["settings"]
+    said = [f"--target {result['target']}"]
+    for name in ("data", "eval", "effort", "max_drop", "seed", "observer", "steps", "profile"):
+        value = settings.get(name)
+        if value is not None:
+            said.append(f"--{name.replace('_', '-')} {_file(value) if name in ('data', 'eval') else value}")
+    if settings.get("ptq_only"):
+        said.append("--ptq-only")
+    yield f"- `ocrslim compress {result['model']['name']} {' '.join(said)}`"
+    training = result.get("training")
+    if training:
+        yield (
+            f"- Ranges calibrated, then trained to answer as the float model does: {training['steps']} steps, the best"
+            f" after {training['best_step']}."
+        )
+    else:
+        yield "- Ranges calibrated by the error at the outputs, weights rounded by the inputs' covariance; not trained."
+    for reason, count in Counter(item["reason"] for item in result["placement"]["float"]).most_common():
+        yield f"- Float, {count} operator{'s' if count > 1 else ''}: {reason}."
+
+
+def _measured(result: Mapping[str, Any]) -> Iterator[str]:
+    for engine, before in result["metrics"]["float"].items():
+        after, drop = result["metrics"]["int8"][engine], result["drop"][engine]
+        yield f"On {engine}, judged by {_judged_by(result)}, {drop['n']} images:"
+        yield ""
+        yield "| | float | int8 |"
+        yield "|---|---|---|"
+        for name in (name for name in METRICS if isinstance(before.get(name), float)):
+            yield f"| {name} | {before[name]:.4f} | {after[name]:.4f} |"
+        yield ""
+        yield f"{loss_in_words(drop)} (95 % interval {drop['low']:+.2f} to {drop['high']:+.2f})."
+    yield ""
+    yield from _latency(result["latency"])
+    for check in result["verify"]:
+        yield ""
+        yield f"The file in its engine against the trained model: {check['kind']} {check['value']:.4f} of {check['n']}."
+
+
+def _latency(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    if not rows:
+        return
+    row = rows[0]
+    yield (
+        f"Time of one run, input {'x'.join(map(str, row['shape']))}, {row['threads']} threads of {row['cpu']}"
+        f" ({' '.join(row['flags'])}):"
+    )
+    yield ""
+    yield "| engine | model | median, ms | of float on this engine |"
+    yield "|---|---|---|---|"
+    for row in rows:
+        version = row["versions"].get(row["engine"].split("-")[0], "")
+        name = f"{row['engine']} {version}".strip()
+        yield f"| {name} | {row['label']} | {row['median_ms']:.2f} | {row['ratio_on_engine']:.2f} |"
+    load = max((row.get("other_load") or 0.0) for row in rows)
+    if load > 0.1:
+        yield ""
+        yield f"Other programs kept {load:.1f} cores busy meanwhile: time again on a quiet machine."
+
+
+def _limits(result: Mapping[str, Any]) -> Iterator[str]:
+    target, drop = result["target"], next(iter(result["drop"].values()))
+    yield f"- Right on {target}. In another engine the same file may read garbage: nothing here was measured for that."
+    if not result["cpu"]["has_vnni"]:
+        yield "- Timed on a CPU without VNNI; with it, or on ARM, the ratio of the times is another."
+    elif target in ("onnxruntime", "openvino"):
+        yield "- Its weights have 8 bits: a CPU without VNNI saturates their sums and misreads."
+    if target == "tensorrt":
+        yield "- It was never run in TensorRT; all figures are those of ONNX Runtime on a CPU."
+    if drop.get("against", "labels") != "labels":
+        yield "- Judged by agreement with the float model, not by labels: a different answer may be the better one."
+    if drop["n"] < FEW:
+        yield f"- Judged on {drop['n']} images: the interval above is as much as can be said."
+    yield "- The loss holds for images like those that it was judged on; judge it on your own with `ocrslim eval`."
+    yield "- It makes the mistakes of the float model, and misses what that misses."
+    for note in result.get("notes", ()):
+        yield f"- {note}"
+
+
+def _judged_by(result: Mapping[str, Any]) -> str:
+    """Return by what it was judged, with the files' names alone."""
+    text = str(result["data"]["judged_by"])
+    for name in ("data", "eval"):
+        path = result["settings"].get(name)
+        if path:
+            text = text.replace(str(path), _file(path))
+    return text
+
+
+def _file(path: Any) -> str:
+    return Path(str(path)).name

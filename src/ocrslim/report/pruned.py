@@ -1,0 +1,44 @@
+"""What ``ocrslim prune`` did, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+__all__ = ["pruning_table"]
+
+
+def pruning_table(result: Mapping[str, Any]) -> RenderableType:
+    """Return a table of the groups, with what was gained and lost under it.
+
+    Args:
+        result: the content of ``result.json``; see :func:`ocrslim.pruned.prune_and_distil`.
+    """
+    rows = result["pruning"]["groups"]
+    table = Table("channels made by", "before", "after", "why no fewer", title=result["model"]["name"], box=None)
+    for row in rows:
+        table.add_row(escape(row["name"]), str(row["before"]), str(row["after"]), row["reason"])
+    lines = (_gain(result), _loss(result, "untrained"), _loss(result, "pruned"))
+    return Group(table, *map(Text, lines))
+
+
+def _gain(result: Mapping[str, Any]) -> str:
+    times = [
+        f"{row['ratio_on_engine']:.2f} times the time of float on {row['engine']}"
+        for row in result["latency"]
+        if row["label"] == "pruned"
+    ]
+    size = result["size"]["pruned"] / result["size"]["float"]
+    missed = "" if result["pruning"]["reached"] else "; the goal was not reached, no further channel pays"
+    return f"{', '.join(times)}; {size:.2f} times the size{missed}"
+
+
+def _loss(result: Mapping[str, Any], which: str) -> str:
+    drop = result["drop"][which]
+    when = "before training" if which == "untrained" else f"after {result['training']['best_step']} steps"
+    return f"{when}: {drop['points']:+.2f} points of {drop['metric']} lost ({drop['low']:+.2f} to {drop['high']:+.2f})"

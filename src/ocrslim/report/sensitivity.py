@@ -1,0 +1,74 @@
+"""Which sites cost the accuracy, as a plot and as a table in a file."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ocrslim.report.bars import Bar, bar_chart
+from ocrslim.report.result import write_text
+
+__all__ = ["COLUMNS", "DIVERGENCE", "sensitivity_csv", "sensitivity_plot", "write_sensitivity"]
+
+COLUMNS = ("node", "op", "sqnr_db", "divergence_alone", "changed_alone", "gain_if_float", "work")
+
+DIVERGENCE = {
+    "rec": "Jensen-Shannon divergence from float, nat",
+    "det": "map divergence from float (binary KL + dice), no unit",
+}
+DECISIONS = {"rec": "frames", "det": "text pixels"}
+
+
+def write_sensitivity(folder: Path, result: Mapping[str, Any]) -> None:
+    """Write ``sensitivity.svg`` and ``sensitivity.csv``; nothing where no site was measured.
+
+    Args:
+        folder: that exists.
+        result: what ``sensitivity.json`` or ``result.json`` holds.
+    """
+    if result["sensitivity"]:
+        write_text(folder / "sensitivity.svg", sensitivity_plot(result))
+        write_text(folder / "sensitivity.csv", sensitivity_csv(result))
+
+
+def sensitivity_plot(result: Mapping[str, Any]) -> str:
+    """Return the plot as SVG: a bar for each site, the worst first.
+
+    Args:
+        result: see :func:`write_sensitivity`; at least one site.
+    """
+    task = result["model"]["task"]
+    bars = [
+        Bar(
+            row["node"],
+            max(0.0, row["divergence_alone"]),
+            (f"{row['sqnr_db']:.1f} dB", f"{100 * row['changed_alone']:.3f} %", f"{100 * row['work']:.1f} %"),
+            row["gain_if_float"],
+        )
+        for row in result["sensitivity"]
+    ]
+    return bar_chart(
+        f"Sensitivity of {result['model']['name']} for {result['target']}",
+        f"{len(bars)} sites, each alone in int8, the worst first. Right: signal to quantization noise of its output;"
+        f" {DECISIONS[task]} decided otherwise; its share of the work",
+        DIVERGENCE[task],
+        bars,
+        "saved when it alone is float",
+        ("SQNR", "changed", "work"),
+    )
+
+
+def sensitivity_csv(result: Mapping[str, Any]) -> str:
+    """Return a line for each site, in the order of the rows, under the names of :data:`COLUMNS`.
+
+    Args:
+        result: see :func:`write_sensitivity`.
+    """
+    file = io.StringIO()
+    writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(result["sensitivity"])
+    return file.getvalue()

@@ -1,0 +1,193 @@
+"""What a climb works with, and what it makes: the nouns of :mod:`ocrslim.ladder`."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
+from torch import Tensor
+
+from ocrslim.config.profile import Profile
+from ocrslim.engines.session import InferenceSession
+from ocrslim.engines.targets import Target
+from ocrslim.export.verify import Verification
+from ocrslim.graph.executor.graph_module import GraphModule
+from ocrslim.graph.importers.source import ModelSource
+from ocrslim.graph.points import distillation_points
+from ocrslim.report.run_log import RunLog
+from ocrslim.scoring import Judged
+from ocrslim.slimming.quantization.prepare import Quantization
+from ocrslim.slimming.quantization.ranges import OUTPUT_ERROR
+from ocrslim.slimming.training.data import TrainingData
+from ocrslim.slimming.training.trainer import TrainingResult
+
+if TYPE_CHECKING:
+    from ocrslim.compress import CompressSettings
+
+__all__ = ["EFFORTS", "FLOAT_REASON", "Candidate", "Climb", "Effort", "Scene", "images_needed"]
+
+FLOAT_REASON = "sensitive: quantized, it costs more accuracy than its time is worth"
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How far to climb.
+
+    Args:
+        observers: ways to choose ranges that are tried; the first is the one that usually wins.
+        steps: training steps, as a multiple of the task's usual number; 0 does not train.
+        turns: how often further sites are made float, two of them at a time after the first.
+        most_float: share of the sites' multiplications that may become float so.
+        equalize: whether the first of the observers is also tried on equalised channels.
+    """
+
+    observers: tuple[str, ...]
+    steps: float
+    turns: int
+    most_float: float
+    equalize: bool = True
+
+
+EFFORTS: Mapping[str, Effort] = {
+    "quick": Effort((OUTPUT_ERROR,), 0.0, 2, 0.15, equalize=False),
+    "normal": Effort((OUTPUT_ERROR, "percentile"), 1.0, 4, 0.3),
+    "max": Effort((OUTPUT_ERROR, "percentile", "mse"), 4.0, 8, 0.5),
+}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What every rung works with.
+
+    Args:
+        source: the float model.
+        graph: its canonical form.
+        teacher: that as a module.
+        target: what for.
+        data: images; only the rungs that train read ``data.train``.
+        profile: pre- and post-processing.
+        settings: of the run.
+        calibration: batches of training images.
+        validation: batches of held-back images.
+        watched: a batch of training images whose values sensitivity stores.
+        folder: for the candidates' files.
+        log: of the run.
+        judge: scores a session of a candidate against the float model.
+        train: trains a quantization in place.
+        open: loads an exported file in the engine.
+        required: agreement of an exported file with its module; ``None`` is the usual one.
+        keep_float: names of nodes that were asked to stay float.
+        pact: see :func:`ocrslim.slimming.quantization.prepare.prepare`.
+        by_labels: training learns from labels too, so that an answer unlike the float model's may be the better one.
+        began: when, by the monotonic clock, seconds.
+    """
+
+    source: ModelSource
+    graph: ir.Model
+    teacher: GraphModule
+    target: Target
+    data: TrainingData
+    profile: Profile
+    settings: CompressSettings
+    calibration: list[Tensor]
+    validation: list[Tensor]
+    watched: Tensor
+    folder: Path
+    log: RunLog
+    judge: Callable[[InferenceSession], Judged]
+    train: Callable[[Quantization], TrainingResult]
+    open: Callable[[Path], InferenceSession]
+    required: float | None = None
+    keep_float: Collection[str] = ()
+    pact: bool = False
+    by_labels: bool = False
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def effort(self) -> Effort:
+        """What the settings allow."""
+        return EFFORTS[self.settings.effort]
+
+    @property
+    def logits(self) -> str:
+        """Name of the value that is compared."""
+        return distillation_points(self.graph).logits
+
+
+@dataclass
+class Candidate:
+    """What a rung made.
+
+    Args:
+        rung: in words.
+        quantization: frozen or not; its module computes what ``path`` holds.
+        path: the exported file.
+        verified: that file in the engine against the module.
+        divergence: of that file in the engine from the float model, on the validation images.
+        judged: on the held-back part; ``None`` where another candidate of the rung was nearer to float.
+        training: what training did, where there was one.
+    """
+
+    rung: str
+    quantization: Quantization
+    path: Path
+    verified: Verification
+    divergence: float
+    judged: Judged | None = None
+    training: TrainingResult | None = None
+
+    @property
+    def points(self) -> float:
+        """The loss as judged, in points."""
+        return math.inf if self.judged is None else float(self.judged.drop["points"])
+
+
+@dataclass
+class Climb:
+    """How it went.
+
+    Args:
+        best: the candidate with the least loss, or the first that surely holds the budget.
+        tried: every candidate, in order.
+        sensitivity: rows of the sites, worst first; empty where the climb ended before.
+    """
+
+    best: Candidate
+    tried: list[Candidate]
+    sensitivity: list[dict[str, Any]] = field(default_factory=list)
+
+    def to_json(self, max_drop: float) -> dict[str, Any]:
+        """Return what ``result.json`` says of the budget."""
+        judged = self.best.judged
+        assert judged is not None  # the best is among those that were judged
+        return {
+            "max_drop": max_drop,
+            "kept": self.best.points <= max_drop,
+            "sure": judged.drop["high"] <= max_drop,
+            "judged_by": judged.judged_by,
+            "drop": judged.drop,
+            "images_to_tell": images_needed(judged.drop, max_drop),
+            "rungs": [
+                {
+                    "rung": item.rung,
+                    "divergence": item.divergence,
+                    "drop": item.judged.drop if item.judged else None,
+                    "float_sites": sum(
+                        reason == FLOAT_REASON for reason in item.quantization.placement.float_nodes.values()
+                    ),
+                    "agrees": item.verified.value,
+                }
+                for item in self.tried
+            ],
+        }
+
+
+def images_needed(drop: Mapping[str, Any], max_drop: float) -> int | None:
+    """Return how many images would tell a loss of ``max_drop`` points from none: the interval shrinks with the root."""
+    half = (drop["high"] - drop["low"]) / 2.0
+    return None if max_drop <= 0 or half <= 0 else math.ceil(drop["n"] * (half / max_drop) ** 2)

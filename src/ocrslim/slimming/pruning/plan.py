@@ -1,0 +1,232 @@
+"""Which channels go: group by group the step that loses least for the time that it saves, until the goal is reached.
+
+The search is NetAdapt's (arXiv 1804.03230) with scores in the place of short trainings: every round proposes the next
+smaller width of every group, times the most promising ones on the engine, and takes the best of those that pay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import onnx_ir as ir
+
+from ocrslim.errors import InputError
+from ocrslim.slimming.pruning.cost import Cost, Counter, Saving
+from ocrslim.slimming.pruning.cut import cut
+from ocrslim.slimming.pruning.groups import Channels, Group
+from ocrslim.slimming.pruning.importance import Scores
+from ocrslim.slimming.pruning.moments import Moments
+from ocrslim.slimming.pruning.repair import repair
+
+__all__ = ["Goal", "GroupRow", "PruningResult", "choose", "next_width"]
+
+STEPS = 8  # a step takes an eighth of a group's width, in whole multiples of the alignment
+SHORTLIST = 8  # candidates that are timed in a round
+TIMED = 2  # times that a group may be without gain before it is left alone
+STRIDE = 1 / 3  # of what is still to be saved, that a round may take
+WORTH_TIMING = 0.001  # share of the whole cost that counting must promise
+
+Progress = Callable[[float, float], None]
+"""Called after each round with the cost that is reached and the one that is wanted."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """How small.
+
+    Args:
+        ratio: cost to reach, as a share of the whole model's: ``1 / speedup``.
+        align: widths are multiples of it, as the engine's kernels like them: 8 or 16.
+        most: share of a group that may go.
+
+    Raises:
+        InputError: a number is out of its range.
+    """
+
+    ratio: float
+    align: int = 8
+    most: float = 0.75
+
+    def __post_init__(self) -> None:
+        if not 0 < self.ratio < 1:
+            raise InputError(f"pruning: a cost of {self.ratio:.3g} times the model's is no goal; it is between 0 and 1")
+        if self.align < 1 or not 0 < self.most < 1:
+            raise InputError(f"pruning: align {self.align} must be at least 1, most {self.most} between 0 and 1")
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """What became of a group.
+
+    Args:
+        name: of the group.
+        before: channels that it had.
+        after: channels that it has.
+        lost: the scores of those that went.
+        reason: why it was cut no further.
+    """
+
+    name: str
+    before: int
+    after: int
+    lost: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class PruningResult:
+    """The smaller model and how it came about.
+
+    Args:
+        model: the smaller graph.
+        channels: of the whole one.
+        removed: units that went.
+        ratio: cost that was reached, as a share of the whole model's.
+        reached: whether that is the goal's.
+        rows: what became of each group.
+        history: of each round ``ratio``, ``timed`` candidates, those that pay, and ``cut``: group -> width.
+    """
+
+    model: ir.Model
+    channels: Channels
+    removed: tuple[int, ...]
+    ratio: float
+    reached: bool
+    rows: tuple[GroupRow, ...]
+    history: tuple[Mapping[str, Any], ...]
+
+
+@dataclass
+class _Search:
+    """The state of the search."""
+
+    channels: Channels
+    scores: Scores
+    goal: Goal
+    removed: set[int] = field(default_factory=set)
+    vain: dict[str, int] = field(default_factory=dict)
+
+    def left(self, group: Group) -> list[int]:
+        """Return the units that are still there, the least important first."""
+        return sorted((unit for unit in group.units if unit not in self.removed), key=self.scores.__getitem__)
+
+    def candidates(self) -> dict[str, list[int]]:
+        """Return group -> units that its next step would take."""
+        found = {}
+        for group in self.channels.groups:
+            if group.reason or self.vain.get(group.name, 0) >= TIMED:
+                continue
+            left = self.left(group)
+            width = next_width(group.width, len(left), self.goal)
+            if width < len(left):
+                found[group.name] = left[: len(left) - width]
+        return found
+
+    def lost(self, units: Collection[int]) -> float:
+        """Return what the removal of some units costs."""
+        return sum(self.scores[unit] for unit in units)
+
+
+def choose(
+    channels: Channels,
+    scores: Scores,
+    cost: Cost,
+    goal: Goal,
+    *,
+    moments: Mapping[str, Moments] | None = None,
+    progress: Progress = lambda now, wanted: None,
+) -> PruningResult:
+    """Find channels whose removal brings the cost down to the goal.
+
+    1. Each round looks at the next smaller width of every group; counting orders them by score lost for work saved.
+    2. ``cost`` weighs the best of them. A group that saves nothing, twice, is left alone.
+    3. Of those that pay, the ones that lose least for what they save are cut, up to a third of what is still to save.
+
+    Args:
+        channels: of the whole model.
+        scores: of every unit that may go.
+        cost: by counting or by the clock.
+        goal: where to stop.
+        moments: of what the layers read, to repair those that lose channels; ``None`` leaves their weights as they are.
+        progress: told of each round.
+    """
+    search = _Search(channels, scores, goal)
+    counter = Counter(channels)
+    now, history = 1.0, []
+    while now > goal.ratio:
+        offered = search.candidates()
+        shortlist = _shortlist(search, counter, offered)
+        if not shortlist:
+            break
+        units = [offered[name] for name in shortlist]
+        weighed = dict(zip(shortlist, cost.savings(search.removed, units), strict=True))
+        chosen = _take(search, offered, weighed, now - goal.ratio)
+        for name in chosen:
+            search.removed.update(offered[name])
+        for name, saving in weighed.items():
+            search.vain[name] = 0 if saving.pays else search.vain.get(name, 0) + 1
+        if chosen:
+            now = cost.ratio(search.removed)
+        widths = {group.name: len(search.left(group)) for group in channels.groups if group.name in chosen}
+        paying = sum(saving.pays for saving in weighed.values())
+        history.append({"ratio": now, "timed": len(weighed), "pay": paying, "cut": widths})
+        progress(now, goal.ratio)
+    removed = tuple(sorted(search.removed))
+    rows = tuple(_row(search, group) for group in channels.groups)
+    model = cut(channels, removed, repair(channels, removed, moments or {}))
+    return PruningResult(model, channels, removed, now, now <= goal.ratio, rows, tuple(history))
+
+
+def next_width(whole: int, now: int, goal: Goal) -> int:
+    """Return the next smaller width of a group: a ragged one is rounded down first; ``now`` where there is none.
+
+    Args:
+        whole: width in the whole model.
+        now: present width.
+        goal: alignment and least share.
+
+    >>> goal = Goal(0.5, align=8)
+    >>> [next_width(60, now, goal) for now in (60, 56, 16)], next_width(15, 15, goal), next_width(8, 8, goal)
+    ([56, 48, 16], 8, 8)
+    """
+    least = max(goal.align, -(-round(whole * (1 - goal.most)) // goal.align) * goal.align)
+    step = 1 if now % goal.align else max(goal.align, round(whole / STEPS / goal.align) * goal.align)
+    return min(now, max(least, (now - step) // goal.align * goal.align))
+
+
+def _shortlist(search: _Search, counter: Counter, offered: Mapping[str, Collection[int]]) -> list[str]:
+    """Apply rule 1."""
+    promised = dict(zip(offered, counter.savings(search.removed, list(offered.values())), strict=True))
+    worth = [name for name in offered if promised[name].share > WORTH_TIMING]
+    return sorted(worth, key=lambda name: search.lost(offered[name]) / promised[name].share)[:SHORTLIST]
+
+
+def _take(
+    search: _Search, offered: Mapping[str, Collection[int]], weighed: Mapping[str, Saving], gap: float
+) -> list[str]:
+    """Apply rule 3."""
+    paying = [name for name, saving in weighed.items() if saving.pays]
+    paying.sort(key=lambda name: search.lost(offered[name]) / weighed[name].share)
+    chosen: list[str] = []
+    total = 0.0
+    for name in paying:
+        if chosen and total + weighed[name].share > gap * STRIDE:
+            break
+        chosen.append(name)
+        total += weighed[name].share
+    return chosen
+
+
+def _row(search: _Search, group: Group) -> GroupRow:
+    left = search.left(group) if not group.reason else list(group.units)
+    gone = set(group.units).difference(left)
+    reason = group.reason
+    if not reason and search.vain.get(group.name, 0) >= TIMED:
+        reason = "smaller is not faster"
+    elif not reason and next_width(group.width, len(left), search.goal) == len(left):
+        reason = f"{len(left)} channels are the least" if gone else f"too narrow for multiples of {search.goal.align}"
+    elif not reason:
+        reason = "the goal was reached" if gone else "others lose less for the time that they save"
+    return GroupRow(group.name, group.width, len(left), search.lost(gone), reason)

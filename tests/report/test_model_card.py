@@ -1,0 +1,171 @@
+"""The model card says what ``result.json`` says, and no more."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from ocrslim.report.model_card import model_card
+
+SHA = "ab" * 32
+
+
+def row(label: str, engine: str, median: float, ratio: float, load: float = 0.0) -> dict[str, Any]:
+    return {
+        **{"label": label, "engine": engine, "median_ms": median, "ratio_on_engine": ratio, "other_load": load},
+        **{"threads": 2, "shape": [1, 3, 48, 320], "cpu": "Some CPU", "flags": ["avx2", "fma"]},
+        "versions": {"openvino": "2026.4.1", "onnxruntime": "1.32.0"},
+    }
+
+
+RESULT: dict[str, Any] = {
+    "ocrslim": "0.1.0",
+    "model": {
+        "name": "PP-OCRv4_mobile_rec",
+        "task": "rec",
+        "sha256": "cd" * 32,
+        "licence": "Apache-2.0",
+        "path": "/p/a",
+    },
+    "data": {
+        **{"path": "/home/somebody/train.txt", "sha256": "ef" * 32, "n_train": 4437, "n_held": 1000, "n_eval": 1601},
+        "judged_by": "the labels of /home/somebody/val.txt",
+    },
+    "settings": {
+        **{"data": "/home/somebody/train.txt", "eval": "/home/somebody/val.txt", "effort": "normal", "max_drop": 0.3},
+        **{"seed": 0, "observer": "output", "steps": None, "profile": None, "ptq_only": False},
+    },
+    "target": "openvino",
+    "engine": "openvino",
+    "notes": [],
+    "metrics": {
+        "float": {"openvino": {"accuracy": 0.6002, "norm_edit_distance": 0.8741, "loose": {"accuracy": 0.78}}},
+        "int8": {"openvino": {"accuracy": 0.5934, "norm_edit_distance": 0.8755, "loose": {"accuracy": 0.78}}},
+    },
+    "drop": {
+        "openvino": {
+            **{"metric": "accuracy", "against": "labels", "points": 0.68, "low": -0.1, "high": 1.4, "n": 1601},
+        }
+    },
+    "latency": [row("float", "openvino", 11.36, 1.0), row("int8", "openvino", 8.86, 0.78)],
+    "size": {"float": 10857958, "int8": 3623362, "ratio": 0.3337},
+    "placement": {
+        "quantized": [{"node": "a", "reason": "fast"}, {"node": "b", "reason": "fast"}],
+        "float": [{"node": "c", "op": "Conv", "reason": "stem: ties"}, {"node": "d", "op": "Conv", "reason": "slow"}]
+        * 2,
+    },
+    "verify": [{"kind": "frame_agreement", "value": 0.9984, "required": 0.99, "passed": True, "n": 6184, "images": 64}],
+    "training": None,
+    "cpu": {"model": "Some CPU", "cores": 2, "flags": ["avx2"], "has_vnni": False},
+    "verdict": "int8: +0.68 points of accuracy lost, 0.78 times the time of float on openvino",
+}
+
+
+@pytest.fixture
+def result() -> dict[str, Any]:
+    return copy.deepcopy(RESULT)
+
+
+def section(card: str, title: str) -> str:
+    return card.split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+def test_its_sections_in_their_order(result: dict[str, Any]) -> None:
+    card = model_card(result, SHA)
+    assert card.startswith("# PP-OCRv4_mobile_rec, int8 for openvino\n\n**int8: +0.68 points")
+    titles = [line[3:] for line in card.splitlines() if line.startswith("## ")]
+    assert titles == [
+        *("What it is", "What it was made from", "How it was made", "What was measured, and where", "Limits"),
+    ]
+
+
+def test_hashes_and_licence(result: dict[str, Any]) -> None:
+    card = model_card(result, SHA)
+    assert f"SHA-256 `{SHA}`" in section(card, "What it is")
+    origin = section(card, "What it was made from")
+    assert "SHA-256 `" + "cd" * 32 in origin
+    assert "SHA-256 `" + "ef" * 32 in origin
+    assert "Licence: Apache-2.0." in origin
+    result["model"]["licence"] = None
+    assert "Licence: not known; ask where the float model came from." in model_card(result, SHA)
+
+
+def test_the_figures_are_those_of_the_result(result: dict[str, Any]) -> None:
+    card = model_card(result, SHA)
+    assert "2 operators in int8, 4 convolutions and products in float; 3.62 MB, the float model has 10.86 MB" in card
+    measured = section(card, "What was measured, and where")
+    assert "| accuracy | 0.6002 | 0.5934 |" in measured
+    assert "| norm_edit_distance | 0.8741 | 0.8755 |" in measured
+    assert "+0.68 points of accuracy lost (95 % interval -0.10 to +1.40)." in measured
+    assert "| openvino 2026.4.1 | int8 | 8.86 | 0.78 |" in measured
+    assert "input 1x3x48x320, 2 threads of Some CPU (avx2 fma)" in measured
+    assert "frame_agreement 0.9984 of 6184" in measured
+    assert "busy" not in measured
+
+
+def test_nobodys_folders_are_in_it(result: dict[str, Any]) -> None:
+    card = model_card(result, SHA)
+    assert "somebody" not in card
+    assert "/p/a" not in card
+    assert "the labels of val.txt" in card
+    assert "--data train.txt --eval val.txt --effort normal --max-drop 0.3 --seed 0" in section(card, "How it was made")
+
+
+def test_how_it_was_made(result: dict[str, Any]) -> None:
+    how = section(model_card(result, SHA), "How it was made")
+    assert "not trained" in how
+    assert "- Float, 2 operators: stem: ties." in how
+    assert "--steps" not in how
+    result["training"] = {"steps": 100, "best_step": 80}
+    result["settings"]["steps"] = 100
+    result["settings"]["ptq_only"] = True
+    how = section(model_card(result, SHA), "How it was made")
+    assert "100 steps, the best after 80" in how
+    assert "--steps 100 --ptq-only`" in how
+
+
+def test_rendered_text_is_told(result: dict[str, Any]) -> None:
+    result["data"] |= {"path": None, "sha256": None, "judged_by": "agreement"}
+    result["settings"] |= {"data": None, "eval": None}
+    card = model_card(result, SHA)
+    assert "Data: rendered text, 4437 images to learn from; no labels of real images." in card
+    assert "--data" not in card
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, "Timed on a CPU without VNNI"),
+        ({"cpu": {"has_vnni": True}}, "Its weights have 8 bits: a CPU without VNNI saturates"),
+        ({"target": "tensorrt"}, "never run in TensorRT; all figures are those of ONNX Runtime"),
+        ({"notes": ["Paddle did not run it."]}, "- Paddle did not run it."),
+    ],
+)
+def test_limits(change: dict[str, Any], said: str, result: dict[str, Any]) -> None:
+    limits = section(model_card(result | change, SHA), "Limits")
+    assert said in limits
+    assert f"Right on {change.get('target', 'openvino')}. In another engine the same file may read garbage" in limits
+
+
+def test_limits_of_the_judgement(result: dict[str, Any]) -> None:
+    limits = section(model_card(result, SHA), "Limits")
+    assert "agreement" not in limits
+    assert "1601 images" not in limits, "enough of them"
+    result["drop"]["openvino"] |= {"against": "float", "n": 40}
+    limits = section(model_card(result, SHA), "Limits")
+    assert "Judged by agreement with the float model, not by labels" in limits
+    assert "Judged on 40 images" in limits
+
+
+def test_a_noisy_machine_is_told_of(result: dict[str, Any]) -> None:
+    result["latency"][1]["other_load"] = 1.4
+    assert "Other programs kept 1.4 cores busy meanwhile" in model_card(result, SHA)
+    result["latency"] = []
+    assert "Time of one run" not in model_card(result, SHA)
+
+
+def test_a_detector(result: dict[str, Any]) -> None:
+    result["model"]["task"] = "det"
+    assert "finds lines of text in an image" in model_card(result, SHA)

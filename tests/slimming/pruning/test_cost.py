@@ -1,0 +1,104 @@
+"""Costs: counting by hand, and a clock whose answers are kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ocrslim.engines.session import ENGINES
+from ocrslim.graph.inspect import count_macs
+from ocrslim.slimming.pruning import cost as module
+from ocrslim.slimming.pruning.cost import LEAST, Clock, Counter
+from ocrslim.slimming.pruning.cut import cut
+from ocrslim.slimming.pruning.groups import Channels
+
+SHAPE = (1, 3, 16, 16)
+
+
+def halves(chain: Channels) -> dict[str, list[int]]:
+    return {group.name: list(group.units[: group.width // 2]) for group in chain.groups if not group.reason}
+
+
+def test_multiplications_are_those_of_the_smaller_graph(chain: Channels) -> None:
+    counter = Counter(chain, macs_per_float=0.0)
+    removed = halves(chain)["a"] + halves(chain)["e"]
+    whole, smaller = (count_macs(model, SHAPE) for model in (chain.model, cut(chain, removed)))
+    assert counter.ratio(removed) == pytest.approx(smaller / whole)
+    assert counter.ratio([]) == 1.0
+
+
+def test_savings_go_beyond_what_is_removed_already(chain: Channels) -> None:
+    counter, half = Counter(chain), halves(chain)
+    alone = counter.savings([], [half["b"]])[0].share
+    after = counter.savings(half["a"], [half["b"]])[0].share
+    assert 0 < after < alone
+    assert counter.ratio(half["a"] + half["b"]) == pytest.approx(counter.ratio(half["a"]) - after)
+
+
+def test_moving_floats_counts(chain: Channels) -> None:
+    half = halves(chain)["a"]
+    assert Counter(chain, 0.0).ratio(half) != pytest.approx(Counter(chain, 100.0).ratio(half), rel=1e-3)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_clock_times_what_is_cut(engine: str, chain: Channels, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ROUNDS", 5)
+    monkeypatch.setattr(module, "FINAL_ROUNDS", 5)
+    clock = Clock(chain, engine, 1, (1, 3, 192, 192))
+    removed = [unit for units in halves(chain).values() for unit in units]
+    savings = clock.savings([], [removed, halves(chain)["e"][:1]])
+    assert savings[0].pays
+    assert savings[0].share > savings[1].share
+    assert 0.0 < clock.ratio(removed) < 1.0
+    assert clock.ratio([]) == 1.0
+
+
+def test_answers_are_kept_by_widths(chain: Channels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: list[int] = []
+
+    def time(self: Clock, graphs: list[set[int]], rounds: int) -> list[float]:
+        timed.append(len(graphs))
+        return [1.0 - 0.01 * len(graph) for graph in graphs]
+
+    monkeypatch.setattr(Clock, "_time", time)
+    table = tmp_path / "latency.json"
+    half = halves(chain)
+    clock = Clock(chain, "openvino", 2, SHAPE, table)
+    first = clock.savings([], [half["a"], half["b"]])
+    assert timed == [4]  # the model twice, and both candidates
+    assert [saving.share for saving in first] == pytest.approx([0.16, 0.12])
+    # Other channels of the same groups: the same widths, the same time. A new clock reads the table.
+    others = [list(group.units[-len(half[group.name]) :]) for group in chain.groups if group.name in ("a", "b")]
+    again = Clock(chain, "openvino", 2, SHAPE, table).savings([], others)
+    assert again == first
+    assert timed == [4]
+    assert len(json.loads(table.read_text())) == 2
+    Clock(chain, "openvino", 1, SHAPE, table).savings([], others)
+    assert timed == [4, 4], "other threads, another time"
+
+
+def test_what_noise_could_explain_does_not_pay(chain: Channels, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([[1.0, 1.05, 0.97, 0.9]])
+    monkeypatch.setattr(Clock, "_time", lambda self, graphs, rounds: next(times))
+    half = halves(chain)
+    little, much = Clock(chain, "openvino", 2, SHAPE).savings([], [half["a"], half["b"]])
+    assert not little.pays
+    assert much.pays
+    assert much.share == pytest.approx(0.1)
+    assert LEAST < 0.01
+
+
+def test_many_candidates_are_timed_a_few_at_a_time(chain: Channels, monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: list[int] = []
+
+    def time(self: Clock, graphs: list[set[int]], rounds: int) -> list[float]:
+        timed.append(len(graphs))
+        return [1.0 - 0.01 * len(graph) for graph in graphs]
+
+    monkeypatch.setattr(Clock, "_time", time)
+    units = chain.groups[0].units
+    found = Clock(chain, "openvino", 2, SHAPE).savings([], [units[:count] for count in range(1, 9)])
+    assert timed == [8, 4]
+    assert [saving.share for saving in found] == pytest.approx([0.01 * count for count in range(1, 9)])

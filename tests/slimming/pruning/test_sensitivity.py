@@ -1,0 +1,39 @@
+"""Sensitivity: every group alone, the shares asked for, against a cut by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from ocrslim.graph.executor.graph_module import GraphModule
+from ocrslim.slimming.pruning.cut import cut
+from ocrslim.slimming.pruning.groups import Channels
+from ocrslim.slimming.pruning.importance import magnitude
+from ocrslim.slimming.pruning.sensitivity import measure_groups
+
+
+def squared(answer: Tensor, target: Tensor) -> float:
+    return (answer - target).square().mean().item()
+
+
+def test_each_group_at_each_share(chain: Channels, batches: list[Tensor]) -> None:
+    scores = magnitude(chain)
+    rows = measure_groups(chain, scores, batches[0], "z", squared)
+    assert {row["group"]: list(row["divergence"]) for row in rows} == {
+        "a": [8, 16], "b": [6, 12], "c": [4, 8], "e": [4, 8]
+    }  # fmt: skip
+    worst = [max(row["divergence"].values()) for row in rows]
+    assert worst == sorted(worst, reverse=True)
+    group = next(group for group in chain.groups if group.name == "b")
+    gone = sorted(group.units, key=scores.__getitem__)[:6]
+    with torch.no_grad():
+        target = GraphModule(chain.model)(batches[0], fetch=("z",))["z"]
+        answer = GraphModule(cut(chain, gone))(batches[0], fetch=("z",))["z"]
+    found = next(row["divergence"][6] for row in rows if row["group"] == "b")
+    assert found == pytest.approx(squared(answer, target), rel=1e-5)
+
+
+def test_a_share_that_is_no_channel_or_all_is_left_out(chain: Channels, batches: list[Tensor]) -> None:
+    rows = measure_groups(chain, magnitude(chain), batches[0], "z", squared, ratios=(0.001, 0.5, 0.999))
+    assert all(list(row["divergence"]) == [row["width"] // 2] for row in rows)

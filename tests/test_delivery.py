@@ -1,0 +1,216 @@
+"""What each engine gets and who stands in for Paddle, on the real PP-OCRv4 in both formats."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from ocrslim import compress as module
+from ocrslim.cli import main
+from ocrslim.compress import CompressSettings, compress
+from ocrslim.delivery import STAND_IN, Delivery, open_delivery
+from ocrslim.engines.session import PADDLE_ENGINES
+from ocrslim.engines.timing import BenchRow
+from ocrslim.errors import InputError, ModelError, OcrslimError
+from ocrslim.export import verify
+from ocrslim.export.deploy import export_folder
+from ocrslim.graph.importers.paddle.program import read_parameters, read_program
+from ocrslim.graph.importers.source import open_model
+from ocrslim.slimming.training import data as data_module
+
+HAS_PADDLE = importlib.util.find_spec("paddle") is not None
+NAME = "PP-OCRv4_mobile_det"
+
+
+@pytest.fixture
+def paddle_folder(zoo: Callable[[str], Path]) -> Callable[[str], Path]:
+    from ocrslim.graph.importers.paddle.zoo import pull_paddle
+
+    def folder(name: str) -> Path:
+        zoo(name)
+        try:
+            return pull_paddle(name)
+        except OcrslimError as error:
+            pytest.skip(f"model {name} can't be fetched here: {error}")
+
+    return folder
+
+
+@pytest.fixture
+def little(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data_module, "RENDERED", {"rec": 16, "det": 4})
+    monkeypatch.setattr(data_module, "CALIBRATION_IMAGES", {"rec": 8, "det": 1})
+    monkeypatch.setattr(data_module, "VALIDATION_IMAGES", {"rec": 4, "det": 1})
+    monkeypatch.setattr(module, "MIN_BENCH_SECONDS", 0.05)
+    monkeypatch.setattr(verify, "REQUIRED_AGREEMENT", 0.9)
+    monkeypatch.setattr(verify, "REQUIRED_IOU", 0.9)
+
+
+# ---- which engine
+
+
+def test_other_targets_need_no_paddle(zoo: Callable[[str], Path]) -> None:
+    source = open_model(zoo("PP-OCRv6_tiny_rec"))
+    delivery = open_delivery(source, "openvino", 1)
+    assert (delivery.paddle, delivery.notes, delivery.required, delivery.by_paddle) == (None, (), None, False)
+    original = delivery.open_original()
+    assert original.engine == "openvino"
+    assert delivery.open(source.path).engine == "openvino"
+    assert delivery.sizes(source.path) == dict.fromkeys(("float", "int8"), source.path.stat().st_size)
+    with pytest.raises(InputError, match="target tpu: there is none of that name"):
+        open_delivery(source, "tpu", 1)
+
+
+def test_without_paddle_another_engine_stands_in_and_says_so(
+    paddle_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = open_model(paddle_folder(NAME))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    delivery = open_delivery(source, "paddle", 1)
+    assert (delivery.target.name, delivery.target.engine) == ("paddle", STAND_IN)
+    assert delivery.target.activation.symmetric  # the rules are Paddle's all the same
+    assert (delivery.required, delivery.by_paddle) == (None, False)
+    assert delivery.notes[0].startswith("Paddle did not run the int8 model here")
+    assert "pip install 'ocrslim[paddle]'" in delivery.notes[0]
+
+
+def test_with_paddle_it_runs_both_models(paddle_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = {task: open_model(paddle_folder(f"PP-OCRv4_mobile_{task}")) for task in ("det", "rec")}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    for task, least in (("det", 0.97), ("rec", 0.98)):
+        delivery = open_delivery(sources[task], "paddle", 1)
+        assert (delivery.target.engine, delivery.by_paddle, delivery.notes) == ("paddle", True, ())
+        assert delivery.required == least
+
+
+def test_a_model_without_paddle_files_is_told_before_any_work(zoo: Callable[[str], Path], tmp_path: Path) -> None:
+    zoo("PP-OCRv6_tiny_rec")
+    with pytest.raises(ModelError, match="PP-OCRv6_tiny_rec: came as ONNX"):
+        compress("PP-OCRv6_tiny_rec", CompressSettings("paddle", tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+# ---- the whole job
+
+
+@pytest.mark.usefixtures("little")
+def test_a_paddle_model_comes_back_as_one(paddle_folder: Callable[[str], Path], tmp_path: Path) -> None:
+    folder, out = paddle_folder(NAME), tmp_path / "out"
+    result = compress(folder, CompressSettings("paddle", out, ptq_only=True, threads=1, effort="quick"))
+    made = {path.name for path in out.iterdir()}
+    assert {"model.onnx", "inference.pdmodel", "inference.pdiparams", "result.json"} <= made
+    assert not [name for name in made if name.startswith("candidate")]
+    check_names_and_size(folder, out, result)
+    engine = "paddle" if HAS_PADDLE else STAND_IN
+    assert (result["target"], result["engine"]) == ("paddle", engine)
+    assert list(result["drop"]) == [engine]
+    assert bool(result["notes"]) != HAS_PADDLE
+    assert ("Paddle did not run" in result["verdict"]) != HAS_PADDLE
+    timed = {row["engine"] for row in result["latency"]}
+    assert (set(PADDLE_ENGINES) <= timed) == HAS_PADDLE
+    check_export_finds_the_source(out)
+
+
+def check_names_and_size(folder: Path, out: Path, result: dict[str, Any]) -> None:
+    """Every parameter keeps its name, the weights of the sites are integers, and the sizes are those of the files."""
+    program = read_program(out / "inference.pdmodel")
+    parameters = read_parameters(out / "inference.pdiparams", program.persistable_names)
+    before = read_program(folder / "inference.pdmodel")
+    assert set(read_parameters(folder / "inference.pdiparams", before.persistable_names)) <= set(parameters)
+    integers = [name for name, array in parameters.items() if array.dtype == np.int8]
+    assert len(integers) == len({item["node"] for item in result["placement"]["quantized"]})
+    assert all(f"{name}@scale" in parameters for name in integers)
+    assert any(op.type == "quantize_linear" for op in program.ops)
+    size = sum((out / name).stat().st_size for name in ("inference.pdmodel", "inference.pdiparams"))
+    assert result["size"]["int8"] == size
+    assert result["size"]["ratio"] < 0.6
+
+
+def check_export_finds_the_source(out: Path) -> None:
+    """``export --to paddle`` needs no --source: the result says which model it was, and the bytes are the same."""
+    before = (out / "inference.pdiparams").read_bytes()
+    again = out.with_name("again")
+    export_folder(out, "paddle", out=again)
+    assert (again / "inference.pdiparams").read_bytes() == before
+
+
+# ---- a dictionary from the command line
+
+
+def test_characters_may_be_named_where_the_model_has_none(
+    zoo: Callable[[str], Path], real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = zoo("PP-OCRv4_mobile_rec")
+    bare = onnx.load(source)
+    for _ in range(len(bare.metadata_props)):
+        del bare.metadata_props[0]
+    onnx.save(bare, tmp_path / "bare_rec.onnx")
+    lines = (real_data / "rec/labels/val.txt").read_text("utf-8").splitlines()[:4]
+    (tmp_path / "few.txt").write_text("\n".join(lines) + "\n", "utf-8")
+    where = ["--data", str(tmp_path / "few.txt"), "--data-dir", str(root_of(real_data, lines[0]))]
+    command = ["eval", str(tmp_path / "bare_rec.onnx"), *where, "--profile", "example", "--threads", "1"]
+    assert main(command) == 2
+    assert "no dictionary; name it with --dict" in capsys.readouterr().err
+    characters = tmp_path / "keys"
+    shutil.copy(source.parent / "dictionary.txt", characters)
+    assert main([*command, "--dict", str(characters), "--json"]) == 0
+    assert '"n": 4' in capsys.readouterr().out
+    assert main([*command, "--dict", str(tmp_path / "gone")]) == 2
+    assert "gone: can't be read" in capsys.readouterr().err
+
+
+def root_of(real_data: Path, line: str) -> Path:
+    """Return what the images of a label file are relative to."""
+    return real_data if (real_data / line.partition("\t")[0]).is_file() else real_data / "rec"
+
+
+# ---- where int8 gains nothing
+
+
+def _row(label: str, engine: str, ratio: float) -> BenchRow:
+    return BenchRow(label, engine, 1.0, 1.0, 1.0, ratio, ratio, 10, None, 1, 1, (1,), "cpu", (), {}, 0.0)
+
+
+def test_the_float_model_is_given_where_int8_is_no_faster(zoo: Callable[[str], Path], tmp_path: Path) -> None:
+    source = open_model(zoo("PP-OCRv6_tiny_rec"))
+    delivery = open_delivery(source, "openvino", 1)
+    exported = tmp_path / "model.onnx"
+    exported.write_bytes(b"int8")
+    fast = [_row("float", "openvino", 1.0), _row("int8", "openvino", 0.8), _row("int8", "onnxruntime", 1.3)]
+    assert not delivery.keep_float(exported, fast)
+    assert exported.read_bytes() == b"int8"
+    slow = [_row("float", "openvino", 1.0), _row("int8", "openvino", 1.01), _row("int8", "onnxruntime", 0.5)]
+    assert delivery.keep_float(exported, slow)
+    assert exported.read_bytes() == source.path.read_bytes()
+    assert (tmp_path / "int8.onnx").read_bytes() == b"int8"
+
+
+def test_an_engine_that_stands_in_says_nothing_of_the_speed(zoo: Callable[[str], Path], tmp_path: Path) -> None:
+    delivery = open_delivery(open_model(zoo("PP-OCRv6_tiny_rec")), "tensorrt", 1)
+    exported = tmp_path / "model.onnx"
+    exported.write_bytes(b"int8")
+    assert not delivery.keep_float(exported, [_row("int8", delivery.target.engine, 2.0)])
+    assert exported.read_bytes() == b"int8"
+
+
+def test_what_looks_slow_is_timed_longer(zoo: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds: list[float] = []
+
+    def bench(self: Delivery, exported: Path, shape: Sequence[int], min_seconds: float) -> list[BenchRow]:
+        seconds.append(min_seconds)
+        return [_row("int8", "openvino", 1.1 if len(seconds) == 1 else 0.9)]
+
+    monkeypatch.setattr(Delivery, "bench", bench)
+    delivery = open_delivery(open_model(zoo("PP-OCRv6_tiny_rec")), "openvino", 1)
+    rows = delivery.bench_surely(Path("m.onnx"), (1, 3, 48, 320), 2.0)
+    assert seconds == [2.0, 6.0]
+    assert delivery.gains(rows)
+    delivery.bench_surely(Path("m.onnx"), (1, 3, 48, 320), 2.0)
+    assert seconds == [2.0, 6.0, 2.0]

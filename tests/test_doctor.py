@@ -1,0 +1,99 @@
+"""``ocrslim doctor``: what it says fits the machine that it looks at."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ocrslim import doctor
+from ocrslim.cli import main
+from ocrslim.doctor import advice_lines, examine, int8_here
+from ocrslim.engines.cpu import CpuInfo, cpu_info, sums_without_saturation
+
+
+def cpu(*flags: str, cores: int = 2) -> CpuInfo:
+    return CpuInfo("Some CPU", cores, flags, sums_without_saturation(flags))
+
+
+@pytest.mark.parametrize(
+    ("flags", "isa", "bits", "said"),
+    [
+        (("avx2", "fma"), "AVX2, no VNNI", 7, "OpenVINO int8 took 0.72 to 0.78"),
+        (("avx2", "avx512f", "avx512bw"), "AVX-512, no VNNI", 7, "OpenVINO int8 took"),
+        (("avx2", "avx_vnni"), "AVX2, VNNI", 8, "One instruction multiplies and adds four"),
+        (("avx2", "avx512f", "avx512_vnni", "amx_int8"), "AVX-512 and AMX, VNNI", 8, "One instruction"),
+        (("asimd", "asimddp"), "ARM with 8-bit dot products", 8, "One instruction"),
+        (("asimd",), "ARM without 8-bit dot products", 8, "saves size here, hardly time"),
+        (("sse4_2",), "no AVX2, no VNNI", 7, "Without AVX2"),
+        ((), "no AVX2, no VNNI", 7, "Without AVX2"),
+    ],
+)
+def test_each_kind_of_cpu(
+    flags: tuple[str, ...], isa: str, bits: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = int8_here(cpu(*flags))
+    assert lines[0].startswith(f"Weights have {bits} bits here")
+    assert any(said in line for line in lines)
+    monkeypatch.setattr(doctor, "cpu_info", lambda: cpu(*flags, cores=1))
+    facts = examine()
+    assert facts["cpu"]["isa"] == isa
+    assert facts["cpu"]["vnni"] == (bits == 8)
+    text = "\n".join(advice_lines(facts))
+    assert f"CPU: Some CPU, 1 core, {isa} ({' '.join(flags) or 'no flags known'})" in text
+
+
+def test_no_speed_is_promised_that_was_not_measured() -> None:
+    for flags in (("avx2", "avx_vnni"), ("asimd", "i8mm")):
+        assert not any("0.7" in line for line in int8_here(cpu(*flags)))
+        assert any("was not measured" in line for line in int8_here(cpu(*flags)))
+
+
+def test_this_machine() -> None:
+    facts = examine()
+    assert facts["cpu"]["model"] == cpu_info().model
+    assert facts["parts"]["onnxruntime"]["version"]
+    assert facts["parts"]["openvino"]["version"]
+    json.dumps(facts)
+
+
+def test_what_is_missing_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_version", lambda name: None if name in ("torch", "openvino") else "1.2.3")
+    facts = examine()
+    lines = advice_lines(facts)
+    assert "torch        not installed; pip install 'ocrslim[compress]'  [compress]" in lines
+    assert "onnxruntime  1.2.3  [engine onnxruntime]" in lines
+    assert facts["problems"] == ["openvino is missing: pip install openvino"]
+    assert lines[-1] == "PROBLEM: openvino is missing: pip install openvino"
+
+
+def test_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = tmp_path / "not" / "there"
+    monkeypatch.setenv("OCRSLIM_CACHE", str(folder))
+    facts = examine()
+    assert facts["cache"]["folder"] == str(folder)
+    assert facts["cache"]["models"] == []
+    assert facts["cache"]["free_gib"] > 0
+    assert not folder.exists(), "looking makes nothing"
+    (folder / "PP-OCRv4_mobile_rec").mkdir(parents=True)
+    assert examine()["cache"]["models"] == ["PP-OCRv4_mobile_rec"]
+
+
+def test_a_cache_that_is_a_file_and_a_full_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    monkeypatch.setenv("OCRSLIM_CACHE", str(tmp_path / "file"))
+    assert any("can't be written" in line for line in examine()["problems"])
+    monkeypatch.setenv("OCRSLIM_CACHE", str(tmp_path))
+    monkeypatch.setattr(doctor, "_free_gib", lambda _: 0.5)
+    assert any("only 0.5 GiB are free" in line for line in examine()["problems"])
+
+
+def test_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert {"ocrslim", "python", "system", "cpu", "parts", "cache", "int8", "problems"} == facts.keys()
+    assert main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    assert f"ocrslim {facts['ocrslim']}, Python {facts['python']}" in text
+    assert "What to expect from int8 here:" in text

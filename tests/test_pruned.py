@@ -1,0 +1,154 @@
+"""``ocrslim prune``: settings, the teacher's narrowed view, the table, and a whole run on a real model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from ocrslim.cli import main
+from ocrslim.engines.session import ENGINES, open_session
+from ocrslim.errors import InputError
+from ocrslim.pruned import PruneSettings, SameChannels, prune_and_distil
+from ocrslim.report.pruned import pruning_table
+
+
+@pytest.mark.parametrize(
+    ("speedup", "ratio", "words"),
+    [
+        (None, None, "either --speedup"),
+        (1.3, 0.3, "either --speedup"),
+        (1.0, None, "--speedup 1 is no gain"),
+        (None, 1.0, "--ratio 1 is the share to remove"),
+        (None, 0.0, "--ratio 0 is the share to remove"),
+    ],
+)
+def test_one_goal_and_in_its_range(speedup: float | None, ratio: float | None, words: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=words):
+        PruneSettings("openvino", tmp_path, speedup=speedup, ratio=ratio).goal()
+
+
+def test_goals_are_costs(tmp_path: Path) -> None:
+    assert PruneSettings("openvino", tmp_path, speedup=1.25).goal().ratio == pytest.approx(0.8)
+    assert PruneSettings("openvino", tmp_path, ratio=0.3, align=16).goal().ratio == pytest.approx(0.7)
+    assert PruneSettings("openvino", tmp_path, ratio=0.3, align=16).goal().align == 16
+
+
+class Fixed(nn.Module):
+    """Answers what it is told, whatever the images."""
+
+    def __init__(self, values: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.values = values
+
+    def forward(self, x: Tensor, fetch: tuple[str, ...]) -> dict[str, Tensor]:
+        return {name: self.values[name] for name in fetch}
+
+
+def test_the_teacher_shows_the_channels_that_the_student_has() -> None:
+    map_, frames = torch.arange(24.0).reshape(1, 4, 2, 3), torch.arange(12.0).reshape(1, 3, 4)
+    kept = {"map": {1: torch.tensor([0, 3])}, "frames": {2: torch.tensor([1, 2])}}
+    teacher = SameChannels(Fixed({"map": map_, "frames": frames, "logits": frames}), kept)
+    shown = teacher(torch.zeros(1), fetch=("map", "frames", "logits"))
+    assert torch.equal(shown["map"], map_[:, [0, 3]])
+    assert torch.equal(shown["frames"], frames[:, :, 1:3])
+    assert torch.equal(shown["logits"], frames)
+
+
+RESULT: dict[str, Any] = {
+    "model": {"name": "net"},
+    "pruning": {
+        "reached": False,
+        "groups": [
+            {"name": "conv[1]", "before": 32, "after": 24, "reason": "the goal was reached"},
+            {"name": "head", "before": 1, "after": 1, "reason": "the model's answer"},
+        ],
+    },
+    "latency": [
+        {"label": "float", "engine": "openvino", "ratio_on_engine": 1.0},
+        {"label": "pruned", "engine": "openvino", "ratio_on_engine": 0.774},
+    ],
+    "size": {"float": 100, "pruned": 81},
+    "training": {"best_step": 150},
+    "drop": {
+        "untrained": {"metric": "hmean", "points": 4.2, "low": 3.0, "high": 5.0},
+        "pruned": {"metric": "hmean", "points": 0.31, "low": -0.2, "high": 0.8},
+    },
+}
+
+
+def test_the_table_says_what_was_cut_gained_and_lost() -> None:
+    console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115 - closed with the process
+    console.print(pruning_table(RESULT))
+    text = console.export_text()
+    for words in ("conv[1]", "24", "0.77 times the time of float on openvino", "0.81 times the size"):
+        assert words in text
+    assert "before training: +4.20 points of hmean lost (+3.00 to +5.00)" in text
+    assert "after 150 steps: +0.31 points" in text
+    assert "the goal was not reached" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--speedup", "0.9"], "--speedup 0.9 is no gain; give a number above 1"),
+        (["--ratio", "2"], "--ratio 2 is the share to remove"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    options: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main(["prune", "PP-OCRv6_tiny_rec", "--target", "openvino", "--out", str(tmp_path / "out"), *options])
+    said = capsys.readouterr().err.strip().splitlines()
+    assert code == 2
+    assert len(said) == 1
+    assert words in said[0]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_goal_has_to_be_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["prune", "PP-OCRv6_tiny_rec", "--target", "openvino", "--out", "x"])
+    assert "--speedup --ratio" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "task", "goal"),
+    [
+        ("PP-OCRv6_tiny_rec", "rec", {"ratio": 0.1}),
+        ("PP-OCRv4_mobile_det", "det", {"ratio": 0.1}),
+        ("PP-OCRv4_mobile_rec", "rec", {"speedup": 1.1}),
+    ],
+)
+def test_a_whole_run(
+    name: str, task: str, goal: dict[str, float], zoo: Callable[[str], Path], real_data: Path, tmp_path: Path
+) -> None:
+    zoo(name)
+    labels = (real_data / task / "labels" / "train.txt").read_text(encoding="utf-8").splitlines()
+    few = tmp_path / "few.txt"
+    few.write_text("\n".join(labels[:: len(labels) // 60]) + "\n", encoding="utf-8")
+    out = tmp_path / "out"
+    settings = PruneSettings("openvino", out, data=few, data_dir=real_data, steps=4, threads=2, **goal)
+    result = prune_and_distil(name, settings)
+    assert json.loads((out / "result.json").read_text(encoding="utf-8"))["pruning"] == result["pruning"]
+    assert result["size"]["pruned"] < result["size"]["float"]
+    assert result["verify"]["passed"]
+    assert {row["engine"] for row in result["latency"]} == set(ENGINES)
+    onnx.checker.check_model(out / "model.onnx", full_check=True)
+    for engine in ENGINES:
+        open_session(out / "model.onnx", engine, 1)
+    narrower = [group for group in result["pruning"]["groups"] if group["after"] < group["before"]]
+    assert narrower
+    assert result["drop"]["pruned"]["points"] < 40
+    # A second run finds the checkpoint of the first one and its table, and cuts the same.
+    again = prune_and_distil(name, settings)
+    assert again["pruning"]["groups"] == result["pruning"]["groups"]
+    assert again["metrics"]["pruned"] == result["metrics"]["pruned"]
