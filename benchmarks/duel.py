@@ -323,10 +323,13 @@ def _watch(
         started = time.time()
         process = subprocess.Popen(command, stdout=said, stderr=said, env={**os.environ, **variables})
         try:
+            told = 0
             while process.poll() is None:
                 if time.time() - started > 60 * minutes:
                     raise EngineError(f"{Path(command[1]).name}: took longer than {minutes:g} minutes; {log} says more")
-                progress(_steps_done(marks))
+                if (done := _steps_done(marks)) > told:
+                    progress(done)
+                    told = done
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(LOOKS)
         finally:

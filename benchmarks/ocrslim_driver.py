@@ -36,6 +36,7 @@ def _compress(settings: dict[str, Any], watch: Stopwatch) -> None:
     from ocrslim.graph.importers.onnx import load_onnx
     from ocrslim.graph.importers.source import open_model
     from ocrslim.graph.passes.canonical import canonicalize
+    from ocrslim.slimming.quantization.calibration import calibrate_fully
     from ocrslim.slimming.quantization.placement import place
     from ocrslim.slimming.quantization.prepare import prepare
     from ocrslim.slimming.training.data import CALIBRATION_IMAGES
@@ -49,8 +50,8 @@ def _compress(settings: dict[str, Any], watch: Stopwatch) -> None:
     quantization = prepare(GraphModule(graph).eval(), place(graph, target), target)
     given = _Batches(Path(settings["batches"]), Path(settings["held"]))
     watch.mark("images")
-    _calibrate(quantization, given.first(CALIBRATION_IMAGES[source.task]))
     recipe = CompressSettings("paddle", out, steps=settings["steps"], threads=settings["threads"])
+    calibrate_fully(quantization, given.first(CALIBRATION_IMAGES[source.task]), recipe.observer, recipe.seed)
     trainer = _trainer(graph, quantization, teacher, given.held(), source, recipe, None)
     trainer.folder = None  # PaddleSlim keeps no checkpoints
     trainer.progress = lambda done, total, figures: watch.mark("step", done=done, **figures)
@@ -60,19 +61,6 @@ def _compress(settings: dict[str, Any], watch: Stopwatch) -> None:
     export_qdq(quantization, out / "model.onnx")
     export_paddle(load_onnx(out / "model.onnx"), source.paddle.program, source.paddle.parameters, out)
     watch.mark("done", best_step=training.best_step, history=training.history)
-
-
-def _calibrate(quantization: Any, batches: list[Any]) -> None:
-    """Find ranges by the error at the outputs and round the weights, the way that the recipe tries first."""
-    from ocrslim.slimming.quantization.prepare import calibrate
-    from ocrslim.slimming.quantization.ranges import choose_ranges
-    from ocrslim.slimming.quantization.rounding import round_weights
-    from ocrslim.slimming.quantization.samples import collect_samples
-
-    calibrate(quantization, batches)
-    samples = collect_samples(quantization, batches, seed=0)
-    choose_ranges(quantization, batches, samples)
-    round_weights(quantization, samples)
 
 
 class _Batches:

@@ -128,7 +128,7 @@ def test_real_lines_lose_little(zoo: Callable[[str], Path], real_data: Path, tmp
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"target": "tensorrt"}, "target tensorrt: there is none of that name"),
+        ({"target": "abacus"}, "target abacus: there is none of that name"),
         ({"profile": "mine"}, "--profile mine: unknown"),
         ({"data": "missing.txt"}, "missing.txt: no such label file"),
         ({"data": "pages.txt"}, "holds labels for text detection"),

@@ -118,6 +118,7 @@ def test_a_recogniser_is_made_as_the_file_says(make: Make, tmp_path: Path, capsy
     assert "share of its tensor's size" in log
 
 
+@pytest.mark.slow
 def test_a_detector_is_made_as_the_file_says(make: Make, tmp_path: Path) -> None:
     def change(config: dict[str, Any]) -> None:
         config["TrainConfig"] |= {"train_iter": 1}

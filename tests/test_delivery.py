@@ -100,6 +100,7 @@ def test_a_model_without_paddle_files_is_told_before_any_work(zoo: Callable[[str
 # ---- the whole job
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("little")
 def test_a_paddle_model_comes_back_as_one(paddle_folder: Callable[[str], Path], tmp_path: Path) -> None:
     folder, out = paddle_folder(NAME), tmp_path / "out"

@@ -74,6 +74,7 @@ def test_a_budget_that_holds_at_once_ends_the_climb(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))["budget"] == result["budget"]
 
 
+@pytest.mark.slow
 def test_the_same_seed_makes_the_same_file(tmp_path: Path) -> None:
     files = []
     for name in ("first", "second"):
@@ -82,6 +83,7 @@ def test_the_same_seed_makes_the_same_file(tmp_path: Path) -> None:
     assert files[0] == files[1]
 
 
+@pytest.mark.slow
 def test_without_time_nothing_follows_the_calibration(tmp_path: Path) -> None:
     settings = CompressSettings("openvino", tmp_path, max_drop=0.0, max_minutes=0.0, effort="max")
     result = compress(NAME, settings)
@@ -93,6 +95,7 @@ def test_an_unknown_effort_is_told(tmp_path: Path) -> None:
         compress(NAME, CompressSettings("openvino", tmp_path, effort="lazy"))
 
 
+@pytest.mark.slow
 def test_a_site_made_bad_is_the_worst_and_stays_float(zoo: Callable[[str], Path], tmp_path: Path) -> None:
     """One channel is multiplied by 1,000 before a convolution that divides it out: the model computes the same."""
     folder = tmp_path / "bad"

@@ -37,7 +37,7 @@ float PP-OCR models). It only orders what is then timed."""
 LAYERS = ("Conv", "ConvTranspose", "MatMul", "Gemm")  # what takes the time; the rest is fused into them
 AT_ONCE = 6  # candidates that are loaded and timed together
 ROUNDS, FINAL_ROUNDS = 12, 30
-QUICK = 20  # percentile of the times that counts: what disturbs a run only ever makes it longer
+QUICK = 5  # percentile of the times that counts: what disturbs a run only ever makes it longer
 LEAST = 0.002  # share of the time of the whole model that a cut has to save
 
 
@@ -143,7 +143,7 @@ class Clock:
                 saved = (base - seconds) / base
                 found[index] = saved if saved > doubt else min(saved, 0.0)
                 self._known[self._key(removed, candidates[index])] = found[index]
-        self._save()
+            self._save()  # so that an interrupted run goes on from here
         return [Saving(share := found[index] * now, share > LEAST) for index in range(len(candidates))]
 
     def ratio(self, removed: Collection[int]) -> float:
