@@ -157,3 +157,11 @@ def test_a_budget_that_did_not_hold_is_said_so_with_the_best_found() -> None:
     assert "too few to be sure" in said
     assert "too few" not in budget_in_words(_budget(2.0, 1.0, 3.0))  # that many images did tell
     assert "too few" not in budget_in_words(_budget(0.8, -0.2, 1.8, images_to_tell=None))
+
+
+def test_without_labels_a_budget_of_points_is_no_verdict() -> None:
+    budget = _budget(10.75, 8.0, 13.75)
+    budget["drop"]["against"] = "float"
+    said = budget_in_words(budget)
+    assert said.startswith("without labels nobody can tell a budget of 0.3 points: no labels: 10.75 % of the lines")
+    assert "NOT within" not in said

@@ -66,6 +66,9 @@ def budget_in_words(budget: Mapping[str, Any]) -> str:
     """
     drop, asked = budget["drop"], budget["max_drop"]
     found = f"{loss_in_words(drop)} ({drop['low']:+.2f} to {drop['high']:+.2f}, {drop['n']} images)"
+    if drop.get("against", "labels") != "labels" and not budget["kept"]:
+        said = f"without labels nobody can tell a budget of {asked:g} points: {found} is the nearest to float"
+        return f"{said} of what was tried"
     if budget["kept"]:
         said = f"the budget of {asked:g} points held on what was held back: {found}"
     else:
