@@ -148,8 +148,8 @@ def test_eval_prints_a_table(place: Callable[..., Path], real_data: Path, capsys
     [
         ([], "name a MODEL and its --data"),
         (["model.onnx"], "name a MODEL and its --data"),
-        (["model.onnx", "--config_path", "x.yaml"], "the file says model, data and profile"),
-        (["--config_path", "x.yaml", "--profile", "example"], "the file says model, data and profile"),
+        (["model.onnx", "--config_path", "x.yaml"], "x.yaml: no such configuration file"),
+        (["--config_path", "x.yaml", "--profile", "example"], "x.yaml: no such configuration file"),
         (["--config_path", "x.yaml"], "x.yaml: no such configuration file"),
     ],
 )
