@@ -70,6 +70,7 @@ class Terms:
     limit: int | None = None
     seed: int = 0
     minutes: float = 60.0
+    pact: bool = True
 
     def check(self) -> None:
         """Look whether the label files are there.
@@ -82,15 +83,17 @@ class Terms:
                 raise InputError(f"{file}: no such file; --data, --train and --eval name the label files")
 
 
-def example_config(task: str, steps: int) -> dict[str, Any]:
+def example_config(task: str, steps: int, pact: bool = True) -> dict[str, Any]:
     """Return what PaddleSlim is told: the example's file for PP-OCRv4, its schedule fitted to the steps.
 
     Args:
         task: det or rec.
         steps: of training; the cosine comes to its end with them, as the example has it for its own number.
+        pact: as the file has it; it clips every activation at 20 first, which a few steps may not undo.
     """
     said = yaml.safe_load((CONFIGS / f"ppocrv4_{task}_qat_dist.yaml").read_text(encoding="utf-8"))
     config = {key: said[key] for key in ("Distillation", "QuantAware", "TrainConfig")}
+    config["QuantAware"]["use_pact"] = pact
     train = config["TrainConfig"]
     train["learning_rate"]["T_max"] = steps
     return config | {"TrainConfig": train | {"epochs": 1, "train_iter": steps, "eval_iter": steps + 1}}
@@ -107,7 +110,7 @@ class Duel:
     """
 
     def __init__(self, name: str, terms: Terms, python: Path | None, log: RunLog) -> None:
-        self.loads: list[str] = []
+        self.loads: dict[str, float] = {}
         self._name = name
         self._terms = terms
         self._python = python
@@ -131,7 +134,9 @@ class Duel:
                 failed[by] = " ".join(str(error).split())
                 self._log.say(f"{self._name}, {by}: {failed[by]}")
         for by in sides:
-            row = Row(self._name, by, self._terms.batch, timings.get(by), note=failed.get(by, ""))
+            row = Row(
+                self._name, by, self._terms.batch, timings.get(by), note=failed.get(by, ""), others=self.loads.get(by)
+            )
             yield self._scored(row) if by in timings else row
 
     def _scored(self, row: Row) -> Row:
@@ -190,6 +195,9 @@ class Duel:
             "program": hashlib.sha256(code.encode()).hexdigest(),
         }
 
+        if by == THEIRS:
+            key["pact"] = terms.pact
+
         def measure() -> dict[str, Any]:
             shutil.rmtree(folder, ignore_errors=True)
             with self._log.stage(f"{self._name}: {by}"), _whole_folder(folder) as partial:
@@ -200,7 +208,7 @@ class Duel:
 
         value = remembered(self._folder / f"{by}.json", key, measure, whole)
         if (others := value["others"]) is not None:
-            self.loads.append(f"{self._name}, {by}: other processes kept {others:.1f} cores busy meanwhile")
+            self.loads[by] = others
         return Timing.from_json(value["timing"])
 
     def _run(self, by: str, folder: Path) -> dict[str, Any]:
@@ -214,7 +222,7 @@ class Duel:
         settings = {
             **{"marks": marks, "model": model, "out": folder, "steps": terms.steps, "threads": terms.threads},
             **{"batches": self._folder / "batches", "held": self._folder / "held"},
-            "config": example_config(self._source.task, terms.steps),
+            "config": example_config(self._source.task, terms.steps, terms.pact),
         }
         said = folder / "settings.json"
         said.write_text(json.dumps({name: _plain(value) for name, value in settings.items()}), encoding="utf-8")
@@ -323,13 +331,13 @@ def _watch(
         started = time.time()
         process = subprocess.Popen(command, stdout=said, stderr=said, env={**os.environ, **variables})
         try:
-            told = 0
+            seen = 0
             while process.poll() is None:
                 if time.time() - started > 60 * minutes:
                     raise EngineError(f"{Path(command[1]).name}: took longer than {minutes:g} minutes; {log} says more")
-                if (done := _steps_done(marks)) > told:
+                if (done := _steps_done(marks)) > seen:
                     progress(done)
-                    told = done
+                    seen = done
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(LOOKS)
         finally:

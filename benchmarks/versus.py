@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from cells import is_quiet
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
@@ -38,6 +39,7 @@ class Row:
         low: of the interval.
         high: of the interval.
         note: one line.
+        others: cores that other programs kept busy meanwhile; ``None`` where the system does not tell.
     """
 
     model: str
@@ -52,6 +54,7 @@ class Row:
     low: float | None = None
     high: float | None = None
     note: str = ""
+    others: float | None = None
 
     @property
     def per_image(self) -> Cost | None:
@@ -66,15 +69,15 @@ class Row:
 
     def cells(self) -> tuple[str, ...]:
         """Return what stands under :data:`HEADINGS`."""
-        timing = self.timing
+        timing, quiet = self.timing, is_quiet(self.others)
         drop = "–" if self.drop is None else f"{self.drop:+.2f} ({self.low:+.2f} to {self.high:+.2f})"
         return (
             self.model,
             self.by,
-            _cost(self.per_image, ".3f"),
-            _cost(timing.start if timing else None, ".1f"),
-            _cost(timing.prepare if timing else None, ".1f"),
-            _cost(timing.total if timing else None, ".0f"),
+            _cost(self.per_image, ".3f", quiet),
+            _cost(timing.start if timing else None, ".1f", quiet),
+            _cost(timing.prepare if timing else None, ".1f", quiet),
+            _cost(timing.total if timing else None, ".0f", quiet),
             _figure(timing.peak_mb if timing else None, ".0f"),
             self.metric or "–",
             str(self.n) if self.n else "–",
@@ -121,12 +124,14 @@ def _costs(ours: Row, theirs: Row) -> Iterator[str]:
     a, b, image, their_image = ours.timing, theirs.timing, ours.per_image, theirs.per_image
     if a is None or b is None or image is None or their_image is None:
         return
-    times, cpu = their_image.wall / image.wall, their_image.cpu / image.cpu
+    quiet = is_quiet(ours.others) and is_quiet(theirs.others)
+    times = their_image.wall / image.wall if quiet else their_image.cpu / image.cpu
     reached = "" if times >= ASKED else f", less than the {ASKED:g} that were asked"
-    yield f"{times:.1f} times less time per image and step ({cpu:.1f} in processor time){reached}"
-    calibrated = f"with calibration {_cost(a.to_training, '.1f')}"
-    yield f"start-up {_cost(a.start, '.1f')} s against {_cost(b.start, '.1f')}, {calibrated}"
-    yield f"the whole command {_cost(a.total, '.0f')} s against {_cost(b.total, '.0f')}"
+    what = "time" if quiet else "processor time"
+    yield f"{times:.1f} times less {what} per image and step{reached}"
+    calibrated = f"with calibration {_cost(a.to_training, '.1f', quiet)}"
+    yield f"start-up {_cost(a.start, '.1f', quiet)} s against {_cost(b.start, '.1f', quiet)}, {calibrated}"
+    yield f"the whole command {_cost(a.total, '.0f', quiet)} s against {_cost(b.total, '.0f', quiet)}"
     if a.peak_mb is not None and b.peak_mb is not None:
         word = "less" if a.peak_mb < b.peak_mb else "MORE"
         yield f"{word} memory, {a.peak_mb:.0f} against {b.peak_mb:.0f} MiB"
@@ -146,5 +151,8 @@ def _figure(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)
 
 
-def _cost(value: Cost | None, form: str) -> str:
-    return "–" if value is None else f"{value.wall:{form}} ({value.cpu:{form}})"
+def _cost(value: Cost | None, form: str, quiet: bool) -> str:
+    """Return wall and processor seconds; a wall time that other programs disturbed is void, and not shown."""
+    if value is None:
+        return "–"
+    return f"{value.wall:{form}} ({value.cpu:{form}})" if quiet else f"– ({value.cpu:{form}})"

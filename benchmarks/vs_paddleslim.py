@@ -21,6 +21,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cells import is_quiet
 from duel import Duel, Terms
 from paddleslim_env import make_environment
 from rich.console import Console
@@ -80,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--limit", type=int, metavar="N", help="score on N images of --eval, evenly drawn; default: all")
     add("--seed", type=int, default=0, metavar="N", help="of the batches; default: %(default)s")
     add("--minutes", type=float, default=60.0, metavar="N", help="longest run of a side; default: %(default)s")
+    add("--no-pact", action="store_true", help="PaddleSlim without PACT, which its example's file asks for")
     add("--paddleslim-python", metavar="PATH", help="a Python 3.11 or 3.12 to make PaddleSlim's environment with")
     add("--json", action="store_true", help="one JSON object on stdout")
     return parser
@@ -102,6 +104,7 @@ def _run(options: argparse.Namespace, console: Console) -> tuple[list[Row], list
         limit=options.limit,
         seed=options.seed,
         minutes=options.minutes,
+        pact=not options.no_pact,
     )
     terms.check()  # before minutes go into an environment
     options.work.mkdir(parents=True, exist_ok=True)
@@ -109,14 +112,11 @@ def _run(options: argparse.Namespace, console: Console) -> tuple[list[Row], list
     try:
         python, notes = _environment(options, log)
         rows: list[Row] = []
-        loads: list[str] = []
         for name in options.models:
-            duel = Duel(name, terms, python, log)
-            rows += duel.rows()
-            loads += duel.loads
+            rows += Duel(name, terms, python, log).rows()
     finally:
         log.close()
-    return rows, [*notes, *verdicts(rows), *loads, *_conditions(options, python)]
+    return rows, [*notes, *verdicts(rows), *_loads(rows), *_conditions(options, python)]
 
 
 def _environment(options: argparse.Namespace, log: RunLog) -> tuple[Path | None, list[str]]:
@@ -130,10 +130,20 @@ def _environment(options: argparse.Namespace, log: RunLog) -> tuple[Path | None,
         return None, [said]
 
 
+def _loads(rows: Sequence[Row]) -> list[str]:
+    """Say where other programs made the wall times void."""
+    return [
+        f"{row.model}, {row.by}: other programs kept {row.others:.1f} cores busy: its wall times are void, not shown"
+        for row in rows
+        if row.others is not None and not is_quiet(row.others)
+    ]
+
+
 def _conditions(options: argparse.Namespace, python: Path | None) -> list[str]:
     """Return in words what the figures depend on."""
     installed = ", ".join(f"{name} {version}" for name, version in versions().items())
-    theirs = "" if python is None else "; PaddleSlim 2.6.0, paddlepaddle 2.6.2"
+    pact = "without" if options.no_pact else "with"
+    theirs = "" if python is None else f"; PaddleSlim 2.6.0 {pact} PACT, paddlepaddle 2.6.2"
     limit = "" if options.limit is None else f" ({options.limit} images of it)"
     cpu = cpu_info()
     return [

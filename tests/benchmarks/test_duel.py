@@ -39,6 +39,7 @@ def test_paddleslim_gets_the_example_with_our_steps(task: str) -> None:
     assert train["eval_iter"] > 30  # it has nothing to evaluate with
     assert train["learning_rate"] == {"type": "CosineAnnealingDecay", "learning_rate": 5e-5, "T_max": 30}
     assert config["QuantAware"]["use_pact"] is True
+    assert example_config(task, 30, pact=False)["QuantAware"]["use_pact"] is False
     assert ("matmul_v2" in config["QuantAware"]["quantize_op_types"]) == (task == "rec")
 
 

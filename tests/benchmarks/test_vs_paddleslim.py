@@ -60,13 +60,12 @@ class FakeDuel:
     """Rows made by hand, in place of minutes."""
 
     def __init__(self, name: str, terms: object, python: Path | None, log: RunLog) -> None:
-        self.loads = [f"{name}: quiet"]
         self._name = name
 
     def rows(self) -> Iterator[Row]:
         timing = Timing(Cost(1.0, 1.0), Cost(2.0, 2.0), Cost(3.0, 4.0), Cost(5.0, 5.0), 6, 7.0)
         for by in (OURS, THEIRS):
-            yield Row(self._name, by, 2, timing, "accuracy", 9, 0.5, 0.25, 25.0, 20.0, 30.0)
+            yield Row(self._name, by, 2, timing, "accuracy", 9, 0.5, 0.25, 25.0, 20.0, 30.0, "", 1.25)
 
 
 @pytest.mark.parametrize("as_json", [False, True])
@@ -84,14 +83,14 @@ def test_table_and_notes_are_shown_and_stored(
     stored = json.loads((tmp_path / "vs_paddleslim.json").read_text(encoding="utf-8"))
     assert [row["by"] for row in stored["rows"]] == [OURS, THEIRS] * 2
     assert stored["rows"][0]["per_image"] == {"wall": 1.5, "cpu": 2.0}
-    assert any("1.0 times less time" in note and "less than the 4" in note for note in stored["notes"])
-    assert any("PaddleSlim 2.6.0, paddlepaddle 2.6.2" in note for note in stored["notes"])
+    assert any("1.0 times less processor time" in note and "less than the 4" in note for note in stored["notes"])
+    assert any("PaddleSlim 2.6.0 with PACT, paddlepaddle 2.6.2" in note for note in stored["notes"])
     page = (tmp_path / "vs_paddleslim.md").read_text(encoding="utf-8")
     assert page.count("PP-OCRv4_mobile_det | ocrslim") == 1
     if as_json:
         assert json.loads(out) == stored
     else:
-        assert "PP-OCRv4_mobile_rec: quiet" in out
+        assert "PP-OCRv4_mobile_rec, PaddleSlim: other programs kept 1.2 cores busy" in out
 
 
 def test_an_interrupt_says_how_to_go_on(
