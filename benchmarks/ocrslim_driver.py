@@ -52,8 +52,7 @@ def _compress(settings: dict[str, Any], watch: Stopwatch) -> None:
     watch.mark("images")
     recipe = CompressSettings("paddle", out, steps=settings["steps"], threads=settings["threads"])
     calibrate_fully(quantization, given.first(CALIBRATION_IMAGES[source.task]), recipe.observer, recipe.seed)
-    trainer = _trainer(graph, quantization, teacher, given.held(), source, recipe, None)
-    trainer.folder = None  # PaddleSlim keeps no checkpoints
+    trainer = _trainer(graph, quantization, teacher, given.held(), source, recipe)  # no checkpoints, as PaddleSlim
     trainer.progress = lambda done, total, figures: watch.mark("step", done=done, **figures)
     training = trainer.run(lambda start, count: watch.timed(given.train(start, count)))
     quantization.module.eval()

@@ -102,11 +102,11 @@ def test_a_recogniser_is_made_as_the_file_says(make: Make, tmp_path: Path, capsy
     assert result["data"]["judged_by"] == "the labels of val.txt"
     assert result["data"]["n_eval"] == SIZES["rec"][1]
     assert result["drop"]["onnxruntime"]["against"] == "labels"
-    assert result["settings"]["observer"] == "moving_average"
+    assert result["settings"]["observer"] == "output"
     assert result["training"]["steps"] == 2
     last = result["training"]["history"][-1]
     assert {"skd", "l2", "labels", "loss", "learning_rate", "accuracy"} <= set(last)
-    assert last["learning_rate"] == pytest.approx(5e-5 * 0.5)  # cosine over two steps
+    assert last["learning_rate"] == pytest.approx(10 * 5e-5 * 0.5)  # cosine over two steps
     on_request = {item["op"] for item in result["placement"]["float"] if item["reason"] == "kept float on request"}
     assert "MatMul" in on_request  # which the operators above leave out
     assert [rung["rung"].startswith("trained") for rung in result["budget"]["rungs"]][-2:] == [False, True]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 from ocrslim import __version__
@@ -84,7 +85,13 @@ def _add_compress(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         "--learning-rate",
         type=float,
         metavar="X",
-        help="change of a bias or scale in a step, as a share of its size; default: 5e-4 for rec, 1e-4 for det",
+        help="change of a bias or scale in a step, as a share of its size; default: 5e-4, for det without labels 1e-4",
+    )
+    parser.add_argument(
+        "--label-ratio",
+        type=_weight,
+        metavar="X",
+        help="weight of a detector's labels beside the float model; 0 learns from the float model alone; default: 0.5",
     )
 
 
@@ -262,6 +269,13 @@ def _shape(text: str) -> tuple[int, int]:
     if not cross or not height.isdigit() or not width.isdigit():
         raise argparse.ArgumentTypeError(f"{text} is not HxW, for instance 48x320")
     return int(height), int(width)
+
+
+def _weight(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no weight; give a number from 0 on")
+    return value
 
 
 def _share(text: str) -> float:

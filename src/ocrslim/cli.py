@@ -56,6 +56,7 @@ def _run_compress(options: argparse.Namespace) -> None:
     """``ocrslim compress``."""
     _require_torch()
     from ocrslim.compress import CompressSettings
+    from ocrslim.slimming.training.distillation import DistillationSettings
 
     names = (
         *("target", "data", "eval", "data_dir", "profile", "seed", "steps", "ptq_only", "threads", "observer"),
@@ -63,11 +64,15 @@ def _run_compress(options: argparse.Namespace) -> None:
     )
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     given["dictionary"] = options.dict
+    if options.label_ratio is not None:
+        given["distillation"] = DistillationSettings(label_ratio=options.label_ratio)
     if options.config_path is not None:
         from ocrslim.config.paddleslim import load_config
 
-        if options.effort is not None:
-            print("ocrslim: --effort: without effect, the file says how long to train", file=sys.stderr)
+        for name, said in (("effort", "how long to train"), ("label_ratio", "what teaches")):
+            if getattr(options, name) is not None:
+                told = f"--{name.replace('_', '-')}: without effect, the file says {said}"
+                print(f"ocrslim: {told}", file=sys.stderr)
         settings = CompressSettings.from_example(load_config(options.config_path), options.out, **given)
     elif options.model is None or options.target is None:
         raise InputError("compress: give MODEL --target ENGINE --out DIR, or --config_path YAML --save_dir DIR")

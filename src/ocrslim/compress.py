@@ -5,17 +5,18 @@ Read it from top to bottom: :func:`compress` is the whole job, each function bel
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import onnx_ir as ir
 import torch
 from rich.console import Console
-from torch import Tensor, nn
+from torch import Tensor
 
 from ocrslim import __version__
 from ocrslim.atomic import output_folder
@@ -36,36 +37,38 @@ from ocrslim.graph.importers.source import ModelSource, open_model
 from ocrslim.graph.passes.canonical import canonicalize
 from ocrslim.graph.points import distillation_points
 from ocrslim.ladder import climb
+from ocrslim.learning import run_trainer, scales_and_biases
 from ocrslim.outcome import build_result, data_fingerprint, judge_held, judge_last, plain, run_fingerprint
 from ocrslim.report.model_card import model_card
 from ocrslim.report.result import sha256_of, write_json, write_text
 from ocrslim.report.run_log import RunLog
 from ocrslim.report.sensitivity import write_sensitivity
-from ocrslim.scene import EFFORTS, Scene
+from ocrslim.scene import EFFORTS, Climb, Scene
 from ocrslim.scoring import Pair
-from ocrslim.slimming.example import calibration_plan, fit_target, kept_float
+from ocrslim.slimming.example import calibration_plan, fit_target, highest_rate, kept_float
 from ocrslim.slimming.quantization.prepare import Quantization
 from ocrslim.slimming.quantization.ranges import OUTPUT_ERROR
 from ocrslim.slimming.training.data import (
     TrainingData,
     calibration_batches,
+    labelled_pages,
+    labelled_validation,
     open_training_data,
     sensitivity_batch,
     training_batches,
     validation_batches,
 )
-from ocrslim.slimming.training.distillation import Distillation, DistillationSettings, TeacherJudge
+from ocrslim.slimming.training.distillation import Distillation, DistillationSettings, LossJudge, TeacherJudge
 from ocrslim.slimming.training.labelled_loader import check_paths
-from ocrslim.slimming.training.trainer import ParameterGroup, Trainer, TrainingResult, TrainSettings
+from ocrslim.slimming.training.task_losses import LabelledBatch, task_loss
+from ocrslim.slimming.training.trainer import Score, Trainer, TrainingResult, TrainSettings
 
 __all__ = ["CompressSettings", "compress"]
 
 STEPS = {"rec": 200, "det": 100}  # some four minutes on two cores
 LEARNING_RATE = {"rec": 5e-4, "det": 1e-4}  # two crops of a page teach less surely than eight lines
+LABELLED_RATE = {"det": 5e-4}
 MIN_BENCH_SECONDS = 3.0
-SCALE_FACTOR = 5.0  # learning rate of scales, which live in log space, relative to that of weights
-SMALLEST_RMS = 1e-4  # of a weight, so that one of zeros can learn
-SMALLEST_BIAS = 1e-3  # of biases, for the same reason
 AUTO = "auto"  # the target that a file of PaddleSlim's means
 
 
@@ -74,8 +77,8 @@ class CompressSettings:
     """What to do; every field has the meaning of the command line's option of that name.
 
     Args:
-        target: ``onnxruntime``, ``openvino`` or ``paddle``; ``auto`` is ``paddle`` where an int8 model can be written
-            into the files that the model came in, and ``onnxruntime`` elsewhere.
+        target: ``onnxruntime``, ``openvino``, ``paddle`` or ``tensorrt``; ``auto`` is ``paddle`` where an int8 model
+            can be written into the files that the model came in, and ``onnxruntime`` elsewhere.
         out: folder for the results; made if missing.
         data: label file, folder of images or LMDB to learn from; ``None`` renders text.
         eval: label file to judge by; ``None`` judges by the held-back part of ``data``.
@@ -87,7 +90,7 @@ class CompressSettings:
         threads: of training, scoring and timing.
         observer: of activation ranges; ``output`` chooses each range by the error at the outputs of what reads it.
         learning_rate: change of a bias in a step, as a share of the root mean square of its tensor, or of a scale, as
-            a share of itself; of a weight in a run that follows a file. ``None`` is 5e-4 for rec and 1e-4 for det.
+            a share of itself. ``None`` is 5e-4, and 1e-4 for a detector without labels.
         distillation: the losses.
         max_drop: points of accuracy or hmean that may be lost; see :func:`ocrslim.ladder.climb`.
         effort: one of :data:`ocrslim.scene.EFFORTS`.
@@ -127,7 +130,7 @@ class CompressSettings:
         """
         said: dict[str, Any] = {"target": AUTO, "observer": calibration_plan(config).observer}
         if config.training is not None:
-            said["learning_rate"] = config.training.learning_rate.value
+            said["learning_rate"] = highest_rate(config.training)
         return cls(out=out, example=config, **(said | given))
 
 
@@ -224,11 +227,22 @@ def _run(
         # PaddleOCR's evaluation squeezes all lines into one width.
         return Pair(source, original, compressed, profile, "fixed", follow.config.metric.ignore_space, known)
 
+    by_labels = follow is None and _learns_from_labels(data, settings)
+
     def train(quantization: Quantization) -> TrainingResult:
-        trainer = _trainer(graph, quantization, teacher, validation, source, settings, data_sha256)
-        if follow is not None:
-            _follow_training(follow, trainer, graph, teacher, profile, log)
-        return _train(trainer, data, profile, settings, log, follow)
+        kept: dict[str, Any] = {
+            "folder": settings.out / "checkpoints",
+            "fingerprint": run_fingerprint(source, settings, data_sha256),
+        }
+        if follow is None:
+            judged = labelled_validation(data, profile, settings.seed) if by_labels else validation
+            trainer = _trainer(graph, quantization, teacher, judged, source, settings, **kept)
+            make = labelled_pages if by_labels else training_batches
+            return run_trainer(trainer, functools.partial(make, data, profile, settings.seed), log)
+        trainer = _follow_training(follow, graph, quantization, teacher, profile, log, **kept)
+        training = run_trainer(trainer, follow.batches, log, follow.log_every)
+        data.damaged.update(follow.refused())
+        return training
 
     scene = Scene(
         source,
@@ -243,15 +257,27 @@ def _run(
         sensitivity_batch(data, profile, settings.seed),
         partial,
         log,
-        lambda session: judge_held(pair(session), data, settings, log),
+        lambda session: judge_held(pair(session), data, settings.data or (follow.words if follow else None), log),
         train,
         delivery.open,
         delivery.required,
         keep_float,
         pact=follow is not None and follow.plan.quantization.pact,
-        by_labels=follow is not None,
+        by_labels=by_labels or follow is not None,
     )
-    climbed = climb(scene)
+    return _deliver(delivery, scene, climb(scene), pair, data_sha256, follow)
+
+
+def _deliver(
+    delivery: Delivery,
+    scene: Scene,
+    climbed: Climb,
+    pair: Callable[[InferenceSession], Pair],
+    data_sha256: str | None,
+    follow: Following | None,
+) -> dict[str, Any]:
+    """Score and time the best candidate, and write all that the user gets."""
+    source, settings, partial, log = scene.source, scene.settings, scene.folder, scene.log
     exported = partial / "model.onnx"
     os.replace(climbed.best.path, exported)
     for path in partial.glob("candidate-*"):
@@ -261,7 +287,9 @@ def _run(
     with log.stage("bench"):
         delivery.finish(exported)
         rows = delivery.bench_surely(exported, (1, 3, *SHAPES[source.task]), MIN_BENCH_SECONDS)
-    result = build_result(delivery, settings, data, judged, climbed, rows, exported, graph, data_sha256, log)
+    result = build_result(
+        delivery, settings, scene.data, judged, climbed, rows, exported, scene.graph, data_sha256, log
+    )
     if delivery.keep_float(exported, rows):
         log.say(f"int8 gains no time here: model.onnx is the float model, the int8 one is {INT8}")
     write_sidecars(partial, source.inference_yml, source.characters)
@@ -271,29 +299,40 @@ def _run(
     return result
 
 
+def _learns_from_labels(data: TrainingData, settings: CompressSettings) -> bool:
+    """Tell whether labels teach beside the float model: those of pages do; lines have taught nothing more so far."""
+    return data.task == "det" and data.labelled and settings.distillation.label_ratio > 0
+
+
 def _trainer(
     graph: ir.Model,
     quantization: Quantization,
     teacher: GraphModule,
-    validation: list[Tensor],
+    validation: list[Tensor] | list[LabelledBatch],
     source: ModelSource,
     settings: CompressSettings,
-    data_sha256: str | None,
+    **kept: Any,
 ) -> Trainer:
-    """Set up the training of the fake-quantized student to answer as the float teacher does."""
-    points = distillation_points(graph)
+    """Set up the training of the fake-quantized student to answer as the float teacher does, and as labels say."""
+    points, task = distillation_points(graph), source.task
     student = quantization.module
-    usual = round(STEPS[source.task] * EFFORTS[settings.effort].steps)
+    usual = round(STEPS[task] * EFFORTS[settings.effort].steps)
     steps = usual if settings.steps is None else settings.steps
-    rate = LEARNING_RATE[source.task] if settings.learning_rate is None else settings.learning_rate
+    by_labels = isinstance(validation[0], LabelledBatch)
+    labels = task_loss(task) if by_labels else None
+    rate = (LABELLED_RATE if by_labels else LEARNING_RATE)[task]
+    distilled = Distillation(student, teacher, task, points.logits, points.features, settings.distillation, labels)
+    if by_labels:
+        judge: Callable[[], Score] = LossJudge(distilled, validation)
+    else:
+        judge = TeacherJudge(student, teacher, task, points.logits, cast("list[Tensor]", validation))
     return Trainer(
         student,
-        _groups_of_weights(quantization) if settings.example else _groups(quantization),
-        Distillation(student, teacher, source.task, points.logits, points.features, settings.distillation),
-        TeacherJudge(student, teacher, source.task, points.logits, validation),
-        TrainSettings(steps=steps, learning_rate=rate),
-        folder=settings.out / "checkpoints",
-        fingerprint=run_fingerprint(source, settings, data_sha256),
+        scales_and_biases(quantization),
+        distilled,
+        judge,
+        TrainSettings(steps, rate if settings.learning_rate is None else settings.learning_rate),
+        **kept,
     )
 
 
@@ -310,87 +349,19 @@ def _follow_placement(
 
 
 def _follow_training(
-    follow: Following, trainer: Trainer, graph: ir.Model, teacher: GraphModule, profile: Profile, log: RunLog
-) -> None:
-    """Train as the file says: its losses on its nodes, the labels' loss beside them, its schedule and its end."""
+    follow: Following,
+    graph: ir.Model,
+    quantization: Quantization,
+    teacher: GraphModule,
+    profile: Profile,
+    log: RunLog,
+    **kept: Any,
+) -> Trainer:
+    """Set up the training that the file says: its losses on its nodes, the labels' loss, its schedule and its end."""
     assert follow.training is not None  # otherwise nothing is trained
-    trainer.criterion, said = follow.criterion(graph, trainer.student, teacher)
+    student = quantization.module
+    criterion, said = follow.criterion(graph, student, teacher)
     for line in said:
         log.say(line)
-    trainer.reset(follow.training)
-    trainer.judge, trainer.stop_at = follow.judge(trainer.student, profile), follow.stop_at
-
-
-def _train(
-    trainer: Trainer,
-    data: TrainingData,
-    profile: Profile,
-    settings: CompressSettings,
-    log: RunLog,
-    follow: Following | None,
-) -> TrainingResult:
-    """Train to the end, from the last checkpoint where there is one, and say how it went."""
-
-    def batches(start: int, count: int) -> Iterable[Any]:
-        if follow is not None:
-            return follow.batches(start, count)
-        return training_batches(data, profile, settings.seed, start, count)
-
-    with log.bar("train") as update:
-
-        def progress(done: int, total: int, figures: Mapping[str, float]) -> None:
-            update(done, total, figures)
-            if follow is not None and done % follow.log_every == 0:
-                log.say(f"step {done}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
-
-        trainer.progress = progress
-        if trainer.resume():
-            log.say(f"going on from step {trainer.step}")
-        try:
-            training = trainer.run(batches)
-        except KeyboardInterrupt:
-            trainer.save()
-            raise
-    if follow is not None:
-        data.damaged.update(follow.refused())
-    for line in training.history:
-        log.note(" ".join(f"{key} {value:.5g}" for key, value in line.items()))
-    log.say(f"best step {training.best_step} of {training.steps}: {dict(training.best.figures)}")
-    return training
-
-
-def _groups(quantization: Quantization) -> list[ParameterGroup]:
-    """What learns: the scales and the biases of the sites; the integers stay what calibration made of the weights.
-
-    Moving weights crosses the bounds between integers, and undoes rounding that was chosen by the error at the outputs;
-    with the integers fixed each step changes the outputs smoothly, and there is too little to learn to overfit.
-    """
-    quantization.fix_codes()
-    scales = (*quantization.weight_scales(), *quantization.activation_scales())
-    return [*_proportional(_biases(quantization), "bias", SMALLEST_BIAS), ParameterGroup("scales", scales)]
-
-
-def _groups_of_weights(quantization: Quantization) -> list[ParameterGroup]:
-    """What learns in a run that follows a file: the sites' weights, biases and scales, as its owner expects."""
-    names = dict.fromkeys(site.weight_name for site in quantization.placement.sites)
-    learning = [*(quantization.module.parameter(name) for name in names), *_biases(quantization)]
-    scales = (*quantization.weight_scales(), *quantization.activation_scales())
-    groups = _proportional(learning, "weight", SMALLEST_RMS)
-    return [*groups, ParameterGroup("scales", scales, SCALE_FACTOR, weight_decay=False)]
-
-
-def _biases(quantization: Quantization) -> list[nn.Parameter]:
-    found = (quantization.bias(site) for site in quantization.placement.sites)
-    return [bias for bias in found if bias is not None]
-
-
-def _proportional(learning: Iterable[nn.Parameter], name: str, least: float) -> list[ParameterGroup]:
-    """Return a group for each tensor, whose rate is in proportion to its size.
-
-    Folded batch norms leave tensors of 0.003 beside tensors of 8 in one model: with one rate for all, what moves the
-    large ones destroys the small ones.
-    """
-    return [
-        ParameterGroup(f"{name} {index}", (parameter,), max(float(parameter.detach().square().mean().sqrt()), least))
-        for index, parameter in enumerate(learning)
-    ]
+    judge, groups = follow.judge(student, profile), scales_and_biases(quantization)
+    return Trainer(student, groups, criterion, judge, follow.training, stop_at=follow.stop_at, **kept)

@@ -125,8 +125,12 @@ class Delivery:
         """Tell whether int8 took less time than float on the engine that will run it."""
         return any(row.ratio_on_engine < 1.0 for row in rows if (row.label, row.engine) == ("int8", self.target.engine))
 
+    def gives_float(self, rows: Sequence[BenchRow]) -> bool:
+        """Tell whether the float model is the answer: int8 is no faster, and the engine was the user's own."""
+        return self.may_keep_float and not self.gains(rows)
+
     def keep_float(self, exported: Path, rows: Sequence[BenchRow]) -> bool:
-        """Give the user the float model where int8 is no faster on their engine; int8 then lies beside it.
+        """Give the user the float model where that is the answer; int8 then lies beside it.
 
         Args:
             exported: the ONNX file; the float model takes its name, it becomes ``int8.onnx``.
@@ -135,7 +139,7 @@ class Delivery:
         Returns:
             bool: whether that was done.
         """
-        if self.gains(rows) or not self.may_keep_float:
+        if not self.gives_float(rows):
             return False
         os.replace(exported, exported.with_name(INT8))
         shutil.copyfile(self.source.path, exported)

@@ -75,6 +75,11 @@ class Following:
         return Charset.from_source(self.source) if self.source.task == "rec" else None
 
     @property
+    def words(self) -> str:
+        """What the data to learn from is called."""
+        return f"Train in {self.config.path}"
+
+    @property
     def log_every(self) -> int:
         """Steps between two lines of the log."""
         return self.config.training.log_every if self.config.training else 1
@@ -84,9 +89,11 @@ class Following:
         said = list(self.plan.warnings)
         if self.training is not None:
             said.append(
-                f"TrainConfig.learning_rate {self.training.learning_rate:g}: is the change of a weight in a step as a"
-                " share of its tensor's size, since folded batch norms leave tensors of very different sizes"
+                f"TrainConfig.learning_rate: {self.training.learning_rate:g}, for scales and biases: the rounded"
+                " weights stay as calibration made them, which loses less than moving them"
             )
+            if self.training.weight_decay:
+                said.append("TrainConfig.optimizer_builder.weight_decay: nothing decays, since no weights learn")
         return tuple(said)
 
     def criterion(

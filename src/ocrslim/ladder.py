@@ -19,8 +19,8 @@ from torch import Tensor
 from ocrslim.config.profile import Task
 from ocrslim.engines.session import InferenceSession
 from ocrslim.export.onnx_qdq import export_qdq
-from ocrslim.export.verify import Verification, verify_det, verify_rec
 from ocrslim.graph.executor.graph_module import GraphModule
+from ocrslim.learning import verify_module
 from ocrslim.report.result import loss_in_words
 from ocrslim.scene import FLOAT_REASON, Candidate, Climb, Scene
 from ocrslim.sensitivity import measure_site_gains, measure_sites
@@ -33,7 +33,7 @@ from ocrslim.slimming.training.distillation import compare
 
 __all__ = ["climb"]
 
-NEARER = {"labels": 0.9, "float": 0.7}
+NEARER = {"labels": 1.0, "float": 0.7}
 """Share of the divergence that a better candidate may have. Against the float model's own answers every change counts
 as a loss, so that only what is much nearer is worth its time."""
 
@@ -73,19 +73,20 @@ def _calibrated(scene: Scene) -> tuple[Scene, list[Candidate]]:
         tuple: the scene, with an equalised graph where the nearest candidate has one; the candidates, it last.
     """
     settings = scene.settings
+    placement = place(scene.graph, scene.target, scene.keep_float)
     observers = scene.effort.observers if settings.observer == OUTPUT_ERROR else (settings.observer,)
     samples: Mapping[str, Tensor] | None = None
     found = []
     for observer in observers:
         with scene.log.stage(f"calibrate ({observer})"):
-            quantization = _prepared(scene, place(scene.graph, scene.target, scene.keep_float))
+            quantization = _prepared(scene, placement)
             samples = calibrate_fully(quantization, scene.calibration, observer, settings.seed, samples)
             found.append((scene, _exported(scene, f"calibrated ({observer})", quantization)))
-    pairs = find_pairs(scene.graph, place(scene.graph, scene.target, scene.keep_float).sites)
+    pairs = find_pairs(scene.graph, placement.sites)
     if pairs and scene.effort.equalize and scene.target.name not in WEIGHTS_GO_BACK:
         with scene.log.stage("equalize"):
             equal = replace(scene, graph=equalize(scene.graph, pairs, scene.calibration))
-            quantization = _prepared(equal, place(equal.graph, scene.target, scene.keep_float))
+            quantization = _prepared(equal, placement)
             calibrate_fully(quantization, scene.calibration, observers[0], settings.seed)
             found.append((equal, _exported(equal, f"equalised and calibrated ({observers[0]})", quantization)))
     found.sort(key=lambda item: (item[1].verified.passed, -item[1].divergence))
@@ -150,21 +151,10 @@ def _exported(scene: Scene, rung: str, quantization: Quantization) -> Candidate:
     path = scene.folder / f"candidate-{sum(1 for _ in scene.folder.glob('candidate-*.onnx'))}.onnx"
     export_qdq(quantization, path)
     session = scene.open(path)
-    verified = _verify(scene, quantization.module, session)
+    verified = verify_module(scene.source.task, quantization.module, session, scene.validation, scene.required)
     candidate = Candidate(rung, quantization, path, verified, _divergence(scene, session))
     scene.log.say(f"{rung}: divergence {candidate.divergence:.5f}, {verified.kind} {verified.value:.4f}")
     return candidate
-
-
-def _verify(scene: Scene, module: GraphModule, session: InferenceSession) -> Verification:
-    def forward(images: Any) -> Any:
-        with torch.no_grad():
-            output = module(torch.from_numpy(images))
-        assert isinstance(output, Tensor)
-        return output.numpy()
-
-    verify = verify_rec if scene.source.task == "rec" else verify_det
-    return verify(forward, session, [batch.numpy() for batch in scene.validation], scene.required)
 
 
 def _divergence(scene: Scene, session: InferenceSession) -> float:
@@ -217,7 +207,8 @@ def _is_enough(scene: Scene, candidate: Candidate) -> bool:
 
 
 def _must_train(scene: Scene) -> bool:
-    return bool(scene.settings.steps) and not scene.settings.ptq_only
+    """Tell whether training is due though the budget holds: its steps were asked for, or labels can teach more."""
+    return _may_train(scene) and (bool(scene.settings.steps) or scene.by_labels)
 
 
 def _may_train(scene: Scene) -> bool:

@@ -32,21 +32,20 @@ if TYPE_CHECKING:
 __all__ = ["build_result", "data_fingerprint", "judge_held", "judge_last", "plain", "run_fingerprint"]
 
 
-def judge_held(pair: Pair, data: TrainingData, settings: CompressSettings, log: RunLog) -> Judged:
-    """Score float and int8 on the held-back part of the data: by its labels, else by their agreement.
+def judge_held(pair: Pair, data: TrainingData, where: object, log: RunLog) -> Judged:
+    """Score a model and the original on the held-back part of the data: by its labels, else by their agreement.
 
     Args:
         pair: the models.
         data: of the run.
-        settings: of the run.
+        where: what the data is called.
         log: of the run.
     """
     with log.bar("judge") as update:
         if data.labelled and data.held_samples:
-            what = settings.data or (f"Train in {settings.example.path}" if settings.example else "the data")
-            words = f"the labels of the part of {what} held back from training"
+            words = f"the labels of the part of {where} held back from training"
             return judge_by_labels(pair, data.held_samples, (), words, update)
-        what = "rendered text" if data.rendered else f"images of {settings.data}"
+        what = "rendered text" if data.rendered else f"images of {where}"
         words = f"agreement with the float model (no labels) on {what} held back from training"
         return judge_by_agreement(pair, data.held, words, update)
 
@@ -143,7 +142,7 @@ def build_result(
         "metrics": {"float": {target.engine: judged.float_metrics}, "int8": {target.engine: judged.int8_metrics}},
         "drop": {target.engine: judged.drop},
         "latency": [row.to_json() for row in rows],
-        "delivered": "int8" if delivery.gains(rows) or not delivery.may_keep_float else "float",
+        "delivered": "float" if delivery.gives_float(rows) else "int8",
         "size": sizes | {"ratio": sizes["int8"] / sizes["float"]},
         "placement": {
             "quantized": [{"node": site.node, "reason": site.reason} for site in placement.sites],
@@ -187,7 +186,7 @@ def run_fingerprint(source: ModelSource, settings: CompressSettings, data_sha256
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
-def plain(settings: CompressSettings) -> dict[str, Any]:
-    """Return the settings as JSON's types, paths as text."""
+def plain(settings: Any) -> dict[str, Any]:
+    """Return a recipe's settings, a dataclass, as JSON's types, paths as text."""
     told: dict[str, Any] = json.loads(json.dumps(asdict(settings), default=str))
     return told

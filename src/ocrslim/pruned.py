@@ -6,6 +6,7 @@ quantized as any other model.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -28,16 +29,17 @@ from ocrslim.engines.targets import get_target
 from ocrslim.engines.timing import SHAPES, bench
 from ocrslim.errors import InputError
 from ocrslim.export.bundle import write_sidecars
-from ocrslim.export.verify import verify_det, verify_rec
 from ocrslim.graph.executor.graph_module import GraphModule
 from ocrslim.graph.importers.onnx import load_onnx
 from ocrslim.graph.importers.source import ModelSource, open_model
 from ocrslim.graph.passes.canonical import canonicalize
 from ocrslim.graph.points import distillation_points
+from ocrslim.learning import proportional, run_trainer, verify_module
 from ocrslim.ocr.labels import read_samples
+from ocrslim.outcome import judge_held, plain
 from ocrslim.report.result import sha256_of, write_json
 from ocrslim.report.run_log import RunLog
-from ocrslim.scoring import Judged, Pair, judge_by_agreement, judge_by_labels
+from ocrslim.scoring import Judged, Pair, judge_by_labels
 from ocrslim.slimming.pruning.plan import Goal, PruningResult
 from ocrslim.slimming.pruning.prune import Importance, Machine, prune
 from ocrslim.slimming.training.data import (
@@ -48,12 +50,11 @@ from ocrslim.slimming.training.data import (
     validation_batches,
 )
 from ocrslim.slimming.training.distillation import Distillation, DistillationSettings, TeacherJudge
-from ocrslim.slimming.training.trainer import ParameterGroup, Trainer, TrainingResult, TrainSettings
+from ocrslim.slimming.training.trainer import Trainer, TrainingResult, TrainSettings
 
 __all__ = ["PruneSettings", "SameChannels", "prune_and_distil"]
 
 STEPS = {"rec": 1500, "det": 600}  # some half an hour on two cores
-SMALLEST_RMS = 1e-4  # of a weight, so that one of zeros can learn
 MIN_BENCH_SECONDS = 3.0
 
 
@@ -168,7 +169,7 @@ def prune_and_distil(model: str | Path, settings: PruneSettings, console: Consol
 def _run(source: ModelSource, profile: Profile, settings: PruneSettings, log: RunLog) -> dict[str, Any]:
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
-    log.note(f"ocrslim {__version__}: prune {source.name} ({source.sha256}); {_plain(settings)}")
+    log.note(f"ocrslim {__version__}: prune {source.name} ({source.sha256}); {plain(settings)}")
     with log.stage("data"):
         data = open_training_data(source.task, settings.data, settings.data_dir, source.characters or (), settings.seed)
         log.say(f"{len(data.train)} images to learn from, {len(data.held)} held back, {len(data.skipped)} skipped")
@@ -181,14 +182,16 @@ def _run(source: ModelSource, profile: Profile, settings: PruneSettings, log: Ru
         student, training = _distil(source, graph, pruning, data, profile, settings, log)
     _save(student.to_ir(), exported)
     with log.stage("evaluate"):
-        verified = _verify(source, student, exported, validation_batches(data, profile, settings.seed), settings)
+        session = open_session(exported, settings.target, settings.threads)
+        verified = verify_module(source.task, student, session, validation_batches(data, profile, settings.seed))
+        verified.check()
         known: dict[str, Any] = {}  # the original answers once for both
         before, after = (_judge(source, path, data, profile, settings, known, log) for path in (untrained, exported))
     with log.stage("bench"):
         models = [("float", source.path), ("pruned", exported)]
         rows = bench(models, ENGINES, settings.threads, (1, 3, *SHAPES[source.task]), min_seconds=MIN_BENCH_SECONDS)
     result = _result(source, settings, pruning, training, before, after)
-    result |= {"latency": [row.to_json() for row in rows], "verify": verified, "stages": log.stages}
+    result |= {"latency": [row.to_json() for row in rows], "verify": asdict(verified), "stages": log.stages}
     result["size"] = {"float": source.path.stat().st_size, "pruned": exported.stat().st_size}
     write_sidecars(settings.out, source.inference_yml, source.characters)
     write_json(settings.out / "result.json", result)
@@ -248,51 +251,15 @@ def _distil(
     validation = validation_batches(data, profile, settings.seed)
     trainer = Trainer(
         student,
-        _groups(student),
+        proportional(student.named_initializers()),
         Distillation(student, teacher, source.task, points.logits, points.features, settings.distillation),
         TeacherJudge(student, teacher, source.task, points.logits, validation),
         TrainSettings(steps=steps, learning_rate=settings.learning_rate),
         folder=settings.out / "checkpoints",
         fingerprint=_fingerprint(source, settings, pruning),
     )
-    with log.bar("train") as update:
-        trainer.progress = update
-        if trainer.resume():
-            log.say(f"going on from step {trainer.step}")
-        try:
-            training = trainer.run(lambda start, count: training_batches(data, profile, settings.seed, start, count))
-        except KeyboardInterrupt:
-            trainer.save()
-            raise
-    for line in training.history:
-        log.note(" ".join(f"{key} {value:.5g}" for key, value in line.items()))
-    log.say(f"best step {training.best_step} of {training.steps}: {dict(training.best.figures)}")
+    training = run_trainer(trainer, functools.partial(training_batches, data, profile, settings.seed), log)
     return student, training
-
-
-def _groups(student: GraphModule) -> list[ParameterGroup]:
-    """All weights learn, each in proportion to its size: folded batch norms leave tensors of 0.003 beside ones of 8."""
-    return [
-        ParameterGroup(name, (parameter,), max(float(parameter.detach().square().mean().sqrt()), SMALLEST_RMS))
-        for name, parameter in student.named_initializers()
-    ]
-
-
-def _verify(
-    source: ModelSource, student: GraphModule, exported: Path, batches: Sequence[Tensor], settings: PruneSettings
-) -> dict[str, Any]:
-    """Compare the file on the engine with the trained module."""
-
-    def forward(batch: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, np.dtype[np.float32]]:
-        with torch.no_grad():
-            answer: np.ndarray[Any, np.dtype[np.float32]] = student(torch.from_numpy(batch)).numpy()
-        return answer
-
-    check = verify_rec if source.task == "rec" else verify_det
-    session = open_session(exported, settings.target, settings.threads)
-    verification = check(forward, session, [batch.numpy() for batch in batches])
-    verification.check()
-    return asdict(verification)
 
 
 def _judge(
@@ -307,15 +274,11 @@ def _judge(
     """Score the whole and the smaller model on the user's own images, else on those held back from training."""
     original, smaller = (open_session(file, settings.target, settings.threads) for file in (source.path, path))
     pair = Pair(source, original, smaller, profile, known=known)
+    if settings.eval is None:
+        return judge_held(pair, data, settings.data, log)
+    samples, skipped = read_samples(source.task, settings.eval, settings.data_dir)
     with log.bar("evaluate") as update:
-        if settings.eval is not None:
-            samples, skipped = read_samples(source.task, settings.eval, settings.data_dir)
-            return judge_by_labels(pair, samples, skipped, f"the labels of {settings.eval}", update)
-        if data.labelled and data.held_samples:
-            words = f"the labels of the part of {settings.data} held back from training"
-            return judge_by_labels(pair, data.held_samples, (), words, update)
-        words = "agreement with the float model (no labels) on images held back from training"
-        return judge_by_agreement(pair, data.held, words, update)
+        return judge_by_labels(pair, samples, skipped, f"the labels of {settings.eval}", update)
 
 
 def _save(model: ir.Model, path: Path) -> None:
@@ -325,15 +288,9 @@ def _save(model: ir.Model, path: Path) -> None:
 
 def _fingerprint(source: ModelSource, settings: PruneSettings, pruning: PruningResult) -> str:
     """Identify what the training depends on: the model, the data, the settings and which channels are gone."""
-    about = _plain(settings) | dict.fromkeys(("out", "eval")) | {"model": source.sha256, "gone": pruning.removed}
+    about = plain(settings) | dict.fromkeys(("out", "eval")) | {"model": source.sha256, "gone": pruning.removed}
     about["data_sha256"] = sha256_of(settings.data) if settings.data else None
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
-
-
-def _plain(settings: PruneSettings) -> dict[str, Any]:
-    """Return the settings as JSON's types, paths as text."""
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(settings), default=str))
-    return plain
 
 
 def _result(
@@ -348,7 +305,7 @@ def _result(
     return {
         "ocrslim": __version__,
         "model": {"name": source.name, "task": source.task, "sha256": source.sha256, "path": str(source.path)},
-        "settings": _plain(settings),
+        "settings": plain(settings),
         "pruning": {
             "ratio": pruning.ratio,
             "reached": pruning.reached,

@@ -241,16 +241,18 @@ def test_the_busiest_window_of_a_small_image_is_the_image() -> None:
 
 def test_a_full_square_is_the_window_itself() -> None:
     window = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
-    assert np.array_equal(scaled_square(window, 64, 1.0, np.random.default_rng(0)), window)
+    assert np.array_equal(scaled_square(window, 64, 1.0, np.random.default_rng(0))[0], window)
 
 
 @pytest.mark.parametrize(("shape", "scale"), [((64, 40), 1.0), ((30, 128), 0.5), ((10, 10), 2.0), ((1, 1), 0.1)])
 def test_a_window_that_does_not_fill_the_square_lies_on_black(shape: tuple[int, int], scale: float) -> None:
-    square = scaled_square(np.full((*shape, 3), 200, np.uint8), 64, scale, np.random.default_rng(5))
+    square, where = scaled_square(np.full((*shape, 3), 200, np.uint8), 64, scale, np.random.default_rng(5))
     assert square.shape == (64, 64, 3)
     expected = max(1, round(shape[0] * scale)) * max(1, round(shape[1] * scale))
     assert int((square[..., 0] == 200).sum()) == expected
     assert set(np.unique(square)) == {0, 200}
+    assert (square[where] == 200).all()
+    assert square[where].size == 3 * expected
 
 
 def test_only_tall_images_are_shrunk() -> None:

@@ -174,7 +174,8 @@ def test_patterns_keep_nodes_float(graphs: dict[str, ir.Model]) -> None:
 def test_calibration_follows_the_section_that_is_there(linked: Callable[[str], ExampleConfig]) -> None:
     config = linked("det")
     plan = calibration_plan(config)
-    assert (plan.observer, plan.images, plan.train, plan.warnings) == ("moving_average", None, True, ())
+    assert (plan.observer, plan.images, plan.train) == ("output", None, True)
+    assert "--observer moving_average is what the file says" in plan.warnings[0]
     post = PostQuantization("percentile", 4, 32, False, ExampleQuantization(weight_bits=6))
     plan = calibration_plan(replace(config, quantization=None, post_quantization=post, training=None))
     assert (plan.observer, plan.images, plan.train) == ("percentile", 4 * 32, False)
@@ -194,7 +195,7 @@ def training(**changes: Any) -> ExampleTraining:
 
 def test_epochs_are_steps_of_the_data_unless_the_file_counts_them() -> None:
     settings = train_settings(training(), 45)
-    assert (settings.steps, settings.learning_rate, settings.optimizer) == (135, 5e-5, "adam")
+    assert (settings.steps, settings.learning_rate, settings.optimizer) == (135, 5e-4, "adam")
     assert (settings.weight_decay, settings.judge_every, settings.clip_norm) == (5e-5, 135, 1.0)
     assert train_settings(training(steps=1000), 45).steps == 1000
     assert train_settings(training(steps=1000), 45).judge_every == 200

@@ -248,7 +248,9 @@ def busiest_window(image: Image, side: int, rng: np.random.Generator) -> tuple[i
     return place
 
 
-def scaled_square(window: Image, side: int, scale: float, rng: np.random.Generator) -> Image:
+def scaled_square(
+    window: Image, side: int, scale: float, rng: np.random.Generator
+) -> tuple[Image, tuple[slice, slice]]:
     """Resize a window and put it on a black square, at a random place where it does not fill it.
 
     Args:
@@ -258,16 +260,17 @@ def scaled_square(window: Image, side: int, scale: float, rng: np.random.Generat
         rng: source of randomness.
 
     Returns:
-        NDArray: BGR ``[side, side, 3]``.
+        tuple: BGR ``[side, side, 3]``; its rows and columns that hold the window.
     """
     height, width = (min(side, max(1, round(size * scale))) for size in window.shape[:2])
     resized = np.asarray(cv2.resize(window, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
     if (height, width) == (side, side):
-        return resized
+        return resized, (slice(0, side), slice(0, side))
     square = np.zeros((side, side, 3), np.uint8)
     top, left = (int(rng.integers(0, side - size + 1)) for size in (height, width))
-    square[top : top + height, left : left + width] = resized
-    return square
+    where = slice(top, top + height), slice(left, left + width)
+    square[where] = resized
+    return square, where
 
 
 def shrink_to_height(image: Image, height: int) -> Image:

@@ -28,6 +28,7 @@ from ocrslim.ocr.ctc import Charset
 from ocrslim.ocr.labels import DetSample, RecSample, Skipped
 from ocrslim.ocr.pipeline import Pipeline
 from ocrslim.ocr.sequences import pick
+from ocrslim.slimming.quantization.ranges import OUTPUT_ERROR
 from ocrslim.slimming.training.criterion import LabelledDistillation, NamedTerm
 from ocrslim.slimming.training.data import FEWEST, HELD_MOST, HELD_SHARE, TrainingData
 from ocrslim.slimming.training.label_judge import INDICATORS
@@ -42,6 +43,7 @@ __all__ = [
     "calibration_plan",
     "example_criterion",
     "fit_target",
+    "highest_rate",
     "kept_float",
     "named_terms",
     "open_example_data",
@@ -49,9 +51,11 @@ __all__ = [
     "train_settings",
 ]
 
-TASK_RATIO: dict[Task, float] = {"rec": 0.1, "det": 0.1}
+TASK_RATIO: dict[Task, float] = {"rec": 0.1, "det": 0.5}
 """Weight of the loss against labels beside distillation: the teacher knows more of a line than its label says, but
 labels are right where the teacher is wrong."""
+RATE_FACTOR = 10.0
+"""The file's rate is meant for weights. Only scales and biases learn here, which need and bear more."""
 PIXELS_AT_ONCE = 1 << 20
 """Of the images that are learnt from at once; training PP-OCRv3 mobile det takes some 3 GB for so many."""
 ORIGIN_TOLERANCE = 0.05  # between origin_metric and what is measured; PaddleSlim's
@@ -172,7 +176,12 @@ def calibration_plan(config: ExampleConfig) -> CalibrationPlan:
     if aware is not None or post is None:
         said = () if aware is not None else (f"{config.path}: has no QuantAware; int8 with PaddleSlim's defaults",)
         found = aware or ExampleQuantization()
-        return CalibrationPlan(found, found.observer, None, train, said)
+        if aware is not None:
+            said = (
+                f"{config.path}: QuantAware.activation_quantize_type: ranges are chosen by the error at the outputs,"
+                f" which loses less; --observer {found.observer} is what the file says",
+            )
+        return CalibrationPlan(found, OUTPUT_ERROR, None, train, said)
     images = None if post.batches is None else post.batches * post.batch
     said = (
         () if post.bias_correction else ("QuantPost.bias_correction: biases take up in any case what rounding shifts",)
@@ -331,7 +340,7 @@ def train_settings(
     optimizer = training.optimizer
     return TrainSettings(
         steps,
-        training.learning_rate.value if learning_rate is None else learning_rate,
+        highest_rate(training) if learning_rate is None else learning_rate,
         optimizer.kind,
         optimizer.weight_decay,
         _schedule(training.learning_rate, steps),
@@ -340,6 +349,15 @@ def train_settings(
         judge_every=min(training.judge_every, max(1, steps)),
         checkpoint_every=min(training.judge_every, max(1, steps)),
     )
+
+
+def highest_rate(training: ExampleTraining) -> float:
+    """Return the learning rate that takes the place of the file's.
+
+    Args:
+        training: of the file.
+    """
+    return RATE_FACTOR * training.learning_rate.value
 
 
 def _schedule(rate: LearningRate, steps: int) -> Schedule:

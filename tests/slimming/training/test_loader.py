@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -15,9 +13,10 @@ from numpy.typing import NDArray
 
 from ocrslim.config.profile import DetProfile, RecProfile, load_profile
 from ocrslim.errors import DataError
+from ocrslim.ocr.det_targets import shrink_maps
 from ocrslim.ocr.labels import DetSample, TextBox
 from ocrslim.ocr.transforms import normalize, resize_for_det, resize_for_rec
-from ocrslim.slimming.training.loader import DetBatches, PrefetchingIterator, RecBatches, prefetch
+from ocrslim.slimming.training.loader import DetBatches, RecBatches
 
 Image = NDArray[np.uint8]
 REC, DET = RecProfile(), DetProfile()
@@ -309,6 +308,59 @@ def test_boxes_follow_the_resizing(tmp_path: Path) -> None:
     assert _hits(batches, 20) > 0.7
 
 
+@pytest.mark.parametrize("augment", [False, True])
+def test_targets_lie_where_the_text_is(tmp_path: Path, augment: bool) -> None:
+    """The mark is drawn in blue and labelled: the map is its inside, whatever was cut and scaled."""
+    page, boxes = _marked(1)
+    path = tmp_path / "page.png"
+    cv2.imwrite(str(path), page)
+    batches = DetBatches([DetSample(path, boxes, "set")], 2, NATURAL, 3, crop=320, augment=augment, targets=True)
+    seen = 0
+    for step in range(15):
+        batch = batches.batch(step)
+        assert batch.shape == (2, 5, 320, 320)
+        for crop in batch:
+            blue, red = (crop[i] * DET.std[i] + DET.mean[i] for i in (0, 2))
+            marked, text = (blue > 0.75) & (red < 0.25), crop[3] > 0
+            if marked.sum() < 900:
+                continue  # hardly any of it is on the crop
+            seen += 1
+            assert (marked & text).sum() > 0.98 * text.sum()
+            assert 0.3 < text.sum() / marked.sum() < 0.8  # shrunk by .4: about half
+    assert seen > 5
+
+
+def test_targets_of_a_text_that_is_cut_off_are_those_of_the_whole(tmp_path: Path) -> None:
+    """Where the crop cuts a long text, the map reaches its border: the text goes on beyond it."""
+    page = np.full((64, 640, 3), 128, np.uint8)
+    path = tmp_path / "page.png"
+    cv2.imwrite(str(path), page)
+    line = TextBox(np.array([[0, 10], [639, 10], [639, 50], [0, 50]], np.float32), "long", False)
+    crop = DetBatches([DetSample(path, (line,), "set")], 1, NATURAL, 0, crop=64, augment=False, targets=True).batch(0)[
+        0
+    ]
+    inside = [place for place in range(64) if crop[3, :, place].any()]
+    assert len(inside) >= 50
+    rows = crop[3, :, inside[len(inside) // 2]] > 0
+    whole, _ = shrink_maps((64, 640), [line.points], [False])
+    assert np.array_equal(rows, whole[:, 320] > 0)
+
+
+def test_whole_pages_have_targets_too_and_ignored_texts_no_say(tmp_path: Path) -> None:
+    page, (box,) = _marked(1)
+    path = tmp_path / "page.png"
+    cv2.imwrite(str(path), page)
+    sample = DetSample(path, (box, TextBox(box.points - 400, "###", True)), "set")
+    half = DetProfile(limit_side_len=640, limit_type="max")
+    (batch,) = DetBatches([sample], 1, half, 0, targets=True).eval_batches()
+    text, mask = batch[0, 3:]
+    assert batch.shape == (1, 5, 480, 640)
+    # 50 x 20 pixels at half the size, shrunk by 1000 * (1 - 0.4^2) / 140 = 6 from each side
+    assert np.nonzero(text)[0][[0, -1]].tolist() == pytest.approx([406, 414], abs=1)
+    assert mask[210, 375] == 0.0  # the middle of the ignored one
+    assert mask[410, 575] == 1.0
+
+
 def test_scales_spread_around_the_size_of_inference() -> None:
     page = np.zeros((1600, 1600, 3), np.uint8)
     page[:, np.arange(1600) % 32 < 16] = 255
@@ -333,90 +385,6 @@ def test_eval_batches_of_pages_are_whole_and_as_at_inference() -> None:
     for page, batch in zip(pages, batches, strict=True):
         assert np.array_equal(batch[0], normalize(resize_for_det(page, DET)[0], DET.mean, DET.std))
         assert batch.shape[2] % 32 == batch.shape[3] % 32 == 0
-
-
-# ---- prefetching
-
-
-class _Steps:
-    """Batches that are the number of their step, and note which steps were made."""
-
-    def __init__(self, fail_at: int | None = None) -> None:
-        self.made: list[int] = []
-        self.fail_at = fail_at
-
-    def batch(self, step: int) -> NDArray[np.float32]:
-        if step == self.fail_at:
-            raise DataError(f"step {step} is broken")
-        self.made.append(step)
-        return np.full((1, 3, 2, 2), step, np.float32)
-
-
-def _threads() -> int:
-    return sum(thread.name == "ocrslim-prefetch" for thread in threading.enumerate())
-
-
-def _wait_for(condition: object, seconds: float = 3.0) -> bool:
-    assert callable(condition)
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.01)
-    return False
-
-
-@pytest.mark.parametrize(("start", "steps"), [(0, 5), (7, 3), (3, 0), (0, 1)])
-def test_prefetching_yields_the_batches_in_order_and_ends(start: int, steps: int) -> None:
-    got = [int(batch[0, 0, 0, 0]) for batch in prefetch(_Steps(), start, steps)]
-    assert got == list(range(start, start + steps))
-    assert _threads() == 0
-
-
-def test_prefetched_batches_are_those_of_the_loader() -> None:
-    batches = RecBatches([_random(i, 48, 100 + 90 * i) for i in range(7)], 3, REC, 5)
-    for step, batch in zip(range(4, 9), prefetch(batches, 4, 5), strict=True):
-        assert np.array_equal(batch, batches.batch(step))
-
-
-def test_an_end_stays_an_end() -> None:
-    iterator = prefetch(_Steps(), 0, 1)
-    assert len(list(iterator)) == 1
-    assert list(iterator) == []
-
-
-def test_no_more_than_the_depth_is_made_ahead() -> None:
-    steps = _Steps()
-    iterator = PrefetchingIterator(steps, 0, 100, depth=2)
-    assert _wait_for(lambda: len(steps.made) == 3)  # two in the queue, one in the hand
-    time.sleep(0.2)
-    assert len(steps.made) == 3
-    next(iterator)
-    assert _wait_for(lambda: len(steps.made) == 4)
-    iterator.close()
-    iterator.close()
-    assert _threads() == 0
-    with pytest.raises(StopIteration):
-        next(iterator)
-
-
-def test_an_error_is_raised_where_the_batch_would_have_come() -> None:
-    iterator = prefetch(_Steps(fail_at=2), 0, 5)
-    assert [int(next(iterator)[0, 0, 0, 0]) for _ in range(2)] == [0, 1]
-    with pytest.raises(DataError, match="step 2 is broken"):
-        next(iterator)
-    with pytest.raises(StopIteration):
-        next(iterator)
-    assert _threads() == 0
-
-
-def test_a_forgotten_iterator_ends_its_thread() -> None:
-    iterator = prefetch(_Steps(), 0, 10_000)
-    next(iterator)
-    assert _threads() == 1
-    del iterator
-    gc.collect()
-    assert _wait_for(lambda: _threads() == 0)
 
 
 # ---- real images

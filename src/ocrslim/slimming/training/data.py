@@ -18,11 +18,15 @@ from ocrslim.errors import DataError
 from ocrslim.ocr.labels import DetSample, RecSample, Skipped, read_samples
 from ocrslim.ocr.render import render_lines, render_pages
 from ocrslim.ocr.sequences import pick
-from ocrslim.slimming.training.loader import DetBatches, RecBatches, prefetch
+from ocrslim.slimming.training.loader import DetBatches, RecBatches
+from ocrslim.slimming.training.prefetch import prefetch
+from ocrslim.slimming.training.task_losses import LabelledBatch
 
 __all__ = [
     "TrainingData",
     "calibration_batches",
+    "labelled_pages",
+    "labelled_validation",
     "open_training_data",
     "sensitivity_batch",
     "sensitivity_batches",
@@ -35,6 +39,7 @@ Image = Path | NDArray[np.uint8]
 HELD_SHARE = {"rec": 0.2, "det": 0.4}  # kept back from training and calibration; few pages judge badly
 HELD_MOST = {"rec": 1000, "det": 150}  # to tell some half a point; the engine reads them quickly
 VALIDATION_IMAGES = {"rec": 128, "det": 8}  # of them, for what torch looks at often
+LABELLED_VALIDATION = 24  # pages; labels tell less than the float model's answers
 SENSITIVITY_IMAGES = {"rec": 12, "det": 1}  # all values that the graph makes of them are stored
 FEWEST = 4  # images; below that a split leaves nothing to judge by
 RENDERED = {"rec": 2000, "det": 80}
@@ -118,6 +123,25 @@ def training_batches(data: TrainingData, profile: Profile, seed: int, start: int
     source = _batches(data, data.train, profile, seed, augment=True)
     for batch in prefetch(source, start, count):
         yield torch.from_numpy(batch)
+
+
+def labelled_pages(data: TrainingData, profile: Profile, seed: int, start: int, count: int) -> Iterator[LabelledBatch]:
+    """Yield what :func:`training_batches` does for a detector, with the targets of its labels."""
+    source = DetBatches(data.train, BATCH["det"], profile.det, seed, targets=True)
+    source.damaged = data.damaged
+    yield from map(_with_targets, prefetch(source, start, count))
+
+
+def labelled_validation(data: TrainingData, profile: Profile, seed: int) -> list[LabelledBatch]:
+    """Return the first held-back pages, whole, with the targets of their labels."""
+    held = cast("Sequence[Image | DetSample]", data.held_samples[:LABELLED_VALIDATION])
+    return [_with_targets(batch) for batch in DetBatches(held, 1, profile.det, seed, targets=True).eval_batches()]
+
+
+def _with_targets(batch: NDArray[np.float32]) -> LabelledBatch:
+    image, text, mask = np.split(batch, [3, 4], axis=1)
+    targets = {"shrink_map": torch.from_numpy(text[:, 0]), "shrink_mask": torch.from_numpy(mask[:, 0])}
+    return LabelledBatch(torch.from_numpy(image), targets)
 
 
 def calibration_batches(data: TrainingData, profile: Profile, seed: int, images: int | None = None) -> list[Tensor]:

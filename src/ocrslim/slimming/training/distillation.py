@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ocrslim.config.profile import Task
 from ocrslim.slimming.training.losses import ctc_js, ctc_kl, db_map_loss, feature_l2, l2, skd
-from ocrslim.slimming.training.trainer import Score
+from ocrslim.slimming.training.task_losses import LabelledBatch, TaskLoss
+from ocrslim.slimming.training.trainer import Criterion, Score
 
 __all__ = ["Distillation", "DistillationSettings", "TeacherJudge", "compare"]
 
@@ -33,6 +34,7 @@ class DistillationSettings:
         kd_ratio: weight of the loss on the logits.
         feature_ratio: weight of the loss on the features, shared out evenly among them.
         blank_weight: least weight of a frame that the teacher calls blank.
+        label_ratio: weight of the loss against labels.
     """
 
     loss: Literal["auto", "ctc_kl", "ctc_js", "db_map", "skd", "l2"] = "auto"
@@ -40,6 +42,7 @@ class DistillationSettings:
     kd_ratio: float = 1.0
     feature_ratio: float = 0.1
     blank_weight: float = 0.1
+    label_ratio: float = 0.5
 
 
 class Distillation:
@@ -52,6 +55,7 @@ class Distillation:
         logits: name of the value before the final Softmax or Sigmoid.
         features: names of further values to match; they exist in both graphs.
         settings: see there.
+        labels: a loss against the labels of batches that have them; ``None`` leaves it out.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class Distillation:
         logits: str,
         features: Sequence[str],
         settings: DistillationSettings,
+        labels: TaskLoss | None = None,
     ) -> None:
         self.student = student
         self.teacher = teacher
@@ -69,9 +74,11 @@ class Distillation:
         self.logits = logits
         self.features = tuple(features) if settings.feature_ratio > 0 else ()
         self.settings = settings
+        self.labels = labels
 
-    def __call__(self, images: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """Return the loss of one batch ``[N, 3, H, W]`` and its parts by name."""
+    def __call__(self, batch: Tensor | LabelledBatch) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss of one batch, images ``[N, 3, H, W]``, and its parts by name."""
+        images = batch.images if isinstance(batch, LabelledBatch) else batch
         names = (self.logits, *self.features)
         with torch.no_grad():
             taught = self.teacher(images, fetch=names)
@@ -83,6 +90,10 @@ class Distillation:
             feature = torch.stack([feature_l2(learnt[name], taught[name]) for name in self.features]).mean()
             loss = loss + self.settings.feature_ratio * feature
             parts["feature"] = feature.item()
+        if self.labels is not None and isinstance(batch, LabelledBatch):
+            labels = self.labels(learnt[self.logits], batch.targets)
+            loss = loss + self.settings.label_ratio * labels
+            parts["labels"] = labels.item()
         return loss, parts | {"loss": loss.item()}
 
     def _on_logits(self, student: Tensor, teacher: Tensor) -> Tensor:
@@ -128,6 +139,26 @@ class TeacherJudge:
             answers = (self.student(images, fetch=(self.logits,))[self.logits] for images in self.batches)
             divergence, agreed = compare(self.task, answers, (taught.float() for taught in self.taught))
         return Score(-divergence, {"frame_agreement" if self.task == "rec" else "mask_iou": agreed})
+
+
+class LossJudge:
+    """Scores the student by the criterion itself on held-back batches.
+
+    Args:
+        criterion: batch -> (loss, its parts).
+        batches: kept in memory.
+    """
+
+    def __init__(self, criterion: Criterion, batches: Iterable[Any]) -> None:
+        self.criterion = criterion
+        self.batches = list(batches)
+
+    def __call__(self) -> Score:
+        """Return the score, the negative mean loss of a batch, and the mean of each part."""
+        with torch.no_grad():
+            found = [self.criterion(batch)[1] for batch in self.batches]
+        means = {f"held_{name}": sum(parts[name] for parts in found) / len(found) for name in found[0]}
+        return Score(-means["held_loss"], means)
 
 
 def compare(task: Task, answers: Iterable[Tensor], targets: Iterable[Tensor]) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Batches for training, calibration and judging: a pure function of (seed, step), made ahead by one thread.
+"""Batches for training, calibration and judging: a pure function of (seed, step).
 
 Because a batch depends on nothing but the seed, the step and the files, a run that goes on from a checkpoint sees the
 batches that it would have seen. numpy and OpenCV only; the trainer turns batches into tensors.
@@ -6,13 +6,11 @@ batches that it would have seen. numpy and OpenCV only; the trainer turns batche
 
 from __future__ import annotations
 
-import queue
-import threading
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +25,12 @@ from ocrslim.ocr.augment import (
     shrink_to_height,
     window_around,
 )
+from ocrslim.ocr.det_targets import shrink_maps
 from ocrslim.ocr.image import read_image
 from ocrslim.ocr.labels import DetSample
 from ocrslim.ocr.transforms import normalize, rec_width, resize_for_det, resize_for_rec
 
-__all__ = ["Batches", "DetBatches", "PrefetchingIterator", "RecBatches", "prefetch"]
+__all__ = ["DetBatches", "RecBatches"]
 
 Image = NDArray[np.uint8]
 Batch = NDArray[np.float32]
@@ -42,14 +41,6 @@ SORTED_TOGETHER = 256  # natural line images read and sorted by shape at a time:
 SCALES = 2.0  # detection images are enlarged or shrunk by up to this factor, log-uniformly around 1
 MOST_OUTSIDE = 1.25  # a shrunk window is at most so many times the image's shorter side
 NEAR_TEXT = 0.8  # share of crops placed around a box, where there are boxes
-
-
-class Batches(Protocol):
-    """Anything that makes the batch of a step."""
-
-    def batch(self, step: int) -> Batch:
-        """Return the batch of ``step``, f32 ``[N, 3, H, W]``."""
-        ...
 
 
 class _Shuffled(ABC):
@@ -127,14 +118,18 @@ class _Shuffled(ABC):
             self.damaged[str(source)] = str(error)
             return None
 
-    def _readable(self) -> Iterator[Image]:
-        """Yield the images in the order given, without the damaged ones; :class:`DataError` if that leaves none."""
+    def _readable(self) -> Iterator[tuple[Source, Image]]:
+        """Yield the images, each with where it came from, in their order, without the damaged ones.
+
+        Raises:
+            DataError: that leaves none.
+        """
         found = False
         for source in self._images:
             image = self._read(source)
             if image is not None:
                 found = True
-                yield image
+                yield source, image
         if not found:
             raise DataError(f"none of {len(self)} images can be read; {next(iter(self.damaged.values()))}")
 
@@ -197,7 +192,7 @@ class RecBatches(_Shuffled):
             DataError: not one image can be read.
         """
         held: list[Image] = []
-        for image in self._readable():
+        for _, image in self._readable():
             held.append(self._cut(image, self._max_width, 0.5))
             if len(held) == SORTED_TOGETHER:
                 yield from self._sorted_batches(held)
@@ -248,6 +243,8 @@ class DetBatches(_Shuffled):
         crop: side of the square in pixels, a multiple of 32.
         augment: scale and change crops at random; see :func:`ocrslim.ocr.augment.augment_page`. Without it crops are
             taken at the size of inference, still at random places.
+        targets: two channels more, the map and the mask of :func:`ocrslim.ocr.det_targets.shrink_maps`; an image that
+            is no sample has no text.
 
     Attributes:
         damaged: path -> reason, of the images found unreadable so far.
@@ -264,25 +261,30 @@ class DetBatches(_Shuffled):
         seed: int,
         crop: int = 640,
         augment: bool = True,
+        targets: bool = False,
     ) -> None:
         super().__init__(images, batch, seed, augment)
         if crop < 32 or crop % 32:
             raise ValueError(f"crop must be a multiple of 32, got {crop}")
         self._profile = profile
         self._crop = crop
+        self._targets = targets
 
     def eval_batches(self) -> Iterator[Batch]:
         """Yield every readable image once, whole, as the deployed model would see it.
 
         Returns:
-            Iterator: f32 ``[1, 3, H, W]``, sides multiples of 32.
+            Iterator: f32 ``[1, 3, H, W]``, or ``[1, 5, H, W]`` with targets; sides multiples of 32.
 
         Raises:
             DataError: not one image can be read.
         """
-        for image in self._readable():
-            resized, _, _ = resize_for_det(image, self._profile)
-            yield normalize(resized, self._profile.mean, self._profile.std)[None]
+        for source, image in self._readable():
+            resized, ratio_h, ratio_w = resize_for_det(image, self._profile)
+            channels = normalize(resized, self._profile.mean, self._profile.std)
+            if self._targets:
+                channels = np.concatenate([channels, _targets(source, resized.shape[:2], (ratio_w, ratio_h))])
+            yield channels[None]
 
     def _make(self, drawn: list[_Drawn], rng: np.random.Generator) -> Batch:
         return np.stack([self._crop_of(item) for item in drawn])
@@ -300,98 +302,32 @@ class DetBatches(_Shuffled):
             top, left = window_around(points, resized.shape[:2], side, rng)
         else:
             top, left = busiest_window(resized, side, rng)
-        square = scaled_square(resized[top : top + side, left : left + side], self._crop, scale, rng)
+        square, where = scaled_square(resized[top : top + side, left : left + side], self._crop, scale, rng)
         if self._augment:
             square = augment_page(square, rng)
-        return normalize(square, self._profile.mean, self._profile.std)
-
-
-class PrefetchingIterator:
-    """An iterator over the batches of some steps that makes the next ones in a thread while one is used.
-
-    An error in the thread is raised where the batch would have come. The thread ends with the steps, by
-    :meth:`close`, or when the iterator is garbage.
-
-    Args:
-        batches: makes the batch of a step.
-        start_step: the first step.
-        steps: how many.
-        depth: batches kept ready.
-    """
-
-    def __init__(self, batches: Batches, start_step: int, steps: int, depth: int = 2) -> None:
-        self._queue: queue.Queue[Batch | BaseException | None] = queue.Queue(depth)
-        self._stop = threading.Event()
-        self._done = False
-        # The thread must not hold this object, or the object could never become garbage.
-        self._thread = threading.Thread(
-            target=_produce,
-            args=(batches, range(start_step, start_step + steps), self._queue, self._stop),
-            name="ocrslim-prefetch",
-            daemon=True,
+        channels = normalize(square, self._profile.mean, self._profile.std)
+        if not self._targets:
+            return channels
+        shape = (math.ceil(resized.shape[0] * scale), math.ceil(resized.shape[1] * scale))
+        page = _targets(item.source, shape, (ratio_w * scale, ratio_h * scale))
+        maps = np.zeros((2, self._crop, self._crop), np.float32)  # what lies outside the image counts neither way
+        part = maps[:, where[0], where[1]]
+        y, x = (
+            min(round(at * scale), have - want)
+            for at, have, want in zip((top, left), shape, part.shape[1:], strict=True)
         )
-        self._thread.start()
-
-    def __iter__(self) -> PrefetchingIterator:
-        return self
-
-    def __next__(self) -> Batch:
-        if self._done:
-            raise StopIteration
-        item = self._queue.get()
-        if isinstance(item, np.ndarray):
-            return item
-        self.close()
-        if item is not None:
-            raise item
-        raise StopIteration
-
-    def __del__(self) -> None:
-        self._stop.set()
-
-    def close(self) -> None:
-        """Stop the thread and wait for it; safe to call twice."""
-        self._done = True
-        self._stop.set()
-        self._thread.join()
+        part[:] = page[:, y : y + part.shape[1], x : x + part.shape[2]]
+        return np.concatenate([channels, maps])
 
 
-def prefetch(batches: Batches, start_step: int, steps: int) -> PrefetchingIterator:
-    """Iterate over the batches of ``steps`` steps from ``start_step`` on, two of them made ahead in a thread.
+def _targets(source: Source, shape: tuple[int, int], factors: tuple[float, float]) -> Batch:
+    """Return the map and the mask f32 ``[2, H, W]`` of a page of ``shape``, whose labels are scaled by (x, y) factors.
 
-    >>> class Steps:
-    ...     def batch(self, step):
-    ...         return np.full((1, 3, 1, 1), step, np.float32)
-    >>> [float(batch[0, 0, 0, 0]) for batch in prefetch(Steps(), 7, 3)]
-    [7.0, 8.0, 9.0]
+    They are drawn on the whole page and cut afterwards, so that a text at the border is shrunk as a whole.
     """
-    return PrefetchingIterator(batches, start_step, steps)
-
-
-def _produce(
-    batches: Batches, steps: range, ready: queue.Queue[Batch | BaseException | None], stop: threading.Event
-) -> None:
-    """Put the batch of every step, then ``None``; or the error that came instead of a batch."""
-    try:
-        for step in steps:
-            if stop.is_set() or not _put(batches.batch(step), ready, stop):
-                return
-        _put(None, ready, stop)
-    except Exception as error:  # noqa: BLE001 - handed to the consumer, which raises it
-        _put(error, ready, stop)
-
-
-def _put(
-    item: Batch | BaseException | None, ready: queue.Queue[Batch | BaseException | None], stop: threading.Event
-) -> bool:
-    """Put ``item`` as soon as there is room; false when the consumer has gone."""
-    while not stop.is_set():
-        try:
-            ready.put(item, timeout=0.1)
-        except queue.Full:
-            continue
-        return True
-    return False
+    boxes = source.boxes if isinstance(source, DetSample) else ()
+    polygons = [np.asarray(box.points * np.array(factors, np.float32), np.float32) for box in boxes]
+    return np.stack(shrink_maps(shape, polygons, [box.ignore for box in boxes]))
 
 
 def _ratio(image: Image) -> float:

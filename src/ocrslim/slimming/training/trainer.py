@@ -127,11 +127,6 @@ class Trainer:
         self.best_tensors: dict[str, Tensor] = {}
         self.history: list[dict[str, float]] = []
 
-    def reset(self, settings: TrainSettings) -> None:
-        """Take other settings, before the first step."""
-        self.settings = settings
-        self.optimizer = _optimizer(self.groups, settings)
-
     def resume(self) -> bool:
         """Continue from the newest readable checkpoint; return whether there was one.
 

@@ -1,0 +1,112 @@
+"""What the recipes that train have in common: rates, the loop with its bar and checkpoints, the proof of the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ocrslim.config.profile import Task
+from ocrslim.engines.session import InferenceSession
+from ocrslim.export.verify import Verification, verify_det, verify_rec
+from ocrslim.report.run_log import RunLog
+from ocrslim.slimming.quantization.prepare import Quantization
+from ocrslim.slimming.training.trainer import ParameterGroup, Trainer, TrainingResult
+
+__all__ = ["SMALLEST_RMS", "proportional", "run_trainer", "scales_and_biases", "verify_module"]
+
+SMALLEST_BIAS = 1e-3  # root mean square that a smaller tensor of biases counts as, so that one of zeros can learn
+SMALLEST_RMS = 1e-4  # of a weight, so that one of zeros can learn
+
+
+def proportional(named: Iterable[tuple[str, nn.Parameter]], least: float = SMALLEST_RMS) -> list[ParameterGroup]:
+    """Return a group for each tensor, whose rate is in proportion to its size.
+
+    Folded batch norms leave tensors of 0.003 beside tensors of 8 in one model: with one rate for all, what moves the
+    large ones destroys the small ones.
+
+    Args:
+        named: the tensors, each with the name of its group.
+        least: root mean square that a smaller tensor counts as.
+    """
+    return [
+        ParameterGroup(name, (parameter,), max(float(parameter.detach().square().mean().sqrt()), least))
+        for name, parameter in named
+    ]
+
+
+def scales_and_biases(quantization: Quantization) -> list[ParameterGroup]:
+    """Fix the integers that calibration made of the weights, and return what learns: the scales and the sites' biases.
+
+    Moving weights crosses the bounds between integers, and undoes rounding that was chosen by the error at the outputs;
+    with the integers fixed each step changes the outputs smoothly, and there is too little to learn to overfit. Nothing
+    decays: a bias near zero is not better than another.
+
+    Args:
+        quantization: calibrated; changed in place.
+    """
+    quantization.fix_codes()
+    scales = (*quantization.weight_scales(), *quantization.activation_scales())
+    found = (quantization.bias(site) for site in quantization.placement.sites)
+    biases = ((f"bias {index}", bias) for index, bias in enumerate(bias for bias in found if bias is not None))
+    groups = [*proportional(biases, SMALLEST_BIAS), ParameterGroup("scales", scales)]
+    return [replace(group, weight_decay=False) for group in groups]
+
+
+def run_trainer(
+    trainer: Trainer, batches: Callable[[int, int], Iterable[Any]], log: RunLog, log_every: int | None = None
+) -> TrainingResult:
+    """Train to the end, from the last checkpoint where there is one, and say how it went.
+
+    Args:
+        trainer: to run; an interrupt saves it.
+        batches: see :meth:`ocrslim.slimming.training.trainer.Trainer.run`.
+        log: of the run.
+        log_every: steps between two lines of figures; ``None`` says none.
+    """
+    with log.bar("train") as update:
+
+        def progress(done: int, total: int, figures: Mapping[str, float]) -> None:
+            update(done, total, figures)
+            if log_every is not None and done % log_every == 0:
+                log.say(f"step {done}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
+
+        trainer.progress = progress
+        if trainer.resume():
+            log.say(f"going on from step {trainer.step}")
+        try:
+            training = trainer.run(batches)
+        except KeyboardInterrupt:
+            trainer.save()
+            raise
+    for line in training.history:
+        log.note(" ".join(f"{key} {value:.5g}" for key, value in line.items()))
+    log.say(f"best step {training.best_step} of {training.steps}: {dict(training.best.figures)}")
+    return training
+
+
+def verify_module(
+    task: Task, module: nn.Module, session: InferenceSession, batches: Iterable[Tensor], required: float | None = None
+) -> Verification:
+    """Compare an exported file in its engine with the module that it was made from.
+
+    Args:
+        task: see :mod:`ocrslim.export.verify`.
+        module: images ``[N, 3, H, W]`` -> the model's output.
+        session: of the file.
+        batches: images to compare on.
+        required: agreement that passes; ``None`` is the task's usual one.
+    """
+
+    def forward(images: NDArray[Any]) -> NDArray[Any]:
+        with torch.no_grad():
+            output = module(torch.from_numpy(images))
+        assert isinstance(output, Tensor)
+        return output.numpy()
+
+    verify = verify_rec if task == "rec" else verify_det
+    return verify(forward, session, (batch.numpy() for batch in batches), required)

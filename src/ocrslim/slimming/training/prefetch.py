@@ -1,0 +1,110 @@
+"""Batches made ahead by one thread, while the last one is used."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Batches", "PrefetchingIterator", "prefetch"]
+
+Batch = NDArray[np.float32]
+
+
+class Batches(Protocol):
+    """Anything that makes the batch of a step."""
+
+    def batch(self, step: int) -> Batch:
+        """Return the batch of ``step``, f32 ``[N, C, H, W]``."""
+        ...
+
+
+class PrefetchingIterator:
+    """An iterator over the batches of some steps that makes the next ones in a thread while one is used.
+
+    An error in the thread is raised where the batch would have come. The thread ends with the steps, by
+    :meth:`close`, or when the iterator is garbage.
+
+    Args:
+        batches: makes the batch of a step.
+        start_step: the first step.
+        steps: how many.
+        depth: batches kept ready.
+    """
+
+    def __init__(self, batches: Batches, start_step: int, steps: int, depth: int = 2) -> None:
+        self._queue: queue.Queue[Batch | BaseException | None] = queue.Queue(depth)
+        self._stop = threading.Event()
+        self._done = False
+        # The thread must not hold this object, or the object could never become garbage.
+        self._thread = threading.Thread(
+            target=_produce,
+            args=(batches, range(start_step, start_step + steps), self._queue, self._stop),
+            name="ocrslim-prefetch",
+            daemon=True,
+        )
+        self._thread.start()
+
+    def __iter__(self) -> PrefetchingIterator:
+        return self
+
+    def __next__(self) -> Batch:
+        if self._done:
+            raise StopIteration
+        item = self._queue.get()
+        if isinstance(item, np.ndarray):
+            return item
+        self.close()
+        if item is not None:
+            raise item
+        raise StopIteration
+
+    def __del__(self) -> None:
+        self._stop.set()
+
+    def close(self) -> None:
+        """Stop the thread and wait for it; safe to call twice."""
+        self._done = True
+        self._stop.set()
+        self._thread.join()
+
+
+def prefetch(batches: Batches, start_step: int, steps: int) -> PrefetchingIterator:
+    """Iterate over the batches of ``steps`` steps from ``start_step`` on, two of them made ahead in a thread.
+
+    >>> class Steps:
+    ...     def batch(self, step):
+    ...         return np.full((1, 3, 1, 1), step, np.float32)
+    >>> [float(batch[0, 0, 0, 0]) for batch in prefetch(Steps(), 7, 3)]
+    [7.0, 8.0, 9.0]
+    """
+    return PrefetchingIterator(batches, start_step, steps)
+
+
+def _produce(
+    batches: Batches, steps: range, ready: queue.Queue[Batch | BaseException | None], stop: threading.Event
+) -> None:
+    """Put the batch of every step, then ``None``; or the error that came instead of a batch."""
+    try:
+        for step in steps:
+            if stop.is_set() or not _put(batches.batch(step), ready, stop):
+                return
+        _put(None, ready, stop)
+    except Exception as error:  # noqa: BLE001 - handed to the consumer, which raises it
+        _put(error, ready, stop)
+
+
+def _put(
+    item: Batch | BaseException | None, ready: queue.Queue[Batch | BaseException | None], stop: threading.Event
+) -> bool:
+    """Put ``item`` as soon as there is room; false when the consumer has gone."""
+    while not stop.is_set():
+        try:
+            ready.put(item, timeout=0.1)
+        except queue.Full:
+            continue
+        return True
+    return False
