@@ -81,7 +81,8 @@ def _row(result: Mapping[str, Any]) -> dict[str, str]:
     engine = result.get("engine", result["target"])
     drop = result["drop"][engine]
     before, after = (result["metrics"][label][engine].get(drop["metric"]) for label in ("float", "int8"))
-    timed = next(row for row in result["latency"] if (row["label"], row["engine"]) == ("int8", engine))
+    clock = result.get("timed_on", engine)
+    timed = next(row for row in result["latency"] if (row["label"], row["engine"]) == ("int8", clock))
     busy = "~" if (timed.get("other_load") or 0.0) > BUSY else ""
     minutes = sum(stage["seconds"] for stage in result["stages"]) / 60
     cells = (

@@ -19,6 +19,7 @@ from ocrslim.export import verify
 from ocrslim.ocr.labels import read_samples
 from ocrslim.report.result import sha256_of
 from ocrslim.slimming.training import data as data_module
+from ocrslim.slimming.training.distillation import DistillationSettings
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +69,7 @@ def test_a_detector_without_training(zoo: Callable[[str], Path], tmp_path: Path)
     assert result["drop"]["openvino"]["low"] <= result["drop"]["openvino"]["high"]
 
 
+@pytest.mark.slow
 def test_an_interrupt_leaves_nothing_half_written_and_is_resumed(
     zoo: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,6 +93,7 @@ def test_an_interrupt_leaves_nothing_half_written_and_is_resumed(
     assert result["training"]["steps"] == 3
 
 
+@pytest.mark.slow
 def test_other_settings_in_the_same_folder_are_refused(zoo: Callable[[str], Path], tmp_path: Path) -> None:
     zoo("PP-OCRv6_tiny_rec")
     compress("PP-OCRv6_tiny_rec", CompressSettings("openvino", tmp_path, steps=1))
@@ -123,6 +126,35 @@ def test_real_lines_lose_little(zoo: Callable[[str], Path], real_data: Path, tmp
     assert "the labels of" in result["data"]["judged_by"]
     assert result["drop"]["openvino"]["points"] < 3.0
     assert result["metrics"]["float"]["openvino"]["accuracy"] > 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ratio", [0.5, 0.0])
+def test_labels_teach_a_detector(
+    zoo: Callable[[str], Path], real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ratio: float
+) -> None:
+    """With labels training is tried though the budget holds; without their weight the float model alone teaches."""
+    zoo("PP-OCRv6_tiny_det")
+    monkeypatch.setitem(module.STEPS, "det", 2)
+    samples, _ = read_samples("det", real_data / "det" / "labels" / "train.txt")
+    few = tmp_path / "few.txt"
+    lines = (real_data / "det" / "labels" / "train.txt").read_text(encoding="utf-8").splitlines()[:8]
+    few.write_text("\n".join(lines), encoding="utf-8")
+    settings = CompressSettings(
+        "openvino",
+        tmp_path / "out",
+        data=few,
+        data_dir=samples[0].image.parents[len(Path(lines[0].partition("\t")[0]).parts) - 1],
+        max_drop=100.0,
+        distillation=DistillationSettings(label_ratio=ratio),
+    )
+    result = compress("PP-OCRv6_tiny_det", settings)
+    rungs = [rung["rung"].partition(" ")[0] for rung in result["budget"]["rungs"]]
+    assert ("trained" in rungs) == (ratio > 0)
+    if ratio:
+        tried = json.loads(max((tmp_path / "out" / "checkpoints").glob("*/*.json")).read_text(encoding="utf-8"))
+        assert {"held_labels", "held_distillation", "labels"} <= set(tried["history"][-1])
+        assert any("2 steps" in rung["rung"] or "0 steps" in rung["rung"] for rung in result["budget"]["rungs"])
 
 
 @pytest.mark.parametrize(

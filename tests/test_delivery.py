@@ -112,6 +112,8 @@ def test_a_paddle_model_comes_back_as_one(paddle_folder: Callable[[str], Path], 
     engine = "paddle" if HAS_PADDLE else STAND_IN
     assert (result["target"], result["engine"]) == ("paddle", engine)
     assert list(result["drop"]) == [engine]
+    assert result["timed_on"] == ("paddle-int8" if HAS_PADDLE else STAND_IN)
+    assert f"of float on {result['timed_on']}" in result["verdict"] or "float is better" in result["verdict"]
     assert bool(result["notes"]) != HAS_PADDLE
     assert ("Paddle did not run" in result["verdict"]) != HAS_PADDLE
     timed = {row["engine"] for row in result["latency"]}

@@ -41,6 +41,7 @@ def rungs(result: dict[str, Any]) -> list[str]:
     return [rung["rung"].partition(" ")[0] for rung in result["budget"]["rungs"] if rung["drop"]]
 
 
+@pytest.mark.slow
 def test_an_impossible_budget_ends_with_the_truth(tmp_path: Path) -> None:
     """No loss at all is asked of lines of which some are read otherwise."""
     result = compress(NAME, CompressSettings("openvino", tmp_path, max_drop=0.0))

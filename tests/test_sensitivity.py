@@ -107,6 +107,7 @@ def test_the_three_files_say_the_same(whole: tuple[Path, dict[str, Any]]) -> Non
     assert [group.findtext("{http://www.w3.org/2000/svg}text") for group in groups] == nodes
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_and_ends_as_a_whole_one(
     whole: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +164,7 @@ def settings_for(out: Path, **given: Any) -> SensitivitySettings:
     return SensitivitySettings("openvino", out, threads=1, **given)
 
 
+@pytest.mark.slow
 def test_more_images_are_measured_in_batches_and_averaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     notes = Stopped(monkeypatch).notes
     result = sensitivity(REC, settings_for(tmp_path, images=6))

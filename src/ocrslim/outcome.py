@@ -138,6 +138,7 @@ def build_result(
         "settings": plain(settings) | {"example": str(settings.example.path) if settings.example else None},
         "target": target.name,
         "engine": target.engine,
+        "timed_on": delivery.timed_on,
         "notes": list(delivery.notes),
         "metrics": {"float": {target.engine: judged.float_metrics}, "int8": {target.engine: judged.int8_metrics}},
         "drop": {target.engine: judged.drop},

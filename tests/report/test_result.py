@@ -159,6 +159,13 @@ def test_a_budget_that_did_not_hold_is_said_so_with_the_best_found() -> None:
     assert "too few" not in budget_in_words(_budget(0.8, -0.2, 1.8, images_to_tell=None))
 
 
+def test_the_clock_may_be_that_of_another_mode_of_the_engine() -> None:
+    result = _measured(1.5)
+    result["latency"].append({"engine": "openvino-int8", "label": "int8", "ratio_on_engine": 0.5})
+    said = verdict(result | {"timed_on": "openvino-int8"}, "openvino")
+    assert "0.50 times the time of float on openvino-int8" in said
+
+
 def test_without_labels_a_budget_of_points_is_no_verdict() -> None:
     budget = _budget(10.75, 8.0, 13.75)
     budget["drop"]["against"] = "float"

@@ -42,19 +42,21 @@ def verdict(result: Mapping[str, Any], engine: str) -> str:
     """Say in one sentence whether int8 is worth it on ``engine``.
 
     Args:
-        result: the content of ``result.json``, with ``drop``, ``latency`` and ``size``.
+        result: the content of ``result.json``, with ``drop``, ``latency`` and ``size``; ``timed_on`` is the engine
+            that was timed, where not ``engine``.
         engine: the target's.
     """
+    timed = result.get("timed_on", engine)
     ratio = next(
-        row["ratio_on_engine"] for row in result["latency"] if row["engine"] == engine and row["label"] == "int8"
+        row["ratio_on_engine"] for row in result["latency"] if row["engine"] == timed and row["label"] == "int8"
     )
     drop = result["drop"][engine]
     cost = (
         f"{loss_in_words(drop)} (95 % interval {drop['low']:+.2f} to {drop['high']:+.2f}, {drop['n']} images),"
-        f" {ratio:.2f} times the time of float on {engine}, {result['size']['ratio']:.2f} times the size"
+        f" {ratio:.2f} times the time of float on {timed}, {result['size']['ratio']:.2f} times the size"
     )
     if ratio >= 1.0:
-        return f"float is better here: int8 gains no time on {engine}; {cost}"
+        return f"float is better here: int8 gains no time on {timed}; {cost}"
     return f"int8: {cost}"
 
 
