@@ -90,8 +90,8 @@ def test_the_table_says_what_was_cut_gained_and_lost() -> None:
     text = console.export_text()
     for words in ("conv[1]", "24", "0.77 times the time of float on openvino", "0.81 times the size"):
         assert words in text
-    assert "before training: +4.20 points of hmean lost (+3.00 to +5.00)" in text
-    assert "after 150 steps: +0.31 points" in text
+    assert "before training: 4.20 points of hmean lost (+3.00 to +5.00)" in text
+    assert "after 150 steps: 0.31 points" in text
     assert "the goal was not reached" in text
 
 

@@ -21,7 +21,7 @@ from ocrslim.engines.session import InferenceSession
 from ocrslim.export.onnx_qdq import export_qdq
 from ocrslim.graph.executor.graph_module import GraphModule
 from ocrslim.learning import verify_module
-from ocrslim.report.result import loss_in_words
+from ocrslim.report.result import interval_in_words, loss_in_words
 from ocrslim.scene import FLOAT_REASON, Candidate, Climb, Scene
 from ocrslim.sensitivity import measure_site_gains, measure_sites
 from ocrslim.slimming.quantization.calibration import calibrate_fully
@@ -176,8 +176,8 @@ def _judged(scene: Scene, candidate: Candidate) -> Candidate:
         candidate.judged = scene.judge(scene.open(candidate.path))
     drop = candidate.judged.drop
     scene.log.say(
-        f"{candidate.rung}: {loss_in_words(drop)} ({drop['low']:+.2f} to"
-        f" {drop['high']:+.2f}, {drop['n']} held-back images), at most {scene.settings.max_drop} asked"
+        f"{candidate.rung}: {loss_in_words(drop)} ({interval_in_words(drop)}, {drop['n']} held-back images), at most"
+        f" {scene.settings.max_drop} asked to be lost"
     )
     return candidate
 

@@ -119,10 +119,10 @@ def _measured(ratio: float, **drop: object) -> dict[str, Any]:
 def test_the_verdict_gives_cost_interval_and_gain() -> None:
     said = verdict(_measured(0.78), "openvino")
     assert said == (
-        "int8: +0.31 points of accuracy lost (95 % interval -0.25 to +0.87, 1601 images),"
+        "int8: 0.31 points of accuracy lost (95 % interval -0.25 to +0.87, 1601 images),"
         " 0.78 times the time of float on openvino, 0.32 times the size"
     )
-    assert "-0.40 points of hmean lost" in verdict(_measured(0.78, metric="hmean", points=-0.4), "openvino")
+    assert "0.40 points of hmean gained" in verdict(_measured(0.78, metric="hmean", points=-0.4), "openvino")
 
 
 @pytest.mark.parametrize(("ratio", "float_wins"), [(0.5, False), (0.999, False), (1.0, True), (1.3, True)])
@@ -140,7 +140,7 @@ def _budget(points: float, low: float, high: float, **more: Any) -> dict[str, An
 
 def test_a_budget_that_surely_holds_needs_no_more_images() -> None:
     said = budget_in_words(_budget(-0.5, -1.0, 0.1))
-    assert said.startswith("the budget of 0.3 points held on what was held back: -0.50 points of accuracy lost")
+    assert said.startswith("the budget of 0.3 points held on what was held back: 0.50 points of accuracy gained")
     assert "too few" not in said
 
 
@@ -153,7 +153,7 @@ def test_a_budget_that_holds_by_luck_perhaps_says_how_many_images_would_tell() -
 def test_a_budget_that_did_not_hold_is_said_so_with_the_best_found() -> None:
     said = budget_in_words(_budget(0.8, -0.2, 1.8))
     assert said.startswith("NOT within the budget of 0.3 points")
-    assert "+0.80 points of accuracy lost (-0.20 to +1.80, 1000 images) is the best of what was tried" in said
+    assert "0.80 points of accuracy lost (-0.20 to +1.80, 1000 images) is the best of what was tried" in said
     assert "too few to be sure" in said
     assert "too few" not in budget_in_words(_budget(2.0, 1.0, 3.0))  # that many images did tell
     assert "too few" not in budget_in_words(_budget(0.8, -0.2, 1.8, images_to_tell=None))

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ocrslim.report.result import loss_in_words
+from ocrslim.report.result import interval_in_words, loss_in_words
 
 __all__ = ["model_card"]
 
@@ -100,7 +100,7 @@ def _measured(result: Mapping[str, Any]) -> Iterator[str]:
         for name in (name for name in METRICS if isinstance(before.get(name), float)):
             yield f"| {name} | {before[name]:.4f} | {after[name]:.4f} |"
         yield ""
-        yield f"{loss_in_words(drop)} (95 % interval {drop['low']:+.2f} to {drop['high']:+.2f})."
+        yield f"{loss_in_words(drop)} (95 % interval {interval_in_words(drop)})."
     yield ""
     yield from _latency(result["latency"])
     for check in result["verify"]:

@@ -10,6 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from ocrslim.report.result import interval_in_words, loss_in_words
+
 __all__ = ["pruning_table"]
 
 
@@ -41,4 +43,4 @@ def _gain(result: Mapping[str, Any]) -> str:
 def _loss(result: Mapping[str, Any], which: str) -> str:
     drop = result["drop"][which]
     when = "before training" if which == "untrained" else f"after {result['training']['best_step']} steps"
-    return f"{when}: {drop['points']:+.2f} points of {drop['metric']} lost ({drop['low']:+.2f} to {drop['high']:+.2f})"
+    return f"{when}: {loss_in_words(drop)} ({interval_in_words(drop)})"

@@ -10,7 +10,7 @@ from typing import Any
 
 from ocrslim.atomic import write_bytes
 
-__all__ = ["budget_in_words", "loss_in_words", "sha256_of", "verdict", "write_json", "write_text"]
+__all__ = ["budget_in_words", "interval_in_words", "loss_in_words", "sha256_of", "verdict", "write_json", "write_text"]
 
 
 def write_text(path: Path, text: str) -> None:
@@ -52,7 +52,7 @@ def verdict(result: Mapping[str, Any], engine: str) -> str:
     )
     drop = result["drop"][engine]
     cost = (
-        f"{loss_in_words(drop)} (95 % interval {drop['low']:+.2f} to {drop['high']:+.2f}, {drop['n']} images),"
+        f"{loss_in_words(drop)} (95 % interval {interval_in_words(drop)}, {drop['n']} images),"
         f" {ratio:.2f} times the time of float on {timed}, {result['size']['ratio']:.2f} times the size"
     )
     if ratio >= 1.0:
@@ -67,7 +67,7 @@ def budget_in_words(budget: Mapping[str, Any]) -> str:
         budget: ``budget`` of ``result.json``.
     """
     drop, asked = budget["drop"], budget["max_drop"]
-    found = f"{loss_in_words(drop)} ({drop['low']:+.2f} to {drop['high']:+.2f}, {drop['n']} images)"
+    found = f"{loss_in_words(drop)} ({interval_in_words(drop)}, {drop['n']} images)"
     if drop.get("against", "labels") != "labels" and not budget["kept"]:
         said = f"without labels nobody can tell a budget of {asked:g} points: {found} is the nearest to float"
         return f"{said} of what was tried"
@@ -86,8 +86,24 @@ def loss_in_words(drop: Mapping[str, Any]) -> str:
     Args:
         drop: ``metric``, ``points`` and, where it is not the labels, ``against`` what was judged.
     """
+    if _is_gain(drop):
+        return f"{-drop['points']:.2f} points of {drop['metric']} gained"
     if drop.get("against", "labels") == "labels":
-        return f"{drop['points']:+.2f} points of {drop['metric']} lost"
+        return f"{drop['points']:.2f} points of {drop['metric']} lost"
     if drop["metric"] == "accuracy":
         return f"no labels: {drop['points']:.2f} % of the lines read otherwise than float reads them"
     return f"no labels: {drop['points']:.2f} points of hmean away from the boxes that float finds"
+
+
+def interval_in_words(drop: Mapping[str, Any]) -> str:
+    """Return the interval of what :func:`loss_in_words` says: of the gain where it is one.
+
+    >>> interval_in_words({"points": -1.0, "low": -2.5, "high": 0.5})
+    '-0.50 to +2.50'
+    """
+    low, high = (-drop["high"], -drop["low"]) if _is_gain(drop) else (drop["low"], drop["high"])
+    return f"{low:+.2f} to {high:+.2f}"
+
+
+def _is_gain(drop: Mapping[str, Any]) -> bool:
+    return bool(drop.get("against", "labels") == "labels" and drop["points"] < 0)
