@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ocrslim.slimming.quantization.rounding import round_to_outputs, round_weights
+from ocrslim.slimming.quantization.rounding import _factor, round_to_outputs, round_weights
 from ocrslim.slimming.quantization.samples import collect_samples, weight_matrix
 
 from .conftest import calibrated
@@ -93,3 +93,11 @@ def test_the_mean_goes_into_the_bias() -> None:
         if module is small.teacher:
             wanted = mean
     assert torch.allclose(mean, wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize(("rows", "inputs"), [(30, 80), (80, 30), (40, 40)])
+def test_few_samples_of_many_inputs_give_the_factor_of_the_definition(rows: int, inputs: int) -> None:
+    centred = torch.randn(rows, inputs, dtype=torch.double, generator=torch.Generator().manual_seed(rows))
+    covariance = centred.t() @ centred / rows + 0.02 * torch.eye(inputs, dtype=torch.double)
+    expected = torch.linalg.cholesky(torch.linalg.inv(covariance), upper=True).float()
+    assert torch.allclose(_factor(centred, 0.02), expected, rtol=1e-4, atol=1e-5)
