@@ -89,9 +89,9 @@ def round_to_outputs(
 def _factor(centred: Tensor, damping: float) -> Tensor:
     """Return the upper Cholesky factor of the inverse covariance: row i says how inputs after i answer for it.
 
-    Where there are more inputs n than samples, the inverse comes from a matrix of the samples (Woodbury): a third of the
-    time. Of 9,216 inputs (the widest convolution of PP-OCRv3 rec) an n x n matrix takes 680 MB in f64, so that no more
-    than two are held at once.
+    Where there are more inputs n than samples, the inverse comes from a matrix of the samples (Woodbury): a third of
+    the time. Of 9,216 inputs (the widest convolution of PP-OCRv3 rec) an n x n matrix takes 680 MB in f64, so that no
+    more than two are held at once.
 
     Args:
         centred: f64 ``[rows, n]``.
