@@ -2,9 +2,10 @@
 
     python benchmarks/table.py RUNS/* [--json]
 
-A row is a model for one engine: its metric in float and int8 on the images that judged it, the points lost with the
-interval of the paired bootstrap, time and size relative to float, and the minutes that the whole run took, judging and
-timing included. A dash stands where nothing was measured; a time taken while others kept the machine busy has a ``~``.
+A row is a model for one engine: its metric in float and int8 on the images that judged it, the points gained (+) or
+lost with the interval of the paired bootstrap, time and size relative to float, and the minutes that the whole run
+took, judging and timing included. A dash stands where nothing was measured; a time taken while others kept the machine
+busy has a ``~``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ocrslim.graph.importers.zoo import MODELS
 
 __all__ = ["main", "markdown", "read_results"]
 
-HEADINGS = ("model", "engine", "metric", "float", "int8", "points lost (95 %)", "time", "size", "minutes", "given")
+HEADINGS = ("model", "engine", "metric", "float", "int8", "change, points (95 %)", "time", "size", "minutes", "given")
 BUSY = 0.1  # cores that others may use while we time
 
 
@@ -91,7 +92,7 @@ def _row(result: Mapping[str, Any]) -> dict[str, str]:
         drop["metric"],
         _figure(before),
         _figure(after),
-        f"{drop['points']:+.2f} ({drop['low']:+.2f} to {drop['high']:+.2f})",
+        "{:+.2f} ({:+.2f} to {:+.2f})".format(*(0.0 - drop[key] for key in ("points", "high", "low"))),
         f"{busy}{timed['ratio_on_engine']:.2f}",
         f"{result['size']['ratio']:.2f}",
         f"{minutes:.1f}",

@@ -44,7 +44,7 @@ def test_a_row_holds_the_files_figures(tmp_path: Path, capsys: pytest.CaptureFix
         "accuracy",
         "0.6002",
         "0.5941",
-        "+0.61 (-0.10 to +1.25)",
+        "-0.61 (-1.25 to +0.10)",
         "0.75",
         "0.33",
         "2.5",
