@@ -181,10 +181,10 @@ def _paths(settings: CompressSettings) -> tuple[Path, ...]:
 
 
 def run_fingerprint(source: ModelSource, settings: CompressSettings, data_sha256: str | None) -> str:
-    """Identify what the training depends on: the model, the data and the settings, not the output folder."""
+    """Return what the training depends on, as JSON: the model, the data and the settings, not the output folder."""
     free = dict.fromkeys(("out", "eval", "max_drop", "max_minutes"))
     data = plain(settings) | free | {"model": source.sha256, "data_sha256": data_sha256}
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+    return json.dumps(data, sort_keys=True)
 
 
 def plain(settings: Any) -> dict[str, Any]:

@@ -7,7 +7,6 @@ quantized as any other model.
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -287,10 +286,10 @@ def _save(model: ir.Model, path: Path) -> None:
 
 
 def _fingerprint(source: ModelSource, settings: PruneSettings, pruning: PruningResult) -> str:
-    """Identify what the training depends on: the model, the data, the settings and which channels are gone."""
+    """Return what the training depends on, as JSON: the model, the data, the settings, which channels are gone."""
     about = plain(settings) | dict.fromkeys(("out", "eval")) | {"model": source.sha256, "gone": pruning.removed}
     about["data_sha256"] = sha256_of(settings.data) if settings.data else None
-    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+    return json.dumps(about, sort_keys=True)
 
 
 def _result(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ocrslim.errors import OcrslimError
-from ocrslim.slimming.training.checkpoint import latest_checkpoint, save_checkpoint
+from ocrslim.slimming.training.checkpoint import latest_checkpoint, refuse_another_run, save_checkpoint
 from ocrslim.slimming.training.schedule import Schedule
 
 __all__ = ["ParameterGroup", "Score", "TrainSettings", "Trainer", "TrainingResult"]
@@ -93,7 +93,7 @@ class Trainer:
             end with worse than it began.
         settings: see there.
         folder: where checkpoints go; ``None`` keeps none.
-        fingerprint: identifies the run; a checkpoint with another one is refused.
+        fingerprint: identifies the run, as JSON of its settings; a checkpoint with another one is refused.
         stop_at: end as soon as the judge's value is at least that; ``None`` makes all steps.
         progress: called after each step with (steps done, steps in all, figures).
     """
@@ -131,16 +131,13 @@ class Trainer:
         """Continue from the newest readable checkpoint; return whether there was one.
 
         Raises:
-            OcrslimError: the checkpoint belongs to a run with other settings.
+            OcrslimError: the checkpoint belongs to a run with other settings; the message names them.
         """
         found = latest_checkpoint(self.folder) if self.folder else None
-        if found is None:
+        if found is None or self.folder is None:
             return False
         tensors, state = found
-        if state["fingerprint"] != self.fingerprint:
-            raise OcrslimError(
-                f"{self.folder}: holds checkpoints of a run with other settings; take another --out or delete them"
-            )
+        refuse_another_run(self.folder, state["fingerprint"], self.fingerprint)
         own = self.student.state_dict()
         self.student.load_state_dict({name: tensors[f"student.{name}"] for name in own})
         self._load_optimizer(tensors)
