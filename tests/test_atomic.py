@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ocrslim import atomic
-from ocrslim.atomic import replacing, write_bytes
+from ocrslim.atomic import output_folder, replacing, write_bytes
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -137,3 +137,16 @@ def test_two_open_at_once_have_names_of_their_own(tmp_path: Path) -> None:
         assert path.read_bytes() == b"inner"
         assert inner.name.startswith(".")  # no one lists it for a result
     assert path.read_bytes() == b"outer"
+
+
+def test_what_an_earlier_run_left_goes_and_the_user_s_own_stays(tmp_path: Path) -> None:
+    (tmp_path / "old.svg").write_text("mine")
+    with output_folder(tmp_path, ("old.svg", "kept.csv")) as partial:
+        (partial / "result.json").write_text("{}")
+        (partial / "kept.csv").write_text("first")
+    assert (tmp_path / "old.svg").read_text() == "mine"  # no run had been there: it is none of ours
+    with output_folder(tmp_path, ("old.svg", "kept.csv")) as partial:
+        (partial / "result.json").write_text("{}")
+        (partial / "kept.csv").write_text("second")
+    assert not (tmp_path / "old.svg").exists()
+    assert (tmp_path / "kept.csv").read_text() == "second"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from ocrslim.errors import InputError
 from ocrslim.lock import alone_in
 
 __all__ = ["output_folder", "replacing", "write_bytes"]
+
+RESULT = "result.json"
 
 
 @contextmanager
@@ -50,13 +52,14 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def output_folder(folder: Path) -> Iterator[Path]:
+def output_folder(folder: Path, stale: Iterable[str] = ()) -> Iterator[Path]:
     """Yield a temporary folder; what lies in it is moved into ``folder`` when the body succeeds, ``result.json`` last.
 
     A run that fails or is interrupted leaves no half-written result, only the log and the checkpoints.
 
     Args:
         folder: made if missing.
+        stale: files of an earlier run there, known by its ``result.json``, that go where this one makes none.
 
     Raises:
         InputError: it is a file, can't be written, or another run is writing there; see :mod:`ocrslim.lock`.
@@ -76,7 +79,11 @@ def output_folder(folder: Path) -> Iterator[Path]:
             ) from error
         try:
             yield partial
-            for path in sorted(partial.iterdir(), key=lambda path: path.name == "result.json"):
+            if (folder / RESULT).exists():
+                for name in stale:
+                    if not (partial / name).exists():
+                        (folder / name).unlink(missing_ok=True)
+            for path in sorted(partial.iterdir(), key=lambda path: path.name == RESULT):
                 os.replace(path, folder / path.name)
         finally:
             shutil.rmtree(partial, ignore_errors=True)

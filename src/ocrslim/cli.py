@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), EXIT_FAILED)
     except KeyboardInterrupt:
         return _fail(
-            "interrupted; nothing half-written is left, the same command goes on from the last checkpoint",
+            "interrupted; nothing half-written is left, and the same command goes on from what --out holds",
             EXIT_INTERRUPTED,
         )
     except BrokenPipeError:

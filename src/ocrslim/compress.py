@@ -42,7 +42,7 @@ from ocrslim.outcome import build_result, data_fingerprint, judge_held, judge_la
 from ocrslim.report.model_card import model_card
 from ocrslim.report.result import sha256_of, write_json, write_text
 from ocrslim.report.run_log import RunLog
-from ocrslim.report.sensitivity import write_sensitivity
+from ocrslim.report.sensitivity import SENSITIVITY, write_sensitivity
 from ocrslim.scene import EFFORTS, Climb, Scene
 from ocrslim.scoring import Pair
 from ocrslim.slimming.example import calibration_plan, fit_target, highest_rate, kept_float
@@ -157,7 +157,7 @@ def compress(model: str | Path | None, settings: CompressSettings, console: Cons
     named = settings.example.profile if settings.example is not None and settings.profile is None else None
     profile = named or load_profile(settings.profile, source.inference_yml)
     delivery = open_delivery(source, settings.target, settings.threads)
-    with output_folder(settings.out) as partial:
+    with output_folder(settings.out, (INT8, *SENSITIVITY)) as partial:
         log = RunLog(settings.out, console or Console(quiet=True))
         for line in (*warnings, *delivery.notes):
             log.say(line)

@@ -11,8 +11,9 @@ from typing import Any
 from ocrslim.report.bars import Bar, bar_chart
 from ocrslim.report.result import write_text
 
-__all__ = ["COLUMNS", "DIVERGENCE", "sensitivity_csv", "sensitivity_plot", "write_sensitivity"]
+__all__ = ["COLUMNS", "DIVERGENCE", "SENSITIVITY", "sensitivity_csv", "sensitivity_plot", "write_sensitivity"]
 
+SENSITIVITY = ("sensitivity.svg", "sensitivity.csv")
 COLUMNS = ("node", "op", "sqnr_db", "divergence_alone", "changed_alone", "gain_if_float", "work")
 
 DIVERGENCE = {
@@ -30,8 +31,8 @@ def write_sensitivity(folder: Path, result: Mapping[str, Any]) -> None:
         result: what ``sensitivity.json`` or ``result.json`` holds.
     """
     if result["sensitivity"]:
-        write_text(folder / "sensitivity.svg", sensitivity_plot(result))
-        write_text(folder / "sensitivity.csv", sensitivity_csv(result))
+        for name, text in zip(SENSITIVITY, (sensitivity_plot(result), sensitivity_csv(result)), strict=True):
+            write_text(folder / name, text)
 
 
 def sensitivity_plot(result: Mapping[str, Any]) -> str:
