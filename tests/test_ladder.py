@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -15,10 +15,12 @@ import pytest
 from onnx import helper, numpy_helper
 
 from ocrslim import compress as module
+from ocrslim import ladder
 from ocrslim.compress import CompressSettings, compress
 from ocrslim.errors import InputError
 from ocrslim.export import verify
-from ocrslim.scene import EFFORTS, FLOAT_REASON, images_needed
+from ocrslim.scene import EFFORTS, FLOAT_REASON, Candidate, images_needed
+from ocrslim.scoring import Judged
 from ocrslim.slimming.training import data as data_module
 
 NAME = "PP-OCRv6_tiny_rec"
@@ -157,6 +159,29 @@ def test_images_needed_grow_with_the_square() -> None:
     assert images_needed(drop, 0.3) == 4000
     assert images_needed(drop, 0.0) is None
     assert images_needed({"low": 0.0, "high": 0.0, "n": 10}, 0.3) is None
+
+
+def _candidate(points: float, divergence: float, against: str = "labels") -> Candidate:
+    """Return a candidate as judged, with a standard error of one point."""
+    drop = {"points": points, "low": points - 1.96, "high": points + 1.96, "n": 100, "against": against}
+    judged = Judged("labels", 100, {}, {}, drop | {"metric": "hmean"}, ())
+    return Candidate("r", cast("Any", None), Path("c"), cast("Any", None), divergence, judged)
+
+
+@pytest.mark.parametrize(
+    ("points", "divergence", "against", "by_labels", "better"),
+    [
+        (0.4, 0.9, "labels", False, True),  # loses less, nearer to float
+        (0.4, 1.1, "labels", False, False),  # loses less by luck: it is no nearer
+        (0.6, 0.5, "labels", False, False),  # nearer, but loses more
+        (0.4, 0.9, "float", False, False),  # without labels it must be much nearer
+        (0.4, 0.6, "float", False, True),
+        (0.4, 9.0, "labels", True, False),  # labels taught it, and it gains 0.1 of a standard error
+        (-0.1, 9.0, "labels", True, True),  # 0.6 of one
+    ],
+)
+def test_what_is_better(points: float, divergence: float, against: str, by_labels: bool, better: bool) -> None:
+    assert ladder._is_better(_candidate(points, divergence, against), _candidate(0.5, 1.0), by_labels) == better
 
 
 def test_more_effort_tries_more() -> None:

@@ -183,27 +183,37 @@ def _judged(scene: Scene, candidate: Candidate) -> Candidate:
 
 
 def _add(scene: Scene, result: Climb, candidate: Candidate) -> None:
-    """Judge a candidate; it is the best if it agrees with its module, loses less and is plainly nearer to float.
-
-    A few images more or less are luck; what is no nearer to the float model is no better for it.
-    """
+    """Judge a candidate; it is the best if it agrees with its module and is better than the best one."""
     result.tried.append(candidate)
     if not candidate.verified.passed:
         scene.log.say(f"{candidate.rung}: not used, the engine computes something else")
         return
-    judged = _judged(scene, candidate).judged
-    assert judged is not None
-    nearer = scene.by_labels or candidate.divergence < NEARER[judged.drop["against"]] * result.best.divergence
-    if candidate.points < result.best.points and nearer:
+    if _is_better(_judged(scene, candidate), result.best, scene.by_labels):
         result.best = candidate
+
+
+def _is_better(candidate: Candidate, best: Candidate, by_labels: bool) -> bool:
+    """Tell whether a candidate loses less and is nearer to float.
+
+    A few images more or less are luck; what is no nearer to the float model is no better for it. What learned from
+    labels too may go away from float, but then it must lose less by half a standard error.
+    """
+    assert candidate.judged is not None
+    if candidate.divergence < NEARER[candidate.judged.drop["against"]] * best.divergence:
+        return candidate.points < best.points
+    return by_labels and candidate.points + 0.5 * _standard_error(candidate) < best.points
 
 
 def _is_enough(scene: Scene, candidate: Candidate) -> bool:
     """Tell whether the budget holds with half a standard error to spare: a lucky draw should not end the climb."""
+    return candidate.points + 0.5 * _standard_error(candidate) <= scene.settings.max_drop
+
+
+def _standard_error(candidate: Candidate) -> float:
+    """Return that of the loss, in points, from its 95 % interval."""
     assert candidate.judged is not None
     drop = candidate.judged.drop
-    error = (drop["high"] - drop["low"]) / (2 * 1.96)
-    return bool(candidate.points + 0.5 * error <= scene.settings.max_drop)
+    return float(drop["high"] - drop["low"]) / (2 * 1.96)
 
 
 def _must_train(scene: Scene) -> bool:
