@@ -28,7 +28,7 @@ from ocrslim.slimming.quantization.calibration import calibrate_fully
 from ocrslim.slimming.quantization.equalization import equalize, find_pairs
 from ocrslim.slimming.quantization.placement import Placement, place
 from ocrslim.slimming.quantization.prepare import Quantization, prepare, transfer
-from ocrslim.slimming.quantization.ranges import OUTPUT_ERROR
+from ocrslim.slimming.quantization.ranges import OUTPUT_ERROR, choose_output_ranges
 from ocrslim.slimming.training.distillation import compare
 
 __all__ = ["climb"]
@@ -39,6 +39,8 @@ as a loss, so that only what is much nearer is worth its time."""
 
 WEIGHTS_GO_BACK = frozenset({"paddle"})
 """Targets whose weights are written back into a file that knows only the tensors of the sites and their biases."""
+
+LOOKED_AT = 2  # calibration batches on which the grids of outputs are chosen
 
 TINY = 1e-7  # probability; its logarithm is finite
 
@@ -81,6 +83,7 @@ def _calibrated(scene: Scene) -> tuple[Scene, list[Candidate]]:
         with scene.log.stage(f"calibrate ({observer})"):
             quantization = _prepared(scene, placement)
             samples = calibrate_fully(quantization, scene.calibration, observer, settings.seed, samples)
+            _settle_outputs(scene, quantization)
             found.append((scene, _exported(scene, f"calibrated ({observer})", quantization)))
     pairs = find_pairs(scene.graph, placement.sites)
     if pairs and scene.effort.equalize and scene.target.name not in WEIGHTS_GO_BACK:
@@ -88,11 +91,26 @@ def _calibrated(scene: Scene) -> tuple[Scene, list[Candidate]]:
             equal = replace(scene, graph=equalize(scene.graph, pairs, scene.calibration))
             quantization = _prepared(equal, placement)
             calibrate_fully(quantization, scene.calibration, observers[0], settings.seed)
+            _settle_outputs(equal, quantization)
             found.append((equal, _exported(equal, f"equalised and calibrated ({observers[0]})", quantization)))
     found.sort(key=lambda item: (item[1].verified.passed, -item[1].divergence))
     best_scene, best = found[-1]
     best.verified.check()
     return best_scene, [candidate for _, candidate in found]
+
+
+def _settle_outputs(scene: Scene, quantization: Quantization) -> None:
+    """Choose the grids of values that no site reads, on a few calibration images."""
+    batches = scene.calibration[:LOOKED_AT]
+    with torch.no_grad():
+        targets = [scene.teacher(batch, fetch=(scene.logits,))[scene.logits] for batch in batches]
+
+    def distance() -> float:
+        answers = (quantization.module(batch, fetch=(scene.logits,))[scene.logits] for batch in batches)
+        return compare(scene.source.task, answers, targets)[0]
+
+    for value, percent in choose_output_ranges(quantization, scene.calibration, distance).items():
+        scene.log.note(f"{value}: range of {percent} % of its values")
 
 
 def _trained(scene: Scene, best: Candidate) -> Candidate:
