@@ -109,8 +109,8 @@ def _settle_outputs(scene: Scene, quantization: Quantization) -> None:
         answers = (quantization.module(batch, fetch=(scene.logits,))[scene.logits] for batch in batches)
         return compare(scene.source.task, answers, targets)[0]
 
-    for value, percent in choose_output_ranges(quantization, scene.calibration, distance).items():
-        scene.log.note(f"{value}: range of {percent} % of its values")
+    for value, high in choose_output_ranges(quantization, scene.calibration, distance).items():
+        scene.log.note(f"{value}: range up to {high:.4g}")
 
 
 def _trained(scene: Scene, best: Candidate) -> Candidate:

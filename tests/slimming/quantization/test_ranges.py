@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from ocrslim.slimming.quantization.ranges import PERCENTS, choose_ranges
+from ocrslim.engines.targets import get_target
+from ocrslim.graph.executor.graph_module import GraphModule
+from ocrslim.slimming.quantization.placement import place
+from ocrslim.slimming.quantization.prepare import calibrate, prepare
+from ocrslim.slimming.quantization.ranges import PERCENTS, choose_output_ranges, choose_ranges
 from ocrslim.slimming.quantization.samples import collect_samples
 
-from .conftest import Calibrated, calibrated
+from .conftest import Calibrated, calibrated, network
 
 
 def test_every_value_that_a_site_reads_gets_one_of_the_percentages(small: Calibrated) -> None:
@@ -43,3 +47,30 @@ def test_outputs_come_no_farther_from_the_float_ones() -> None:
 def test_it_quantizes_afterwards(small: Calibrated) -> None:
     choose_ranges(small.quantization, small.batches, collect_samples(small.quantization, small.batches))
     assert {quantizer.mode for quantizer in small.quantization.activations.values()} == {"quantize"}
+
+
+def test_a_value_that_no_site_reads_gets_the_range_that_the_answers_like() -> None:
+    """The distance is made up: it falls to nothing where the range of the last output ends at 7."""
+    target = get_target("onnxruntime")
+    graph = network()
+    quantization = prepare(GraphModule(graph).eval(), place(graph, target), target)
+    batches = [torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(seed)) for seed in range(2)]
+    calibrate(quantization, batches, observer="minmax")
+    read = {site.input_value for site in quantization.placement.sites}
+    made = [name for name in quantization.activations if name not in read]
+    assert made
+    before = {name: quantization.activations[name].scale.item() for name in quantization.activations}
+    watched = quantization.activations[made[-1]]
+    wanted = 1.05 * before[made[-1]]
+
+    def distance() -> float:
+        others = sum(item.mode == "quantize" for name, item in quantization.activations.items() if name != made[-1])
+        assert others <= 1  # each is looked at alone
+        return abs(watched.scale.item() - wanted) + 1e-9 if watched.mode == "quantize" else 1e-12
+
+    chosen = choose_output_ranges(quantization, batches, distance)
+    assert list(chosen) == [made[-1]]
+    assert abs(watched.scale.item() - wanted) < abs(before[made[-1]] - wanted)
+    for name, quantizer in quantization.activations.items():
+        assert quantizer.mode == "quantize"
+        assert name == made[-1] or quantizer.scale.item() == before[name]
