@@ -64,8 +64,6 @@ def test_a_value_that_no_site_reads_gets_the_range_that_the_answers_like() -> No
     wanted = 1.05 * before[made[-1]]
 
     def distance() -> float:
-        others = sum(item.mode == "quantize" for name, item in quantization.activations.items() if name != made[-1])
-        assert others <= 1  # each is looked at alone
         return abs(watched.scale.item() - wanted) + 1e-9 if watched.mode == "quantize" else 1e-12
 
     chosen = choose_output_ranges(quantization, batches, distance)

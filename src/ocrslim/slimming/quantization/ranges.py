@@ -91,22 +91,18 @@ def choose_output_ranges(
             alone[name] = distance()
             quantizer.mode = "float"
         suspects = [name for name, cost in alone.items() if cost > SUSPECT * sum(alone.values())]
-        observers = _observe(quantization, suspects, batches)
-        quantization.set_mode("float")  # observing leaves it quantizing
-        chosen = {}
-        for name in suspects:
-            quantizer = only_made[name]
-            grids = _even_grids(observers[name], floors.get(name), quantizer.spec)
-            quantizer.mode = "quantize"
-            costs = {}
-            for high, grid in grids.items():
-                quantizer.set_grid(*grid)
-                costs[high] = distance()
-            chosen[name] = min(costs, key=lambda high: costs[high])
-            quantizer.set_grid(*grids[chosen[name]])
-            quantizer.mode = "float"
     finally:
         quantization.set_mode("quantize")
+    observers = _observe(quantization, suspects, batches)
+    chosen = {}
+    for name in suspects:  # with all others quantized: they shift the background that this one rounds
+        grids = _even_grids(observers[name], floors.get(name), only_made[name].spec)
+        costs = {}
+        for high, grid in grids.items():
+            only_made[name].set_grid(*grid)
+            costs[high] = distance()
+        chosen[name] = min(costs, key=lambda high: costs[high])
+        only_made[name].set_grid(*grids[chosen[name]])
     return chosen
 
 
