@@ -115,6 +115,18 @@ class Section:
             if key not in self.known:
                 raise InputError(f"{item.where}: {self._path(key)} is unknown; {nearest(key, self.known)}")
 
+    def without_effect(self, keys: Sequence[str], warn: Callable[[str], object], why: str = "") -> None:
+        """Say of the keys that are there that they have no effect.
+
+        Args:
+            keys: that are known and not read.
+            warn: told a line for each.
+            why: added to it.
+        """
+        for key in keys:
+            if key in self:
+                warn(f"{self.node(key).where}: {self._path(key)}: has no effect{f', {why}' if why else ''}")
+
     def __contains__(self, key: str) -> bool:
         """Return whether the key is there and not null."""
         return key in self._items and self._items[key].value is not None

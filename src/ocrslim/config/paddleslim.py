@@ -42,9 +42,9 @@ __all__ = ["ExampleConfig", "ExampleModel", "load_config"]
 STRATEGIES = ("Distillation", "QuantAware", "Quantization", "QuantPost", "ChannelPrune")
 INSTEAD = {
     "MultiTeacherDistillation": "the float model is the only teacher; name one teacher under Distillation",
-    "HyperParameterOptimization": "nothing is searched; `ocrslim compress` says which layers cost accuracy",
+    "HyperParameterOptimization": "nothing is searched; `ocrslim sensitivity` says which layers cost accuracy",
     "UnstructurePrune": "weights stay dense: CPUs gain nothing from single zeros",
-    "TransformerPrune": "no attention heads are taken away; ChannelPrune takes channels",
+    "TransformerPrune": "no attention heads are taken away; `ocrslim prune` takes channels",
     "ASPPrune": "weights stay dense: 2:4 sparsity speeds up NVIDIA GPUs only",
 }
 SECTIONS = ("Global", *STRATEGIES, *INSTEAD, "TrainConfig", "PostProcess", "Metric", "Train", "Eval")
@@ -168,6 +168,7 @@ def _read_model(node: Located, warn: Any) -> ExampleModel:
     )
     section = Section(node, "Global", known)
     task = cast(Task, section.choice("model_type", ("det", "rec")))
+    section.without_effect(("model_name",), warn, "the model is the one in model_dir")
     dictionary = section.optional_text("character_dict_path")
     if "deploy_hardware" in section:
         warn(f"{section.node('deploy_hardware').where}: Global.deploy_hardware: --target says what will run the model")

@@ -92,6 +92,7 @@ def read_dataset(node: Located, name: str, task: Task, warn: Warn) -> Dataset:
         f"{name}.loader",
         ("shuffle", "drop_last", "batch_size_per_card", "num_workers", "use_shared_memory", "collate_fn"),
     )
+    loader.without_effect(("use_shared_memory",), warn, "batches are made by threads")
     kind = data.choice("name", KINDS, "SimpleDataSet")
     transforms = read_transforms(data.items("transforms"), f"{name}.dataset.transforms", warn)
     if kind == "MultiScaleDataSet" or "sampler" in section:

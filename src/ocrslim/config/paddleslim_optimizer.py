@@ -99,6 +99,7 @@ def read_learning_rate(parent: Section, warn: Warn) -> LearningRate:
         first = Section(Located({"learning_rate": rate}, node.where), name, ("learning_rate",))
         return LearningRate(first.number("learning_rate", 5e-5, 1e-12, 10.0), "cosine")
     section = Section(node, name, ("type", "learning_rate", "last_epoch", "verbose", *SCHEDULES[found]))
+    section.without_effect(("last_epoch", "verbose"), warn, "a run begins at its first step")
     return _READERS[found](section, warn)
 
 
@@ -169,6 +170,7 @@ def read_optimizer(parent: Section, warn: Warn) -> Optimizer:
     node = builder.node("optimizer")
     known = ("type", "beta1", "beta2", "epsilon", "momentum", "use_nesterov", "weight_decay", "lazy_mode")
     own = Section(node, f"{builder.name}.optimizer", known)
+    own.without_effect(("lazy_mode",), warn, "no gradient is sparse")
     decay = own.number("weight_decay", 0.0) if "weight_decay" in own else _decay(builder)
     return Optimizer(_kind(own, "type", own, warn), decay, _clip(builder, None))
 

@@ -180,6 +180,7 @@ def read_distillation(node: Located, warn: Warn) -> ExampleDistillation:
     """
     teacher = ("teacher_model_dir", "teacher_model_filename", "teacher_params_filename")
     section = Section(node, "Distillation", ("alpha", "loss", "node", *teacher, "merge_feed"))
+    section.without_effect(("merge_feed",), warn, "student and teacher see the same images in any case")
     losses = section.texts("loss", ("l2",))
     alphas = section.numbers("alpha", [1.0] * len(losses))
     groups = _groups(section)
@@ -230,6 +231,7 @@ def read_quantization(node: Located, name: str, warn: Warn) -> ExampleQuantizati
     section = Section(node, name, known)
     kind = section.choice("activation_quantize_type", tuple(OBSERVERS), "moving_average_abs_max")
     section.integer("window_size", 10000, 1)
+    section.without_effect(("window_size",), warn, "nothing is averaged over a window")
     if section.number("moving_rate", 0.9, most=0.9999) != 0.9:
         warn(f"{section.node('moving_rate').where}: {name}.moving_rate: 0.9 is used")
     if section.choice("dtype", ("int8", "uint8"), "int8") == "uint8":
@@ -320,7 +322,8 @@ def read_pruning(node: Located, warn: Warn) -> Pruning:
     ratio = section.numbers("pruned_ratio")
     if not ratio or min(ratio) < 0 or max(ratio) >= 1:
         raise section.error("pruned_ratio", "must be at least 0 and below 1")
-    warn(f"{node.where}: ChannelPrune: no channels are taken away; the model is quantized and distilled as it is")
+    said = "no channels are taken away, which `ocrslim prune` does; the model is quantized and distilled"
+    warn(f"{node.where}: ChannelPrune: {said}")
     criterion = section.choice("criterion", ("l1_norm", "bn_scale", "geometry_median"), "l1_norm")
     return Pruning(ratio, section.texts("prune_params_name", ()), criterion)
 
@@ -342,7 +345,7 @@ def read_training(node: Located, warn: Warn) -> ExampleTraining:
             warn(f"{section.node(key).where}: TrainConfig.{key}: has no effect; the models are small enough without")
     amp = "amp_config" in section and section.node("amp_config").value is not False
     if amp:
-        warn(f"{section.node('amp_config').where}: TrainConfig.amp_config: has an effect on GPUs only, with bfloat16")
+        warn(f"{section.node('amp_config').where}: TrainConfig.amp_config: has no effect, training runs in float32")
     return ExampleTraining(
         section.integer("epochs", 1, 1),
         section.integer("train_iter", 1, 1) if "train_iter" in section else None,
