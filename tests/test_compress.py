@@ -44,10 +44,12 @@ def test_a_recogniser_without_any_data(zoo: Callable[[str], Path], tmp_path: Pat
     result = compress("PP-OCRv6_tiny_rec", CompressSettings(target, tmp_path, steps=2))
     assert files(tmp_path) == {
         *("model.onnx", "inference.yml", "dictionary.txt", "result.json", "MODEL_CARD.md", "log.txt", "checkpoints"),
+        "report.html",
     }
     card = (tmp_path / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert f"SHA-256 `{sha256_of(tmp_path / 'model.onnx')}`" in card
     assert result["verdict"] in card
+    assert result["verdict"] in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert json.loads((tmp_path / "result.json").read_text(encoding="utf-8")) == json.loads(json.dumps(result))
     assert "agreement with the float model" in result["data"]["judged_by"]
     assert result["size"]["ratio"] < 0.45
@@ -64,7 +66,7 @@ def test_a_recogniser_without_any_data(zoo: Callable[[str], Path], tmp_path: Pat
 def test_a_detector_without_training(zoo: Callable[[str], Path], tmp_path: Path) -> None:
     zoo("PP-OCRv6_tiny_det")
     result = compress("PP-OCRv6_tiny_det", CompressSettings("openvino", tmp_path, ptq_only=True))
-    assert files(tmp_path) == {"model.onnx", "inference.yml", "result.json", "MODEL_CARD.md", "log.txt"}
+    assert files(tmp_path) == {"model.onnx", "inference.yml", "result.json", "MODEL_CARD.md", "report.html", "log.txt"}
     assert result["training"] is None
     assert result["drop"]["openvino"]["metric"] == "hmean"
     assert result["drop"]["openvino"]["low"] <= result["drop"]["openvino"]["high"]

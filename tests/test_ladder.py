@@ -164,7 +164,7 @@ def test_images_needed_grow_with_the_square() -> None:
 def _candidate(points: float, divergence: float, against: str = "labels") -> Candidate:
     """Return a candidate as judged, with a standard error of one point."""
     drop = {"points": points, "low": points - 1.96, "high": points + 1.96, "n": 100, "against": against}
-    judged = Judged("labels", 100, {}, {}, drop | {"metric": "hmean"}, ())
+    judged = Judged("labels", 100, {}, {}, drop | {"metric": "hmean"}, (), {})
     return Candidate("r", cast("Any", None), Path("c"), cast("Any", None), divergence, judged)
 
 

@@ -64,6 +64,7 @@ def test_the_same_model_loses_nothing(pair: Callable[[str, bool], Pair], samples
     assert judged.drop == {"metric": "accuracy", "against": "labels", "points": 0.0, "low": 0.0, "high": 0.0, "n": 8}
     assert judged.float_metrics == judged.int8_metrics
     assert judged.n == 8
+    assert judged.differences == {"n": 0, "worse": 0, "better": 0, "shown": []}
 
 
 def test_a_broken_model_loses_everything(pair: Callable[[str, bool], Pair], samples: list[RecSample]) -> None:
@@ -71,6 +72,11 @@ def test_a_broken_model_loses_everything(pair: Callable[[str, bool], Pair], samp
     judged = judge_by_labels(both, samples, (), "labels")
     assert judged.int8_metrics["accuracy"] == 0.0
     assert judged.drop["points"] == pytest.approx(100 * judged.float_metrics["accuracy"])
+    shown = {item["image"]: item for item in judged.differences["shown"]}
+    assert judged.differences["n"] == 8
+    for sample in samples:
+        assert shown[str(sample.image)]["label"] == sample.text
+        assert shown[str(sample.image)]["int8"] == ""
     images = [sample.image for sample in samples]
     agreed = judge_by_agreement(both, images, "agreement")
     assert agreed.drop["against"] == "float"
@@ -87,6 +93,11 @@ def test_pages_without_labels(pair: Callable[[str, bool], Pair]) -> None:
     broken = judge_by_agreement(pair("PP-OCRv6_tiny_det", True), images, "agreement")
     assert broken.int8_metrics["hmean"] == 0.0
     assert broken.drop["points"] == pytest.approx(100.0)
+    assert broken.differences["n"] == broken.differences["worse"] == 2
+    item = broken.differences["shown"][0]
+    assert item["image"] is None
+    assert (item["float"]["both"], item["int8"]["alone"]) == ([], [])
+    assert len(item["float"]["alone"]) == item["labelled"] > 0
 
 
 def test_unreadable_images_are_named(
@@ -175,7 +186,11 @@ def test_arrays_are_judged_as_files_are(pair: Callable[[str, bool], Pair], sampl
     files = judge_by_agreement(both, [sample.image for sample in samples], "agreement")
     both = _half(pair("PP-OCRv6_tiny_rec", False), 5)
     arrays = judge_by_agreement(both, [read_image(sample.image) for sample in samples], "agreement")
-    assert files == arrays
+    assert files.differences["n"] == arrays.differences["n"] == 3
+    # What was given as pixels has no name to be found by.
+    assert [item["image"] for item in files.differences["shown"]] == [str(sample.image) for sample in samples[5:]]
+    assert [item["image"] for item in arrays.differences["shown"]] == [None] * 3
+    assert dataclasses.replace(files, differences=arrays.differences) == arrays
 
 
 def test_pages_with_labels(pair: Callable[[str, bool], Pair], tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_sensitivity(commands)
     _add_export(commands)
     _add_models(commands)
+    _add_report(commands)
     inspect = commands.add_parser("inspect", help="what a model consists of")
     inspect.add_argument("model", metavar="MODEL", help="official name, ONNX file or folder")
     inspect.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -248,6 +249,17 @@ def _add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="official name, for pull and path")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+
+def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("report", help="a page with pictures of what compress measured, or of several runs")
+    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="what compress wrote")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="default: report.html in DIR; of several, in the current folder"
+    )
+    parser.add_argument(
+        "--lang", default="en", choices=("en", "zh"), help="what it opens in; it is in both; default: %(default)s"
+    )
 
 
 def _positive(text: str) -> int:

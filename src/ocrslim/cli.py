@@ -276,6 +276,13 @@ def _run_models(options: argparse.Namespace) -> None:
     print(pull(options.name) if options.action == "pull" else model_folder(options.name))
 
 
+def _run_report(options: argparse.Namespace) -> None:
+    """``ocrslim report``."""
+    from ocrslim.report.html import write_report
+
+    print(write_report(options.folders, options.out, options.lang))
+
+
 def _run_inspect(options: argparse.Namespace) -> None:
     """``ocrslim inspect``."""
     from ocrslim.graph.importers.onnx import load_onnx
@@ -340,6 +347,7 @@ RUN = {
     "bench": _run_bench,
     "models": _run_models,
     "inspect": _run_inspect,
+    "report": _run_report,
     "sensitivity": _run_sensitivity,
     "export": _run_export,
     "doctor": _run_doctor,

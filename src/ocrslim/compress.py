@@ -39,6 +39,7 @@ from ocrslim.graph.points import distillation_points
 from ocrslim.ladder import climb
 from ocrslim.learning import run_trainer, scales_and_biases
 from ocrslim.outcome import build_result, data_fingerprint, judge_held, judge_last, plain, run_fingerprint
+from ocrslim.report.html import write_report
 from ocrslim.report.model_card import model_card
 from ocrslim.report.result import sha256_of, write_json, write_text
 from ocrslim.report.run_log import RunLog
@@ -162,9 +163,11 @@ def compress(model: str | Path | None, settings: CompressSettings, console: Cons
         for line in (*warnings, *delivery.notes):
             log.say(line)
         try:
-            return _run(delivery, profile, settings, partial, log)
+            result = _run(delivery, profile, settings, partial, log)
         finally:
             log.close()
+    write_report([settings.out])  # last: whatever becomes of a page of pictures, the run is there
+    return result
 
 
 def _open(

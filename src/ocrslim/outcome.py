@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -29,7 +31,7 @@ from ocrslim.slimming.training.data import TrainingData
 if TYPE_CHECKING:
     from ocrslim.compress import CompressSettings
 
-__all__ = ["build_result", "data_fingerprint", "judge_held", "judge_last", "plain", "run_fingerprint"]
+__all__ = ["build_result", "command", "data_fingerprint", "judge_held", "judge_last", "plain", "run_fingerprint"]
 
 
 def judge_held(pair: Pair, data: TrainingData, where: object, log: RunLog) -> Judged:
@@ -139,6 +141,7 @@ def build_result(
         "target": target.name,
         "engine": target.engine,
         "timed_on": delivery.timed_on,
+        "command": command(),
         "notes": list(delivery.notes),
         "metrics": {"float": {target.engine: judged.float_metrics}, "int8": {target.engine: judged.int8_metrics}},
         "drop": {target.engine: judged.drop},
@@ -152,6 +155,7 @@ def build_result(
                 for node, reason in placement.float_nodes.items()
             ],
         },
+        "differences": judged.differences,
         "verify": [asdict(climbed.best.verified)],
         "budget": climbed.to_json(settings.max_drop),
         "sensitivity": climbed.sensitivity,
@@ -163,6 +167,13 @@ def build_result(
     words = (verdict(result, target.engine), budget_in_words(result["budget"]), *delivery.notes)
     result["verdict"] = "; ".join(words)
     return result
+
+
+def command() -> str | None:
+    """Return the command line that started this process, as a shell takes it; ``None`` where it was none of ours."""
+    program = Path(sys.argv[0])
+    ours = program.stem == "ocrslim" or (program.name == "__main__.py" and program.parent.name == "ocrslim")
+    return shlex.join(["ocrslim", *sys.argv[1:]]) if ours else None
 
 
 def data_fingerprint(settings: CompressSettings) -> str | None:

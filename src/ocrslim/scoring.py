@@ -18,6 +18,7 @@ from ocrslim.ocr.image import read_image
 from ocrslim.ocr.labels import DetSample, RecSample, Skipped, TextBox
 from ocrslim.ocr.metrics.bootstrap import Interval, paired_bootstrap
 from ocrslim.ocr.metrics.detection import DetectionMetric, hmean
+from ocrslim.ocr.metrics.differing import differing
 from ocrslim.ocr.metrics.recognition import RecognitionMetric, accuracy
 from ocrslim.slimming.training.data import Image
 
@@ -64,6 +65,7 @@ class Judged:
         drop: ``metric``, ``against`` what it was judged (``labels``, or ``float`` for the original's answers), and the
             loss in ``points`` (hundredths; more is worse) with its interval ``low`` to ``high``.
         skipped: images that were left out.
+        differences: the images on which they differ; see :mod:`ocrslim.ocr.metrics.differing`.
     """
 
     judged_by: str
@@ -72,6 +74,7 @@ class Judged:
     int8_metrics: dict[str, Any]
     drop: dict[str, Any]
     skipped: tuple[Skipped, ...]
+    differences: dict[str, Any]
 
 
 def judge_by_labels(
@@ -112,7 +115,8 @@ def judge_by_labels(
     before: EvalResult = pair.known[judged_by]
     after = score(pair.compressed, ())
     drop = _drop(after.headline, "labels", before.metrics, after.metrics, after.drop_from(before), before.n)
-    return Judged(judged_by, before.n, before.metrics, after.metrics, drop, before.skipped)
+    differences = differing(before.records, after.records)
+    return Judged(judged_by, before.n, before.metrics, after.metrics, drop, before.skipped, differences)
 
 
 def judge_by_agreement(pair: Pair, images: Sequence[Image], judged_by: str, progress: Progress | None = None) -> Judged:
@@ -133,9 +137,11 @@ def judge_by_agreement(pair: Pair, images: Sequence[Image], judged_by: str, prog
     compare, headline = (_compare_pages, "hmean") if pair.source.task == "det" else (_compare_lines, "accuracy")
     skipped: list[Skipped] = []
     pixels: list[tuple[str, Any]] = []
+    paths: dict[str, str | None] = {}
     for index, image in enumerate(images):
         try:
             pixels.append((str(index), read_image(image) if isinstance(image, Path) else image))
+            paths[str(index)] = str(image) if isinstance(image, Path) else None
         except DataError as error:
             skipped.append(Skipped(str(image), str(error)))
     if not pixels:
@@ -143,7 +149,10 @@ def judge_by_agreement(pair: Pair, images: Sequence[Image], judged_by: str, prog
     truth, answer, interval = compare(pair, pixels, progress or (lambda done, total: None))
     before, after = truth.compute(), answer.compute()
     drop = _drop(headline, "float", before, after, interval, len(pixels))
-    return Judged(judged_by, len(pixels), before, after, drop, tuple(skipped))
+    differences = differing(truth.records, answer.records)
+    for item in differences["shown"]:
+        item |= {"image": paths[item["image"]], "label": None}  # the float model's answer stood in for it
+    return Judged(judged_by, len(pixels), before, after, drop, tuple(skipped), differences)
 
 
 def _compare_lines(pair: Pair, images: Sequence[tuple[str, Any]], progress: Progress) -> _Compared:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-__all__ = ["Bar", "bar_chart", "ticks"]
+__all__ = ["Bar", "bar_chart", "ticks", "xml_text"]
 
 WIDTH, MARGIN = 1000, 16
 ROW, THICK = 20, 12
@@ -103,7 +104,7 @@ def bar_chart(
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" class="ocrslim-bars" role="img" viewBox="0 0 {WIDTH} {height}"'
         f' width="{WIDTH}" height="{height}">',
-        f"<title>{_safe(title)}</title><desc>{_safe(subtitle)}</desc><style>{_safe(STYLE)}</style>",
+        f"<title>{xml_text(title)}</title><desc>{xml_text(subtitle)}</desc><style>{xml_text(STYLE)}</style>",
         f'<rect class="paper" width="{WIDTH}" height="{height}"/>',
         _text(MARGIN, 28, title, "title"),
         _text(MARGIN, 48, subtitle, "faint"),
@@ -146,7 +147,7 @@ class _Scale:
 
 def _columns(rows: Sequence[Sequence[str]]) -> tuple[float, list[float]]:
     """Return where the plot ends, and where each column of notes ends, right of it."""
-    widths = [LETTER * max(map(len, column)) + 2 * GAP for column in zip(*rows, strict=True)]
+    widths = [LETTER * max(map(_cells, column)) + 2 * GAP for column in zip(*rows, strict=True)]
     ends = [WIDTH - MARGIN - sum(widths[number + 1 :]) for number in range(len(widths))]
     return WIDTH - MARGIN - sum(widths) - GAP, ends
 
@@ -155,7 +156,7 @@ def _legend(axis: str, mark: str) -> list[str]:
     """Say what the bars are, and what the lines across them."""
     parts = [f'<rect class="bar" x="{MARGIN}" y="62" width="18" height="{THICK}"/>', _text(MARGIN + 24, 72, axis)]
     if mark:
-        x = MARGIN + 24 + LETTER * len(axis) + 24
+        x = MARGIN + 24 + LETTER * _cells(axis) + 24
         parts += [f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="60" y2="76"/>', _text(x + 8, 72, mark)]
     return parts
 
@@ -174,7 +175,7 @@ def _row(bar: Bar, middle: float, scale: _Scale, ends: Sequence[float]) -> list[
     start, end, baseline = scale.x(0.0), scale.x(bar.value), middle + 4
     told = ", ".join((f"{bar.label}: {bar.value:.4g}", *bar.notes))
     parts = [
-        f"<g><title>{_safe(told)}</title>",
+        f"<g><title>{xml_text(told)}</title>",
         _text(scale.left - GAP, baseline, _short(bar.label), "", "end"),
         f'<rect class="bar" x="{start:.2f}" y="{middle - THICK / 2:.1f}" width="{end - start:.2f}" height="{THICK}"/>',
     ]
@@ -187,7 +188,12 @@ def _row(bar: Bar, middle: float, scale: _Scale, ends: Sequence[float]) -> list[
 
 def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> str:
     style = f' class="{kind}"' if kind else ""
-    return f'<text{style} x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{_safe(text)}</text>'
+    return f'<text{style} x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{xml_text(text)}</text>'
+
+
+def _cells(text: str) -> int:
+    """Return how many letters wide a text is; Chinese ones count twice."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
 
 
 def _short(label: str) -> str:
@@ -196,5 +202,6 @@ def _short(label: str) -> str:
     return label if len(label) <= MOST_LETTERS else f"{label[:half]}\N{HORIZONTAL ELLIPSIS}{label[-half:]}"
 
 
-def _safe(text: str) -> str:
+def xml_text(text: str) -> str:
+    """Return a text as XML shows it; characters that XML has not are shown as U+FFFD."""
     return escape(FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", text))

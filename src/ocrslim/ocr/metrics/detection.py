@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -29,6 +29,7 @@ class DetRecord:
         labelled: boxes that should be found.
         detected: boxes that were found, without those in ignored places.
         invalid: polygons left out, labelled or detected, because they cross themselves or have no area.
+        boxes: that were found, all of them, each ``[k, 2]`` in pixels; no part of the score.
     """
 
     image: str
@@ -37,6 +38,7 @@ class DetRecord:
     labelled: int
     detected: int
     invalid: int = 0
+    boxes: tuple[Points, ...] = field(default=(), compare=False, repr=False)
 
 
 def precision(records: Sequence[DetRecord]) -> float:
@@ -98,7 +100,7 @@ class DetectionMetric:
         cared = [box.points for box in labelled if not box.ignore]
         found = [box for box in found if not is_covered(box, ignored)]
         matched = len(match_boxes(cared, found))
-        self.records.append(DetRecord(image, set_name, matched, len(cared), len(found), invalid))
+        self.records.append(DetRecord(image, set_name, matched, len(cared), len(found), invalid, tuple(boxes)))
 
     def compute(self, baseline: DetectionMetric | None = None) -> dict[str, float]:
         """Return hmean, precision and recall of all images.

@@ -17,7 +17,7 @@ from ocrslim.slimming.training.losses import ctc_js, ctc_kl, db_map_loss, featur
 from ocrslim.slimming.training.task_losses import LabelledBatch, TaskLoss
 from ocrslim.slimming.training.trainer import Criterion, Score
 
-__all__ = ["Distillation", "DistillationSettings", "TeacherJudge", "compare"]
+__all__ = ["Distillation", "DistillationSettings", "LossJudge", "TeacherJudge", "compare"]
 
 
 MASK_THRESHOLD = 0.3  # DB's default threshold of the probability map

@@ -1,0 +1,77 @@
+"""Several runs side by side: a table and a picture of loss against time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ocrslim.report.html_measured import ratio_of_time, row_of, state_of, timed_on
+from ocrslim.report.html_parts import Html, Section, chart, paragraph, table
+from ocrslim.report.html_words import Lang, Said, between, escape, metric_name, plain, said
+from ocrslim.report.plot import Point, scatter
+
+__all__ = ["comparison"]
+
+
+def comparison(results: Sequence[Mapping[str, Any]]) -> Section:
+    """Compare runs.
+
+    Args:
+        results: the content of each one's ``result.json``; at least two.
+    """
+    body = [
+        table(
+            said("comparison table"), _heads(), [_row(n, result) for n, result in enumerate(results, 1)], range(5, 12)
+        )
+    ]
+    if len({_conditions(result) for result in results}) > 1:
+        body.append(paragraph(said("not same"), "small"))
+    if any(ratio_of_time(result) is not None for result in results):
+        body.append(chart(said("comparison chart"), lambda lang: _draw(results, lang)))
+    return Section("comparison", said("comparison"), body)
+
+
+def _heads() -> list[Said]:
+    keys = ("number", "model", "engine", "budget", "metric", "float", "int8", "loss", "interval")
+    return [*map(said, keys), said("ms int8"), said("of float time"), said("of float size")]
+
+
+def _row(number: int, result: Mapping[str, Any]) -> list[Said | Html | str]:
+    engine = result["engine"]
+    drop, row, ratio = result["drop"][engine], row_of(result, "int8"), ratio_of_time(result)
+    before, after = (result["metrics"][which][engine].get(drop["metric"]) for which in ("float", "int8"))
+    name = escape(plain(result["model"]["name"]).en)
+    return [
+        str(number),
+        Html(f'<a href="#run{number}">{name}</a>'),
+        plain(timed_on(result)),
+        said(f"budget {state_of(result)}"),
+        metric_name(drop["metric"]),
+        f"{before:.4f}" if isinstance(before, float) else "",
+        f"{after:.4f}" if isinstance(after, float) else "",
+        f"{drop['points']:+.2f}",
+        between(drop["low"], drop["high"]),
+        "" if row is None else f"{row['median_ms']:.2f}",
+        "" if ratio is None else f"{ratio:.2f}",
+        f"{result['size']['ratio']:.2f}",
+    ]
+
+
+def _conditions(result: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what must be the same for figures to be held against each other."""
+    row = row_of(result, "int8")
+    machine = () if row is None else (row["cpu"], str(row["threads"]), str(row["shape"]))
+    return (result["data"]["judged_by"], str(result["data"]["n_eval"]), *machine)
+
+
+def _draw(results: Sequence[Mapping[str, Any]], lang: Lang) -> str:
+    title, under, x, y = (
+        getattr(said(key), lang) for key in ("comparison chart", "comparison under", "comparison axis", "points lost")
+    )
+    points = []
+    for number, result in enumerate(results, 1):
+        ratio, drop = ratio_of_time(result), result["drop"][result["engine"]]
+        if ratio is not None:
+            told = f"{number}: {result['model']['name']}, {timed_on(result)}: {ratio:.2f}, {drop['points']:+.2f}"
+            points.append(Point(ratio, drop["points"], str(number), told, drop["low"], drop["high"]))
+    return scatter((title, under), (x, y), points)

@@ -1,0 +1,184 @@
+"""How a run's model was made, as sections of the report: sensitivity, training, size by layer, what stayed float."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ocrslim.errors import ModelError
+from ocrslim.report.bars import Bar, bar_chart
+from ocrslim.report.html_parts import Html, Section, chart, facts, paragraph, table, text
+from ocrslim.report.html_words import Lang, Said, escape, plain, said, translated
+from ocrslim.report.layers import Layer, layer_sizes
+from ocrslim.report.plot import curves
+
+__all__ = ["again", "kept_float", "layers", "sensitivity", "training"]
+
+MOST_BARS = 40  # of a chart; what follows is small
+MOST_NAMES = 12  # of nodes in a cell
+HELD = "held_"  # begins the name of a figure that was measured on what was held back
+
+
+def sensitivity(result: Mapping[str, Any]) -> Section:
+    """Draw which layers cost the accuracy, where that was measured."""
+    rows = result["sensitivity"]
+    if not rows:
+        return Section("sensitivity", said("sensitivity"), [paragraph(said("sensitivity none"))])
+    task, name = (
+        result["model"]["task"],
+        said("sensitivity title", name=result["model"]["name"], target=result["target"]),
+    )
+    under = said("sensitivity under", n=len(rows), what=said(f"{task} decisions"))
+    bars = [
+        Bar(
+            row["node"],
+            max(0.0, row["divergence_alone"]),
+            (f"{row['sqnr_db']:.1f} dB", f"{100 * row['changed_alone']:.3f} %", f"{100 * row['work']:.1f} %"),
+            row["gain_if_float"],
+        )
+        for row in rows[:MOST_BARS]
+    ]
+
+    def draw(lang: Lang) -> str:
+        axis, mark = getattr(said(f"{task} divergence"), lang), getattr(said("sensitivity mark"), lang)
+        heads = [getattr(said(key), lang) for key in ("sqnr", "changed", "work")]
+        return bar_chart(getattr(name, lang), getattr(under, lang), axis, bars, mark, heads)
+
+    rest = [paragraph(said("sensitivity rest", n=len(rows) - MOST_BARS), "small")] if len(rows) > MOST_BARS else []
+    return Section("sensitivity", said("sensitivity"), [chart(name, draw), *rest])
+
+
+def training(result: Mapping[str, Any]) -> Section:
+    """Draw the curves of a training, one small picture for each figure, training and held back together."""
+    found = result.get("training")
+    if not found or not found["history"]:
+        return Section("training", said("training"), [paragraph(said("training none"))])
+    told = said("training of", steps=found["steps"], seconds=f"{found['seconds']:.0f}", best=found["best_step"])
+    history = found["history"]
+    names = list(dict.fromkeys(name for row in history for name in row if name != "step"))
+    pictures = "".join(_curve(name, history).markup for name in dict.fromkeys(map(_base, names)))
+    rows = [
+        [f"{row.get('step', 0):g}", *(f"{row[name]:.4g}" if name in row else "" for name in names)] for row in history
+    ]
+    heads = [said("Step"), *map(plain, names)]
+    whole = table(said("training table"), heads, rows, range(1, len(names) + 1))
+    fold = Html(f"<details><summary>{text(said('training table'))}</summary>{whole.markup}</details>")
+    return Section("training", said("training"), [paragraph(told), Html(f'<div class="curves">{pictures}</div>'), fold])
+
+
+def _base(name: str) -> str:
+    return name.removeprefix(HELD)
+
+
+def _curve(name: str, history: Sequence[Mapping[str, float]]) -> Html:
+    def points(key: str) -> list[tuple[float, float]]:
+        return [(row.get("step", 0.0), row[key]) for row in history if key in row]
+
+    def draw(lang: Lang) -> str:
+        found = {"train": points(name), "held": points(HELD + name)}
+        series = {getattr(said(f"series {key}"), lang): values for key, values in found.items() if values}
+        return curves(name, getattr(said("step"), lang), series)
+
+    return chart(plain(name), draw)
+
+
+def layers(result: Mapping[str, Any], folder: Path) -> Section:
+    """Draw how many bytes of the int8 file belong to which layer.
+
+    Args:
+        result: of the run.
+        folder: where its model lies.
+    """
+    path = folder / ("int8.onnx" if result["delivered"] == "float" else "model.onnx")
+    title = said("layers")
+    try:
+        found = layer_sizes(path)
+    except ModelError as error:
+        return Section("layers", title, [paragraph(said("layers none", why=error))])
+    if not found:
+        return Section("layers", title, [paragraph(said("layers none", why=f"{path.name} has no constants"))])
+    total, rest = sum(layer.bytes for layer in found), found[MOST_BARS:]
+    under = said("layers under", n=len(found), total=f"{total / 1e6:.2f}", file=path.name)
+    bars = [_layer(layer, total) for layer in found[:MOST_BARS]]
+
+    def draw(lang: Lang) -> str:
+        words = [getattr(said(key), lang) for key in ("layers chart", "layers axis", "layers mark", "type", "share")]
+        return bar_chart(words[0], getattr(under, lang), words[1], bars, words[2], words[3:])
+
+    body = [chart(said("layers chart"), draw)]
+    if rest:
+        size = sum(layer.bytes for layer in rest) / 1e6
+        body.append(paragraph(said("layers rest", n=len(rest), size=f"{size:.2f}"), "small"))
+    return Section("layers", title, body)
+
+
+def _layer(layer: Layer, total: int) -> Bar:
+    notes = (layer.dtype, f"{100 * layer.bytes / max(1, total):.1f} %")
+    return Bar(layer.node or layer.op, layer.bytes / 1e3, notes, layer.float_bytes / 1e3)
+
+
+def kept_float(result: Mapping[str, Any]) -> Section:
+    """Say what stayed float, by its reason."""
+    placement = result["placement"]
+    by_reason: dict[str, list[Mapping[str, str]]] = defaultdict(list)
+    for item in placement["float"]:
+        by_reason[item["reason"]].append(item)
+    ordered = sorted(by_reason.items(), key=lambda item: -len(item[1]))
+    rows: list[list[Said | Html | str]] = [
+        [translated(reason), str(len(items)), _names(items)] for reason, items in ordered
+    ]
+    told = said("kept float of", quantized=len(placement["quantized"]), kept=len(placement["float"]))
+    heads = [said(key) for key in ("reason", "count", "nodes")]
+    return Section("float", said("kept float"), [table(told, heads, rows, (1,))])
+
+
+def _names(items: Sequence[Mapping[str, str]]) -> str:
+    names = [item["node"] for item in items[:MOST_NAMES]]
+    more = [f"+ {len(items) - MOST_NAMES}"] if len(items) > MOST_NAMES else []
+    return ", ".join([*names, *more])
+
+
+def again(result: Mapping[str, Any]) -> Section:
+    """Say what it takes to do it again: the command, the versions, the machine, the data and the settings."""
+    command = result.get("command")
+    if command:
+        told = Html(f'<pre tabindex="0"><code>{escape(command)}</code></pre>')
+    else:
+        told = paragraph(said("command unknown"))
+    settings = [[plain(name), plain(value)] for name, value in _flat(result["settings"])]
+    fold = table(said("settings"), [said("setting"), said("value")], settings)
+    body = [
+        facts([(said("command"), told), *_facts(result)]),
+        Html(f"<details><summary>{text(said('settings'))}</summary>{fold.markup}</details>"),
+    ]
+    return Section("again", said("again"), body)
+
+
+def _facts(result: Mapping[str, Any]) -> Iterator[tuple[Said, Said | Html | str]]:
+    cpu, model, data = result["cpu"], result["model"], result["data"]
+    versions = {"ocrslim": result["ocrslim"]} | (result["latency"][0]["versions"] if result["latency"] else {})
+    yield said("versions"), ", ".join(f"{name} {version}" for name, version in versions.items())
+    machine = said("cores", model=cpu["model"], cores=cpu["cores"])
+    exact = said("vnni" if cpu["has_vnni"] else "no vnni")
+    yield said("cpu"), Html(f"{text(machine)}<br>{text(exact)}")
+    yield said("flags"), " ".join(cpu["flags"])
+    yield said("source model"), Html(f"{text(plain(model['name']))}<br><code>SHA-256 {escape(model['sha256'])}</code>")
+    yield said("licence"), plain(model["licence"]) if model.get("licence") else said("unknown")
+    counts = said("data of", train=data["n_train"], held=data["n_held"], eval=data["n_eval"])
+    where = plain(data["path"]) if data.get("path") else said("rendered")
+    yield said("data"), Html(f"{text(where)}<br>{text(counts)}")
+    if result["skipped"]:
+        yield said("skipped", n=len(result["skipped"])), ""
+    seconds = sum(stage["seconds"] for stage in result["stages"])
+    peak = max((stage.get("peak_rss_mb") or 0 for stage in result["stages"]), default=0)
+    yield said("stages"), said("stages of", seconds=f"{seconds:.0f}", peak=f"{peak:.0f}")
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", "" if value is None else value

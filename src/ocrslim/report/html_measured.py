@@ -1,0 +1,219 @@
+"""What a run measured, as sections of the report: the verdict, the figures, the latency, the candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ocrslim.report.bars import Bar, bar_chart
+from ocrslim.report.html_parts import Html, Section, chart, paragraph, table, text
+from ocrslim.report.html_words import Lang, Said, between, escape, interval, loss, metric_name, plain, said, translated
+from ocrslim.report.plot import Point, scatter
+
+__all__ = ["candidates", "figures", "latency", "ratio_of_time", "row_of", "state_of", "timed_on", "verdict"]
+
+NOISY = 0.1  # cores that others may use while we time
+
+
+def timed_on(result: Mapping[str, Any]) -> str:
+    """Return the name of the engine whose time counts."""
+    return str(result.get("timed_on") or result["engine"])
+
+
+def row_of(result: Mapping[str, Any], label: str) -> Mapping[str, Any] | None:
+    """Return the row of the latency that counts for a model; ``None`` where it was not timed."""
+    engine = timed_on(result)
+    return next((row for row in result["latency"] if row["engine"] == engine and row["label"] == label), None)
+
+
+def ratio_of_time(result: Mapping[str, Any]) -> float | None:
+    """Return the int8 model's time / the float model's, on the engine that counts."""
+    row = row_of(result, "int8")
+    return None if row is None else float(row["ratio_on_engine"])
+
+
+def state_of(result: Mapping[str, Any]) -> str:
+    """Return what became of the budget: ``kept``, ``unsure``, ``missed``, or ``unlabelled`` where nobody can tell."""
+    budget = result["budget"]
+    if budget["kept"]:
+        return "kept" if budget["sure"] else "unsure"
+    return "missed" if budget["drop"].get("against", "labels") == "labels" else "unlabelled"
+
+
+def verdict(result: Mapping[str, Any]) -> Section:
+    """Say first what a reader wants to know: is the budget kept, how much faster is it, and on what."""
+    state, ratio, engine = state_of(result), ratio_of_time(result), timed_on(result)
+    if ratio is None or ratio <= 0:
+        time = said("untimed", engine=engine)
+    elif ratio < 1:
+        time = said("faster", times=f"{1 / ratio:.2f}", engine=engine)
+    else:
+        time = said("not faster", engine=engine)
+    body = [paragraph(said(f"headline {state}", time=time), "headline")]
+    if result["delivered"] == "float":
+        body.append(paragraph(said("float delivered")))
+    tiles = "".join(_tile(name, lines) for name, lines in _tiles(result, state, time))
+    body.append(Html(f'<dl class="tiles">{tiles}</dl>'))
+    body += [paragraph(plain(note)) for note in result.get("notes") or ()]
+    sentence = escape(result["verdict"])
+    # The sentence that result.json keeps is English; the tiles say the same in both languages.
+    body.append(Html(f'<p class="small en" lang="en">{sentence}</p>'))
+    return Section("verdict", said("verdict"), body)
+
+
+def _tiles(result: Mapping[str, Any], state: str, time: Said) -> Iterator[tuple[Said, list[tuple[str, Said]]]]:
+    """Yield name and lines (class, text) of each tile."""
+    budget, drop, size = result["budget"], result["drop"][result["engine"]], result["size"]
+    held = budget["drop"]
+    colour = {"kept": "good", "unsure": "", "missed": "bad", "unlabelled": ""}[state]
+    lines = [
+        (f"large {colour}".strip(), said(f"budget {state}")),
+        ("", said("budget of", points=f"{budget['max_drop']:g}")),
+        ("small", said("held back", n=held["n"], loss=loss(held), interval=interval(held))),
+    ]
+    if state != "kept" and budget.get("images_to_tell"):
+        lines.append(("small", said("images to tell", n=f"{budget['images_to_tell']:,}")))
+    yield said("budget"), lines
+    yield (
+        said("what changed"),
+        [
+            ("large", loss(drop)),
+            ("", said("interval of", interval=interval(drop), n=drop["n"])),
+            ("small", _by(result)),
+        ],
+    )
+    row = row_of(result, "int8")
+    if row is not None:
+        where = said("timed on", engine=row["engine"], threads=row["threads"], cpu=row["cpu"])
+        share = said("time of float", ratio=f"{row['ratio_on_engine']:.2f}")
+        yield said("time"), [("large", time), ("", share), ("small", where)]
+    before, after = (f"{size[name] / 1e6:.2f}" for name in ("float", "int8"))
+    yield (
+        said("size"),
+        [
+            ("large", said("size of float", ratio=f"{size['ratio']:.2f}")),
+            ("", said("megabytes", before=before, after=after)),
+        ],
+    )
+
+
+def _tile(name: Said, lines: Sequence[tuple[str, Said]]) -> str:
+    told = "".join(f'<dd class="{kind}">{text(words)}</dd>' for kind, words in lines)
+    return f"<div><dt>{text(name)}</dt>{told}</div>"
+
+
+def _by(result: Mapping[str, Any]) -> Said:
+    return said("judged by", what=translated(result["data"]["judged_by"]))
+
+
+def figures(result: Mapping[str, Any]) -> Section:
+    """Tell every metric of both models, and the interval of the one that judges."""
+    rows: list[list[Said | Html | str]] = []
+    for engine, before in result["metrics"]["float"].items():
+        after, drop = result["metrics"]["int8"].get(engine, {}), result["drop"].get(engine)
+        for name, words, first, second in _metrics(before, after):
+            judged = bool(drop and drop["metric"] == name)
+            within = between(-drop["high"], -drop["low"]) if drop and judged else ""
+            n = str(drop["n"]) if drop else ""
+            change = f"{100 * (second - first):+.2f}"
+            rows.append([words, engine, f"{first:.4f}", f"{second:.4f}", change, within, n])
+    heads = [said(key) for key in ("metric", "engine", "float", "int8", "change", "interval", "images")]
+    body = [table(_by(result), heads, rows, (2, 3, 4, 5, 6))]
+    for check in result["verify"]:
+        key = "verified" if check["passed"] else "not verified"
+        told = said(
+            key, kind=check["kind"], value=f"{check['value']:.4f}", n=check["n"], required=f"{check['required']:.2f}"
+        )
+        body.append(paragraph(told, "small" if check["passed"] else "bad"))
+    return Section("figures", said("figures"), body)
+
+
+def _metrics(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, Said, float, float]]:
+    """Yield the name of a metric, the same in words, and both models' values; the loose ones last."""
+    for name, value in before.items():
+        if isinstance(value, float) and isinstance(after.get(name), float):
+            yield name, metric_name(name), value, after[name]
+    loose, other = before.get("loose"), after.get("loose")
+    if isinstance(loose, Mapping) and isinstance(other, Mapping):
+        for name, words, first, second in _metrics(loose, other):
+            yield f"loose {name}", said("loose", metric=words), first, second
+
+
+def latency(result: Mapping[str, Any]) -> Section:
+    """Draw the time of each model on each engine, and tell it in a table."""
+    rows = result["latency"]
+    if not rows:
+        return Section("latency", said("latency"), [paragraph(said("no latency"))])
+    first = rows[0]
+    shape = "x".join(map(str, first["shape"]))
+    under = said("latency under", shape=shape, threads=first["threads"], runs=first["runs"])
+    ordered = sorted(rows, key=lambda row: row["engine"])  # float and int8 of one engine side by side
+
+    def draw(lang: Lang) -> str:
+        words = [getattr(said(key), lang) for key in ("latency chart", "latency axis", "p10-p90", "of float")]
+        bars = [
+            Bar(
+                f"{getattr(_label(row), lang)}, {row['engine']}",
+                row["median_ms"],
+                (f"{row['p10']:.2f}-{row['p90']:.2f}", f"{row['ratio_on_engine']:.2f}"),
+            )
+            for row in ordered
+        ]
+        return bar_chart(words[0], getattr(under, lang), words[1], bars, "", words[2:])
+
+    heads = [said(key) for key in ("model", "engine", "median", "p10-p90", "of float", "memory")]
+    cells: list[list[Said | Html | str]] = [
+        [
+            *(_label(row), plain(f"{row['engine']} {row['versions'].get(row['engine'].split('-')[0], '')}".strip())),
+            *(f"{row['median_ms']:.2f}", f"{row['p10']:.2f}-{row['p90']:.2f}", f"{row['ratio_on_engine']:.2f}"),
+            "" if row.get("peak_rss_mb") is None else f"{row['peak_rss_mb']:.0f}",
+        ]
+        for row in ordered
+    ]
+    body = [chart(said("latency chart"), draw), table(said("latency chart"), heads, cells, (2, 3, 4, 5))]
+    load = max((row.get("other_load") or 0.0) for row in rows)
+    if load > NOISY:
+        body.append(paragraph(said("busy", load=f"{load:.1f}"), "bad"))
+    return Section("latency", said("latency"), body)
+
+
+def _label(row: Mapping[str, Any]) -> Said:
+    return said(row["label"]) if row["label"] in ("float", "int8") else plain(row["label"])
+
+
+def candidates(result: Mapping[str, Any]) -> Section:
+    """Draw what was tried on the way, its loss against its divergence from float, and tell it in a table."""
+    budget = result["budget"]
+    rungs = budget["rungs"]
+    # The best is the one whose loss the budget was held against.
+    best = next((index for index, rung in enumerate(rungs) if rung.get("drop") == budget["drop"]), None)
+    told = said("held back", n=budget["drop"]["n"], loss=loss(budget["drop"]), interval=interval(budget["drop"]))
+    body = [paragraph(told)] if not rungs else []
+
+    def draw(lang: Lang) -> str:
+        title, under, x, y = (
+            getattr(said(key), lang) for key in ("candidates chart", "candidates under", "divergence", "points lost")
+        )
+        points = []
+        for index, rung in enumerate(rungs):
+            drop = rung.get("drop") or {"points": None, "low": None, "high": None}
+            words = f"{index + 1}: {getattr(translated(rung['rung']), lang)}"
+            point = (rung["divergence"], drop["points"], str(index + 1), words, drop["low"], drop["high"])
+            points.append(Point(*point, index == best))
+        return scatter((title, under), (x, y), points, (budget["max_drop"], getattr(said("budget line"), lang)))
+
+    if rungs:
+        heads = [said(key) for key in ("number", "rung", "divergence", "loss", "interval", "float sites", "agreement")]
+        cells = [_rung(index, rung, index == best) for index, rung in enumerate(rungs)]
+        by = said("judged by", what=translated(budget["judged_by"]))
+        body += [chart(said("candidates chart"), draw), table(by, heads, cells, (2, 3, 4, 5, 6))]
+    return Section("candidates", said("candidates"), body)
+
+
+def _rung(index: int, rung: Mapping[str, Any], chosen: bool) -> list[Said | Html | str]:
+    drop, name = rung.get("drop"), translated(rung["rung"])
+    what = Html(f"{text(name)} <strong>({text(said('chosen'))})</strong>") if chosen else name
+    points = f"{drop['points']:+.2f}" if drop else said("not judged")
+    within = between(drop["low"], drop["high"]) if drop else ""
+    sites, agrees = str(rung["float_sites"]), f"{rung['agrees']:.4f}"
+    return [str(index + 1), what, f"{rung['divergence']:.5f}", points, within, sites, agrees]

@@ -1,0 +1,330 @@
+"""The report says what ``result.json`` says, asks for nothing, and takes nothing that it is given for markup."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ocrslim.cli import main
+from ocrslim.errors import InputError
+from ocrslim.report import html as module
+from ocrslim.report.html import report_page, write_report
+from ocrslim.report.run_folder import Run, read_run
+
+EVIL = "<script>alert('1')</script>\"'>&amp;"
+Write = Callable[..., Path]
+Parse = Callable[[str], Any]
+
+
+@pytest.fixture
+def page(result: dict[str, Any], write_run: Write, parse: Parse) -> Any:
+    return parse(report_page([read_run(write_run(result))]))
+
+
+def test_the_verdict_comes_first(page: Any) -> None:
+    headings = [tag for tag, _ in page.elements if re.fullmatch(r"h\d", tag)]
+    assert headings[:3] == ["h1", "h2", "h2"]  # the contents, then the verdict
+    text = "".join(page.words)
+    assert "Not within the budget, 1.28 times as fast on openvino" in text
+    assert text.index("Not within the budget") < text.index("1 - normalised edit distance")
+    assert "On 1000 held-back images: 0.70 points of accuracy lost (-0.40 to +1.80)" in text
+    assert "some 13,445 images would tell" in text
+    assert "10.86 MB to 3.62 MB" in text
+    assert "openvino, 2 threads, Some CPU" in text
+    assert "a note for readers" in text
+
+
+def test_its_figures_are_those_of_the_result(page: Any, result: dict[str, Any]) -> None:
+    heads, *rows = page.tables["Judged by the labels of /home/me/val.txt."]
+    assert heads == ["Metric", "Engine", "float", "int8", "Change, points", "95 % interval", "Images"]
+    assert rows == [
+        ["accuracy", "openvino", "0.6002", "0.5934", "-0.68", "-1.40 to +0.10", "1601"],
+        ["1 - normalised edit distance", "openvino", "0.8741", "0.8755", "+0.14", "", "1601"],
+        ["accuracy, loose", "openvino", "0.7814", "0.7711", "-1.03", "", "1601"],
+    ]
+    _, *rows = page.tables["Time of one run, median"]
+    assert [row[0] for row in rows] == ["float", "int8", "float", "int8"]
+    assert [row[1] for row in rows] == ["onnxruntime 1.32.0"] * 2 + ["openvino 2026.4.1"] * 2
+    found = {(row["label"], f"{row['median_ms']:.2f}", f"{row['ratio_on_engine']:.2f}") for row in result["latency"]}
+    assert {(row[0], row[2], row[4]) for row in rows} == found
+
+
+def test_what_was_tried_is_told_and_what_was_chosen(page: Any, result: dict[str, Any]) -> None:
+    _, *rows = page.tables["Judged by the labels of the part of /home/me/train.txt held back from training."]
+    assert rows[0] == ["1", "calibrated (output)", "0.01782", "not judged", "", "0", "0.9926"]
+    assert rows[1] == ["2", "trained 50 steps (chosen)", "0.00354", "+0.70", "-0.40 to +1.80", "0", "0.9924"]
+    assert len(rows) == len(result["budget"]["rungs"])
+
+
+def test_training_layers_and_what_stayed_float(page: Any) -> None:
+    heads, *rows = page.tables["The same as a table"]
+    assert heads == ["Step", "held_loss", "score", "loss"]
+    assert rows == [["0", "4.5", "-0.0156", ""], ["50", "4.25", "-0.0033", "3.25"]]
+    _, *rows = page.tables["1 operators in int8, 3 convolutions and products in float."]
+    assert rows == [
+        ["squeeze-and-excitation: little work, much error", "2", "c, d"],
+        ["a reason from tomorrow", "1", "e"],
+    ]
+    text = "".join(page.words)
+    assert "second: 0.037, int8, 53.6 %" in text  # 16 weights, 4 biases, scale and zero point: 37 bytes of 69
+    assert "200 steps in 386 s; the best after 50." in text
+
+
+def test_how_to_do_it_again(page: Any) -> None:
+    text = "".join(page.words)
+    for told in (
+        *(
+            "ocrslim compress PP-OCRv9_rec --target openvino --out 'my folder'",
+            "openvino 2026.4.1",
+            "Some CPU, 2 cores",
+        ),
+        *(
+            "without VNNI",
+            "avx2 fma",
+            "cd" * 32,
+            "Apache-2.0",
+            "4437 images to learn from, 1000 held back, 1601 to judge",
+        ),
+        *("15 s in all, at most 300 MiB", "distillation.kd_ratio", "1 images or labels were left out"),
+    ):
+        assert told in text
+
+
+def test_it_asks_for_nothing(result: dict[str, Any], write_run: Write, parse: Parse) -> None:
+    source = report_page([read_run(write_run(result))])
+    for tag, attributes in parse(source).elements:
+        assert tag not in ("link", "iframe", "object", "embed", "base", "form")
+        for name in ("src", "href", "srcset", "data", "action", "xlink:href"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("#", "data:")), f"<{tag} {name}={value}>"
+        assert not [name for name in attributes if name.startswith("on")]
+    assert "url(" not in source
+    assert "@import" not in source
+    # What looks like an address is the name of the SVG language, nothing to fetch.
+    assert set(re.findall(r"https?://[^\s\"'<]+", source)) <= {"http://www.w3.org/2000/svg"}
+
+
+def test_a_browser_is_told_to_run_no_other_script(result: dict[str, Any], write_run: Write) -> None:
+    source = report_page([read_run(write_run(result))])
+    (script,) = re.findall(r"<script>(.*?)</script>", source, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', source)
+    assert policy
+    assert f"script-src &#x27;sha256-{digest}&#x27;" in policy[1]
+    assert policy[1].startswith("default-src &#x27;none&#x27;")
+
+
+def test_pictures_tables_and_sections_can_be_read_aloud(page: Any) -> None:
+    for tag, attributes in page.elements:
+        if tag == "svg":
+            assert attributes.get("role") == "img"
+        if tag == "img":
+            assert attributes.get("alt")
+        if tag == "th":
+            assert attributes.get("scope") in ("row", "col")
+        if tag in ("section", "nav", "article"):
+            assert set(attributes["aria-labelledby"].split()) <= set(page.ids())
+        if tag == "a":
+            assert (attributes["href"] or "")[1:] in page.ids()
+        if tag == "div" and "scroll" in (attributes.get("class") or "").split():
+            assert attributes.get("tabindex") == "0"
+    assert len(set(page.ids())) == len(page.ids())
+
+
+def poison(value: Any) -> Any:
+    """Return the same with markup at the end of each text that says nothing to the report itself."""
+    if isinstance(value, dict):
+        kept = ("engine", "task", "metric", "against", "timed_on", "delivered", "image")
+        return {key: item if key in kept else poison(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [poison(item) for item in value]
+    return value + EVIL if isinstance(value, str) and value not in ("float", "int8") else value
+
+
+def test_nothing_that_it_is_given_is_markup(result: dict[str, Any], write_run: Write, parse: Parse) -> None:
+    clean = parse(report_page([read_run(write_run(result))]))
+    evil = poison(result)
+    evil["differences"]["shown"][0]["image"] = f"/not/there{EVIL}"
+    evil["model"]["name"] = EVIL
+    run = read_run(write_run(evil, "evil"))
+    for runs in ([run], [run, run]):
+        found = parse(report_page(runs))
+        assert [tag for tag, _ in found.elements].count("script") == 1
+        assert EVIL in "".join(found.words)
+        assert not [name for _, names in found.elements for name in names if name.startswith("on")]
+    single = parse(report_page([run]))
+    shape = [tag for tag, _ in single.elements if tag not in ("span", "mark", "em")]
+    assert shape == [tag for tag, _ in clean.elements if tag not in ("span", "mark", "em")]
+
+
+def test_characters_that_no_page_may_hold(result: dict[str, Any], parse: Parse, tmp_path: Path) -> None:
+    result["model"]["name"] = "a\x00b\x1b\ud800c"
+    result["differences"]["shown"][0]["int8"] = "\x01\udfff"
+    source = report_page([Run(tmp_path, result)])
+    source.encode()
+    assert "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}c" in "".join(
+        parse(source).words
+    )
+
+
+def test_both_languages_stand_in_it(result: dict[str, Any], write_run: Write, parse: Parse) -> None:
+    run = read_run(write_run(result))
+    english, chinese = report_page([run]), report_page([run], "zh")
+    assert '<html lang="en" data-lang="en"' in english
+    assert '<html lang="zh-Hans" data-lang="zh"' in chinese
+    assert "<title>PP-OCRv9_rec（openvino）：OCRSlim 报告</title>" in chinese
+    told = "".join(parse(english).chinese)
+    for words in (
+        "超出预算，在 openvino 上速度为浮点的 1.28 倍",
+        "训练 50 步",
+        "SE 模块",
+        "准确率损失 0.68 个百分点",
+        "各层大小",
+    ):
+        assert words in told
+    assert "Candidates tried" not in told
+    # But for the language that is shown first, the two files are the same.
+    body = slice(english.index("<header>") + 200, english.index("<footer>"))
+    assert (
+        english[body].split("\n")[1:]
+        == chinese[chinese.index("<header>") + 200 : chinese.index("<footer>")].split("\n")[1:]
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"kept": True, "sure": True}, "Within the budget, 1.28 times"),
+        ({"kept": True, "sure": False}, "Within the budget as measured (too few images to be sure), 1.28"),
+        ({"kept": False}, "Not within the budget, 1.28"),
+        ({"drop": {"against": "float"}}, "Without labels nobody can tell whether the budget holds; 1.28"),
+    ],
+)
+def test_what_became_of_the_budget(
+    result: dict[str, Any], parse: Parse, tmp_path: Path, changed: dict[str, Any], told: str
+) -> None:
+    drop = result["budget"]["drop"] | changed.pop("drop", {})
+    result["budget"] |= changed | {"drop": drop}
+    assert told in "".join(parse(report_page([Run(tmp_path, result)])).words)
+
+
+def test_a_slow_int8_model_is_not_praised(result: dict[str, Any], parse: Parse, tmp_path: Path) -> None:
+    result["latency"][3]["ratio_on_engine"] = 1.09
+    result["delivered"] = "float"
+    text = "".join(parse(report_page([Run(tmp_path, result)])).words)
+    assert "Not within the budget, not faster on openvino" in text
+    assert "int8 gains no time here: model.onnx is the float model" in text
+    assert "1.09 of the time of float" in text
+
+
+def test_what_an_older_run_did_not_write(result: dict[str, Any], parse: Parse, tmp_path: Path) -> None:
+    for name in ("timed_on", "command", "differences", "notes"):
+        del result[name]
+    result |= {"training": None, "sensitivity": [], "latency": [], "stages": [], "skipped": []}
+    result["budget"]["rungs"] = []
+    text = "".join(parse(report_page([Run(tmp_path, result)])).words)
+    for told in ("older ocrslim", "not recorded", "Nothing was timed", "Not trained", "Not measured", "not timed on"):
+        assert told in text
+    assert re.search(r"Not known: .*model\.onnx", text)  # the model is not there
+
+
+def tupled(value: Any) -> Any:
+    """Return the same with tuples for lists, as a run has them before they are written."""
+    if isinstance(value, dict):
+        return {key: tupled(item) for key, item in value.items()}
+    return tuple(map(tupled, value)) if isinstance(value, list) else value
+
+
+def test_it_is_the_same_before_the_result_is_written(result: dict[str, Any], write_run: Write) -> None:
+    run = read_run(write_run(result))
+    assert report_page([Run(run.folder, tupled(result))]) == report_page([run])
+
+
+def test_several_runs(result: dict[str, Any], write_run: Write, parse: Parse) -> None:
+    first = read_run(write_run(result))
+    result["model"]["name"] = "PP-OCRv9_other"
+    result["drop"]["openvino"]["points"] = 0.11
+    result["data"]["n_eval"] = 12
+    page = parse(report_page([first, read_run(write_run(result, "two"))]))
+    _, *rows = page.tables["Each int8 model against its own float model"]
+    assert [row[:4] for row in rows] == [
+        ["1", "PP-OCRv9_rec", "openvino", "not kept"],
+        ["2", "PP-OCRv9_other", "openvino", "not kept"],
+    ]
+    assert [row[4:] for row in rows] == [
+        ["accuracy", "0.6002", "0.5934", "+0.68", "-0.10 to +1.40", "8.86", "0.78", "0.33"],
+        ["accuracy", "0.6002", "0.5934", "+0.11", "-0.10 to +1.40", "8.86", "0.78", "0.33"],
+    ]
+    assert [tag for tag, _ in page.elements].count("article") == 2
+    assert len(set(page.ids())) == len(page.ids())
+    text = "".join(page.words)
+    assert "2 runs compared" in text
+    assert "Judged on other images" in text
+    links = [names["href"] for tag, names in page.elements if tag == "a"]
+    assert {"#run1", "#run2", "#comparison"} <= set(links)
+
+
+def test_pictures_give_way_before_it_grows_too_large(
+    result: dict[str, Any], write_run: Write, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result["differences"]["shown"] = [{"image": str(picture), "label": "a", "float": "a", "int8": "b"}] * 4
+    run = read_run(write_run(result))
+    whole = report_page([run])
+    assert whole.count("data:image/jpeg") == 4
+    without = len(whole.encode()) - sum(map(len, re.findall(r"data:image/jpeg[^\"]*", whole)))
+    monkeypatch.setattr(module, "FOR_PICTURES", 60_000)
+    some = report_page([run])
+    assert 0 < some.count("data:image/jpeg") < 4
+    assert "The image is left out" in some
+    monkeypatch.setattr(module, "MOST_BYTES", without + 1000)
+    assert "data:image/jpeg" not in report_page([run])
+    monkeypatch.setattr(module, "MOST_BYTES", 20_000)
+    with pytest.raises(InputError, match=r"1 runs make a page of over 0\.02 MB; name fewer"):
+        report_page([run])
+
+
+def test_a_folder_of_many_layers_and_texts_stays_small(result: dict[str, Any], tmp_path: Path) -> None:
+    result["sensitivity"] = result["sensitivity"] * 3000
+    result["placement"]["float"] = [{"node": f"n{i}" * 50, "op": "Conv", "reason": "x" * 5000} for i in range(3000)]
+    result["differences"]["shown"][0] |= {"float": "y" * 100_000, "int8": "z" * 100_000}
+    page = report_page([Run(tmp_path, result)])
+    assert len(page.encode()) < 1_000_000
+    assert "and 2960 less sensitive sites" in page
+
+
+def test_where_it_is_written(
+    result: dict[str, Any], write_run: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_run(result)
+    assert write_report([folder]) == folder / "report.html"
+    assert write_report([folder / "result.json"]) == folder / "report.html"
+    monkeypatch.chdir(tmp_path)
+    assert write_report([folder, folder]) == Path("report.html")
+    assert (tmp_path / "report.html").is_file()
+    other = write_report([folder], tmp_path / "other.html", "zh")
+    assert 'data-lang="zh"' in other.read_text(encoding="utf-8")
+    with pytest.raises(InputError, match="is a folder; name a file"):
+        write_report([folder], tmp_path)
+    with pytest.raises(InputError, match=r"can't be written .*; give --out FILE"):
+        write_report([folder], tmp_path / "no" / "such" / "report.html")
+    with pytest.raises(InputError, match="name the folder of a run"):
+        write_report([])
+
+
+def test_the_command(
+    result: dict[str, Any], write_run: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_run(result)
+    assert main(["report", str(folder), str(folder), "--out", str(tmp_path / "r.html"), "--lang", "zh"]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "r.html")
+    assert "2 次运行对比" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert main(["report", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert f"{tmp_path / 'result.json'}: no such file; name a folder that `ocrslim compress` wrote" in error
