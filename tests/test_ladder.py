@@ -176,8 +176,8 @@ def _candidate(points: float, divergence: float, against: str = "labels") -> Can
         (0.6, 0.5, "labels", False, False),  # nearer, but loses more
         (0.4, 0.9, "float", False, False),  # without labels it must be much nearer
         (0.4, 0.6, "float", False, True),
-        (0.4, 9.0, "labels", True, False),  # labels taught it, and it gains 0.1 of a standard error
-        (-0.1, 9.0, "labels", True, True),  # 0.6 of one
+        (-0.4, 9.0, "labels", True, False),  # labels taught it, and it gains 0.9 of a standard error
+        (-0.6, 9.0, "labels", True, True),  # 1.1 of one
     ],
 )
 def test_what_is_better(points: float, divergence: float, against: str, by_labels: bool, better: bool) -> None:

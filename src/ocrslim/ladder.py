@@ -214,12 +214,13 @@ def _is_better(candidate: Candidate, best: Candidate, by_labels: bool) -> bool:
     """Tell whether a candidate loses less and is nearer to float.
 
     A few images more or less are luck; what is no nearer to the float model is no better for it. What learned from
-    labels too may go away from float, but then it must lose less by half a standard error.
+    labels too may go away from float, but then it must lose less by a standard error: PP-OCRv4 det, which gained 0.8
+    points (-0.8 to +2.7) on 150 held-back pages, lost 1.1 on 177 others.
     """
     assert candidate.judged is not None
     if candidate.divergence < NEARER[candidate.judged.drop["against"]] * best.divergence:
         return candidate.points < best.points
-    return by_labels and candidate.points + 0.5 * _standard_error(candidate) < best.points
+    return by_labels and candidate.points + _standard_error(candidate) < best.points
 
 
 def _is_enough(scene: Scene, candidate: Candidate) -> bool:
