@@ -115,7 +115,7 @@ def test_a_recogniser_is_made_as_the_file_says(make: Make, tmp_path: Path, capsy
     assert "step 1: skd" in log  # logging_iter
     assert "origin_metric 0.01: the float model scores" in log
     assert "depthwise_conv2d stays float" in log
-    assert "share of its tensor's size" in log
+    assert "for scales and biases" in log
 
 
 @pytest.mark.slow
@@ -152,7 +152,7 @@ def test_calibration_only_where_the_file_trains_nothing(make: Make, tmp_path: Pa
     assert (result["settings"]["steps"], result["settings"]["ptq_only"]) == (0, True)
     rungs = [rung["rung"] for rung in result["budget"]["rungs"]]
     assert all("calibrated" in rung for rung in rungs)
-    assert rungs[0] == "calibrated (mse)"
+    assert "calibrated (mse)" in rungs
     assert result["placement"]["quantized"]
 
 
