@@ -287,6 +287,7 @@ def _deliver(
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     with log.stage("evaluate"):
         judged = judge_last(pair, delivery, exported, climbed, settings, log, follow)
+    shutil.rmtree(exported.with_suffix(".paddle"), ignore_errors=True)  # what Paddle was given to judge
     with log.stage("bench"):
         delivery.finish(exported)
         rows = delivery.bench_surely(exported, (1, 3, *SHAPES[source.task]), MIN_BENCH_SECONDS)

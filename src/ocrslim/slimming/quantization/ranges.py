@@ -93,7 +93,7 @@ def choose_output_ranges(
         suspects = [name for name, cost in alone.items() if cost > SUSPECT * sum(alone.values())]
     finally:
         quantization.set_mode("quantize")
-    observers = _observe(quantization, suspects, batches)
+    observers = _observe(quantization, suspects, batches) if suspects else {}
     chosen = {}
     for name in suspects:  # with all others quantized: they shift the background that this one rounds
         grids = _even_grids(observers[name], floors.get(name), only_made[name].spec)
