@@ -8,6 +8,7 @@ the same file; ``max_minutes`` alone may cut a climb short.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
@@ -102,12 +103,15 @@ def _calibrated(scene: Scene) -> tuple[Scene, list[Candidate]]:
 def _settle_outputs(scene: Scene, quantization: Quantization) -> None:
     """Choose the grids of values that no site reads, on a few calibration images."""
     batches = scene.calibration[:LOOKED_AT]
-    with torch.no_grad():
-        targets = [scene.teacher(batch, fetch=(scene.logits,))[scene.logits] for batch in batches]
+
+    @functools.cache  # asked for only where there are such values
+    def targets() -> list[Tensor]:
+        with torch.no_grad():
+            return [scene.teacher(batch, fetch=(scene.logits,))[scene.logits] for batch in batches]
 
     def distance() -> float:
         answers = (quantization.module(batch, fetch=(scene.logits,))[scene.logits] for batch in batches)
-        return compare(scene.source.task, answers, targets)[0]
+        return compare(scene.source.task, answers, targets())[0]
 
     for value, high in choose_output_ranges(quantization, scene.calibration, distance).items():
         scene.log.note(f"{value}: range up to {high:.4g}")

@@ -291,9 +291,7 @@ def read_post_quantization(node: Located, warn: Warn) -> PostQuantization:
     where = section.node("algo").where
     if algorithm in ("KL", "emd", "ptf"):
         warn(f"{where}: QuantPost.algo {algorithm}: the observer {ALGORITHMS[algorithm]} takes its place")
-    for key in ignored:
-        if key in section:
-            warn(f"{section.node(key).where}: QuantPost.{key}: has no effect, nothing is reconstructed layer by layer")
+    section.without_effect(ignored, warn, "nothing is reconstructed layer by layer")
     if section.number("hist_percent", 0.9999, 0.5, 1.0) != 0.9999:
         warn(f"{section.node('hist_percent').where}: QuantPost.hist_percent: 0.9999 of the values are kept")
     if section.optional_text("recon_level") is not None:

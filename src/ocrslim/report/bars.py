@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-__all__ = ["Bar", "bar_chart", "ticks", "xml_text"]
+__all__ = ["Bar", "bar_chart", "in_both_schemes", "ticks", "xml_text"]
 
 WIDTH, MARGIN = 1000, 16
 ROW, THICK = 20, 12
@@ -43,10 +43,22 @@ DARK = {
 }
 
 
-def _colours(palette: Mapping[str, str]) -> str:
-    """Return the rules of a palette, spelled out: not every program that shows SVG knows variables."""
+def in_both_schemes(scope: str, rules: Callable[[Mapping[str, str]], Mapping[str, str]]) -> str:
+    """Return rules of CSS for light and dark, spelled out: not every program that shows SVG knows variables.
+
+    Args:
+        scope: class of the picture.
+        rules: palette -> selector within the picture -> declarations.
+    """
+    light, dark = (
+        " ".join(f".{scope} {name} {{ {rule} }}" for name, rule in rules(palette).items()) for palette in (LIGHT, DARK)
+    )
+    return f"{light} @media (prefers-color-scheme: dark) {{ {dark} }}"
+
+
+def _rules(palette: Mapping[str, str]) -> dict[str, str]:
     ink, faint, line = palette["ink"], palette["faint"], palette["line"]
-    rules = {
+    return {
         ".paper": f"fill: {palette['paper']}",
         "text": f"fill: {ink}",
         ".faint": f"fill: {faint}",
@@ -55,13 +67,11 @@ def _colours(palette: Mapping[str, str]) -> str:
         ".bar": f"fill: {palette['bar']}",
         ".mark": f"stroke: {palette['mark']}; stroke-width: 3",
     }
-    return " ".join(f".ocrslim-bars {name} {{ {rule} }}" for name, rule in rules.items())
 
 
 STYLE = (
     ".ocrslim-bars text { font: 11px ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace }"
-    f" .ocrslim-bars .title {{ font-size: 15px; font-weight: bold }} {_colours(LIGHT)}"
-    f" @media (prefers-color-scheme: dark) {{ {_colours(DARK)} }}"
+    f" .ocrslim-bars .title {{ font-size: 15px; font-weight: bold }} {in_both_schemes('ocrslim-bars', _rules)}"
 )
 
 

@@ -13,6 +13,7 @@ from ocrslim.report.html_parts import Html, Section, chart, facts, paragraph, ta
 from ocrslim.report.html_words import Lang, Said, escape, plain, said, translated
 from ocrslim.report.layers import Layer, layer_sizes
 from ocrslim.report.plot import curves
+from ocrslim.report.sensitivity import site_bars
 
 __all__ = ["again", "kept_float", "layers", "sensitivity", "training"]
 
@@ -26,20 +27,10 @@ def sensitivity(result: Mapping[str, Any]) -> Section:
     rows = result["sensitivity"]
     if not rows:
         return Section("sensitivity", said("sensitivity"), [paragraph(said("sensitivity none"))])
-    task, name = (
-        result["model"]["task"],
-        said("sensitivity title", name=result["model"]["name"], target=result["target"]),
-    )
+    task = result["model"]["task"]
+    name = said("sensitivity title", name=result["model"]["name"], target=result["target"])
     under = said("sensitivity under", n=len(rows), what=said(f"{task} decisions"))
-    bars = [
-        Bar(
-            row["node"],
-            max(0.0, row["divergence_alone"]),
-            (f"{row['sqnr_db']:.1f} dB", f"{100 * row['changed_alone']:.3f} %", f"{100 * row['work']:.1f} %"),
-            row["gain_if_float"],
-        )
-        for row in rows[:MOST_BARS]
-    ]
+    bars = site_bars(rows[:MOST_BARS])
 
     def draw(lang: Lang) -> str:
         axis, mark = getattr(said(f"{task} divergence"), lang), getattr(said("sensitivity mark"), lang)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ocrslim.report.bars import DARK, LIGHT, ticks, xml_text
+from ocrslim.report.bars import in_both_schemes, ticks, xml_text
 
 __all__ = ["Point", "curves", "scatter"]
 
@@ -19,8 +19,8 @@ SPREAD = 4.0  # largest / smallest value from which an axis is logarithmic
 DASHES = ("", "6 4", "2 3")  # told apart without colours too
 
 
-def _rules(palette: Mapping[str, str]) -> str:
-    rules = {
+def _rules(palette: Mapping[str, str]) -> dict[str, str]:
+    return {
         ".paper": f"fill: {palette['paper']}",
         "text": f"fill: {palette['ink']}",
         ".faint": f"fill: {palette['faint']}",
@@ -34,14 +34,13 @@ def _rules(palette: Mapping[str, str]) -> str:
         ".s1": f"stroke: {palette['mark']}",
         ".s2": f"stroke: {palette['ink']}",
     }
-    return " ".join(f".ocrslim-plot {name} {{ {rule} }}" for name, rule in rules.items())
 
 
 STYLE = (
     ".ocrslim-plot text { font: 12px ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace }"
     " .ocrslim-plot .title { font-size: 15px; font-weight: bold }"
     " .ocrslim-plot .curve { fill: none; stroke-width: 2 }"
-    f" {_rules(LIGHT)} @media (prefers-color-scheme: dark) {{ {_rules(DARK)} }}"
+    f" {in_both_schemes('ocrslim-plot', _rules)}"
 )
 
 

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ocrslim.report.bars import Bar, bar_chart
 from ocrslim.report.result import write_text
 
-__all__ = ["COLUMNS", "DIVERGENCE", "SENSITIVITY", "sensitivity_csv", "sensitivity_plot", "write_sensitivity"]
+__all__ = [
+    "COLUMNS",
+    "DIVERGENCE",
+    "SENSITIVITY",
+    "sensitivity_csv",
+    "sensitivity_plot",
+    "site_bars",
+    "write_sensitivity",
+]
 
 SENSITIVITY = ("sensitivity.svg", "sensitivity.csv")
 COLUMNS = ("node", "op", "sqnr_db", "divergence_alone", "changed_alone", "gain_if_float", "work")
@@ -41,16 +49,7 @@ def sensitivity_plot(result: Mapping[str, Any]) -> str:
     Args:
         result: see :func:`write_sensitivity`; at least one site.
     """
-    task = result["model"]["task"]
-    bars = [
-        Bar(
-            row["node"],
-            max(0.0, row["divergence_alone"]),
-            (f"{row['sqnr_db']:.1f} dB", f"{100 * row['changed_alone']:.3f} %", f"{100 * row['work']:.1f} %"),
-            row["gain_if_float"],
-        )
-        for row in result["sensitivity"]
-    ]
+    task, bars = result["model"]["task"], site_bars(result["sensitivity"])
     return bar_chart(
         f"Sensitivity of {result['model']['name']} for {result['target']}",
         f"{len(bars)} sites, each alone in int8, the worst first. Right: signal to quantization noise of its output;"
@@ -60,6 +59,23 @@ def sensitivity_plot(result: Mapping[str, Any]) -> str:
         "saved when it alone is float",
         ("SQNR", "changed", "work"),
     )
+
+
+def site_bars(rows: Iterable[Mapping[str, Any]]) -> list[Bar]:
+    """Return a bar for each site, as long as its divergence; the mark is the gain if it alone is float.
+
+    Args:
+        rows: of the sites, in the order of the bars.
+    """
+    return [
+        Bar(
+            row["node"],
+            max(0.0, row["divergence_alone"]),
+            (f"{row['sqnr_db']:.1f} dB", f"{100 * row['changed_alone']:.3f} %", f"{100 * row['work']:.1f} %"),
+            row["gain_if_float"],
+        )
+        for row in rows
+    ]
 
 
 def sensitivity_csv(result: Mapping[str, Any]) -> str:

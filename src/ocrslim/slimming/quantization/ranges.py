@@ -108,12 +108,7 @@ def choose_output_ranges(
 
 def _grids(observer: Percentile, floor: float | None, spec: QuantizationSpec) -> dict[float, tuple[Tensor, Tensor]]:
     """Return scale and zero point of each candidate; values below the floor are all the same to what reads them."""
-    grids = {}
-    for percent in PERCENTS:
-        low, high = observer.range_at(percent)
-        low = max(low, floor or low)
-        grids[percent] = scale_and_zero_point(torch.tensor([low]), torch.tensor([high]), spec)
-    return grids
+    return {percent: _grid(*observer.range_at(percent), floor, spec) for percent in PERCENTS}
 
 
 def _even_grids(
@@ -121,10 +116,13 @@ def _even_grids(
 ) -> dict[float, tuple[Tensor, Tensor]]:
     """Return scale and zero point by upper end: from that of the least percentage to a tenth beyond the greatest."""
     low, high = observer.range_at(100.0)
-    low = max(low, floor or low)
     least = observer.range_at(PERCENTS[0])[1]
-    ends = torch.linspace(least, high + 0.1 * (high - low), WAYS).tolist()
-    return {end: scale_and_zero_point(torch.tensor([low]), torch.tensor([end]), spec) for end in ends}
+    ends = torch.linspace(least, high + 0.1 * (high - max(low, floor or low)), WAYS).tolist()
+    return {end: _grid(low, end, floor, spec) for end in ends}
+
+
+def _grid(low: float, high: float, floor: float | None, spec: QuantizationSpec) -> tuple[Tensor, Tensor]:
+    return scale_and_zero_point(torch.tensor([max(low, floor or low)]), torch.tensor([high]), spec)
 
 
 def _error(

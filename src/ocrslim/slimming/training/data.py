@@ -127,15 +127,15 @@ def training_batches(data: TrainingData, profile: Profile, seed: int, start: int
 
 def labelled_pages(data: TrainingData, profile: Profile, seed: int, start: int, count: int) -> Iterator[LabelledBatch]:
     """Yield what :func:`training_batches` does for a detector, with the targets of its labels."""
-    source = DetBatches(data.train, BATCH["det"], profile.det, seed, targets=True)
-    source.damaged = data.damaged
+    source = _batches(data, data.train, profile, seed, augment=True, targets=True)
     yield from map(_with_targets, prefetch(source, start, count))
 
 
 def labelled_validation(data: TrainingData, profile: Profile, seed: int) -> list[LabelledBatch]:
     """Return the first held-back pages, whole, with the targets of their labels."""
     held = cast("Sequence[Image | DetSample]", data.held_samples[:LABELLED_VALIDATION])
-    return [_with_targets(batch) for batch in DetBatches(held, 1, profile.det, seed, targets=True).eval_batches()]
+    source = _batches(data, held, profile, seed, augment=False, targets=True)
+    return [_with_targets(batch) for batch in source.eval_batches()]
 
 
 def _with_targets(batch: NDArray[np.float32]) -> LabelledBatch:
@@ -194,6 +194,7 @@ def _batches(
     seed: int,
     augment: bool,
     batch: int | None = None,
+    targets: bool = False,
 ) -> RecBatches | DetBatches:
     size = batch or BATCH[data.task]
     batches: RecBatches | DetBatches
@@ -201,7 +202,7 @@ def _batches(
         lines = cast("Sequence[Image]", images)  # pages with boxes are a detector's
         batches = RecBatches(lines, size, profile.rec, seed, augment=augment)
     else:
-        batches = DetBatches(images, size, profile.det, seed, augment=augment)
+        batches = DetBatches(images, size, profile.det, seed, augment=augment, targets=targets)
     batches.damaged = data.damaged  # the same for training, calibration and judging: each file is tried once
     return batches
 
