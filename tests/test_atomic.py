@@ -150,3 +150,23 @@ def test_what_an_earlier_run_left_goes_and_the_user_s_own_stays(tmp_path: Path) 
         (partial / "kept.csv").write_text("second")
     assert not (tmp_path / "old.svg").exists()
     assert (tmp_path / "kept.csv").read_text() == "second"
+
+
+def test_a_move_that_fails_leaves_no_result_of_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "result.json").write_text("first")
+    move = os.replace
+
+    def refuse(source: Path, target: Path) -> None:
+        if Path(target).name == "model.onnx":
+            raise OSError(5, "Input/output error")
+        move(source, target)
+
+    def run() -> None:
+        with output_folder(tmp_path) as partial:
+            for name in ("a.yml", "model.onnx", "result.json"):
+                (partial / name).write_text("second")
+
+    monkeypatch.setattr(atomic.os, "replace", refuse)
+    with pytest.raises(OSError, match="Input/output"):
+        run()
+    assert not (tmp_path / "result.json").exists()  # it would have told of files that are no longer its own

@@ -154,14 +154,20 @@ def test_a_failure_of_ours_is_no_mistake_of_the_user(run: Run, monkeypatch: pyte
     assert run("models") == (1, "", "ocrslim: the engine failed\n")
 
 
-def test_an_interrupt_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "goes_on"), [(["models"], False), (["compress", "m", "--target", "openvino", "--out", "o"], True)]
+)
+def test_an_interrupt_is_one_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch, arguments: list[str], goes_on: bool
+) -> None:
     def interrupt(_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(cli.RUN, "models", interrupt)
-    code, out, err = run("models")
+    monkeypatch.setitem(cli.RUN, arguments[0], interrupt)
+    code, out, err = run(*arguments)
     assert (code, out) == (130, "")
     assert err.count("\n") == 1
+    assert ("goes on" in err) == goes_on
 
 
 def test_without_torch_compress_says_how_to_get_it(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -80,6 +80,7 @@ def output_folder(folder: Path, stale: Iterable[str] = ()) -> Iterator[Path]:
         try:
             yield partial
             if (folder / RESULT).exists():
+                (folder / RESULT).unlink()  # first: it must not stand beside half of another run's files
                 for name in stale:
                     if not (partial / name).exists():
                         (folder / name).unlink(missing_ok=True)

@@ -26,6 +26,7 @@ __all__ = ["build_parser", "main"]
 EXIT_USER = 2  # the user's mistake
 EXIT_FAILED = 1  # ours, or the engine's
 EXIT_INTERRUPTED = 130
+RESUMED = ("compress", "prune", "sensitivity", "demo")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,10 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OcrslimError as error:
         return _fail(str(error), EXIT_FAILED)
     except KeyboardInterrupt:
-        return _fail(
-            "interrupted; nothing half-written is left, and the same command goes on from what --out holds",
-            EXIT_INTERRUPTED,
-        )
+        resumed = ", and the same command goes on from what --out holds" if parsed.command in RESUMED else ""
+        return _fail(f"interrupted; nothing half-written is left{resumed}", EXIT_INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()  # the reader went away, as `| head` does
     return 0
@@ -64,7 +63,7 @@ def _run_compress(options: argparse.Namespace) -> None:
     )
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     given["dictionary"] = options.dict
-    if options.label_ratio is not None:
+    if options.label_ratio is not None and options.config_path is None:
         given["distillation"] = DistillationSettings(label_ratio=options.label_ratio)
     if options.config_path is not None:
         from ocrslim.config.paddleslim import load_config

@@ -26,7 +26,7 @@ from ocrslim.delivery import INT8, Delivery, open_delivery
 from ocrslim.engines.session import InferenceSession
 from ocrslim.engines.targets import get_target
 from ocrslim.engines.timing import SHAPES
-from ocrslim.errors import InputError
+from ocrslim.errors import InputError, OcrslimError
 from ocrslim.example import open_example_model, override
 from ocrslim.export.bundle import write_sidecars
 from ocrslim.export.paddle_source import is_writable
@@ -39,6 +39,7 @@ from ocrslim.graph.points import distillation_points
 from ocrslim.ladder import climb
 from ocrslim.learning import run_trainer, scales_and_biases
 from ocrslim.outcome import build_result, data_fingerprint, judge_held, judge_last, plain, run_fingerprint
+from ocrslim.report.html import NAME as REPORT
 from ocrslim.report.html import write_report
 from ocrslim.report.model_card import model_card
 from ocrslim.report.result import sha256_of, write_json, write_text
@@ -68,6 +69,7 @@ __all__ = ["CompressSettings", "compress"]
 
 STEPS = {"rec": 200, "det": 100}  # some four minutes on two cores
 LEARNING_RATE = {"rec": 5e-4, "det": 1e-4}  # two crops of a page teach less surely than eight lines
+USUAL_RATIO = DistillationSettings.label_ratio
 LABELLED_RATE = {"det": 5e-4}
 MIN_BENCH_SECONDS = 3.0
 AUTO = "auto"  # the target that a file of PaddleSlim's means
@@ -158,7 +160,7 @@ def compress(model: str | Path | None, settings: CompressSettings, console: Cons
     named = settings.example.profile if settings.example is not None and settings.profile is None else None
     profile = named or load_profile(settings.profile, source.inference_yml)
     delivery = open_delivery(source, settings.target, settings.threads)
-    with output_folder(settings.out, (INT8, *SENSITIVITY)) as partial:
+    with output_folder(settings.out, (INT8, REPORT, *SENSITIVITY)) as partial:
         log = RunLog(settings.out, console or Console(quiet=True))
         for line in (*warnings, *delivery.notes):
             log.say(line)
@@ -166,7 +168,11 @@ def compress(model: str | Path | None, settings: CompressSettings, console: Cons
             result = _run(delivery, profile, settings, partial, log)
         finally:
             log.close()
-    write_report([settings.out])  # last: whatever becomes of a page of pictures, the run is there
+    try:
+        write_report([settings.out])
+    except (OcrslimError, OSError) as error:  # the run is there, whatever becomes of a page of pictures
+        said = " ".join(str(error).split())
+        (console or Console(quiet=True)).print(f"without {REPORT}: {said}", markup=False, soft_wrap=True)
     return result
 
 
@@ -231,8 +237,12 @@ def _run(
         return Pair(source, original, compressed, profile, "fixed", follow.config.metric.ignore_space, known)
 
     by_labels = follow is None and _learns_from_labels(data, settings)
+    if follow is None and not by_labels and settings.distillation.label_ratio not in (0, USUAL_RATIO):
+        log.say("--label-ratio: without effect, only the labels of a detector's pages teach")
 
-    def train(quantization: Quantization) -> TrainingResult:
+    def train(graph: ir.Model, quantization: Quantization) -> TrainingResult:
+        # Of the same graph as the student: equalised channels have other scales inside, and features are compared.
+        teacher = GraphModule(graph).eval()
         kept: dict[str, Any] = {
             "folder": settings.out / "checkpoints",
             "fingerprint": run_fingerprint(source, settings, data_sha256),

@@ -28,10 +28,12 @@ from ocrslim.graph.points import distillation_points
 from ocrslim.ocr.ctc import Charset
 from ocrslim.ocr.labels import DetSample, RecSample
 from ocrslim.slimming.example import (
+    RATE_FACTOR,
     CalibrationPlan,
     ExampleData,
     calibration_plan,
     example_criterion,
+    highest_rate,
     open_example_data,
     train_settings,
 )
@@ -88,9 +90,11 @@ class Following:
         """Return what a user of the example has to be told about the training."""
         said = list(self.plan.warnings)
         if self.training is not None:
+            rate, file = self.training.learning_rate, self.config.training
+            times = f", {RATE_FACTOR:g} times the file's" if file is not None and rate == highest_rate(file) else ""
             said.append(
-                f"TrainConfig.learning_rate: {self.training.learning_rate:g}, for scales and biases: the rounded"
-                " weights stay as calibration made them, which loses less than moving them"
+                f"TrainConfig.learning_rate: {rate:g}{times}, for scales and biases: the rounded weights stay as"
+                " calibration made them, which loses less than moving them"
             )
             if self.training.weight_decay:
                 said.append("TrainConfig.optimizer_builder.weight_decay: nothing decays, since no weights learn")
@@ -171,7 +175,7 @@ def open_following(settings: CompressSettings, source: ModelSource) -> Following
     config = settings.example
     assert config is not None
     data = open_example_data(config, Charset.from_source(source) if source.task == "rec" else None, settings.seed)
-    plan = calibration_plan(config)
+    plan = calibration_plan(config, settings.observer)
     training = None
     if plan.train and config.training is not None and not settings.ptq_only:
         training = train_settings(

@@ -121,7 +121,7 @@ def _trained(scene: Scene, best: Candidate) -> Candidate:
     """Rung 2: train the sites to answer as the float model does."""
     with scene.log.stage("train"):
         quantization = _copied(scene, best.quantization, best.quantization.placement)
-        training = scene.train(quantization)
+        training = scene.train(scene.graph, quantization)
         candidate = _exported(scene, f"trained {training.best_step} steps", quantization)
     candidate.training = training
     return candidate
@@ -245,7 +245,8 @@ def _must_train(scene: Scene) -> bool:
 
 
 def _may_train(scene: Scene) -> bool:
-    return not scene.settings.ptq_only and (bool(scene.settings.steps) or scene.effort.steps > 0)
+    steps = scene.effort.steps if scene.settings.steps is None else scene.settings.steps
+    return not scene.settings.ptq_only and steps > 0
 
 
 def _has_time(scene: Scene) -> bool:

@@ -78,7 +78,7 @@ class Scene:
         folder: for the candidates' files.
         log: of the run.
         judge: scores a session of a candidate against the float model.
-        train: trains a quantization in place.
+        train: trains a quantization of a graph in place; an equalised graph has other values inside.
         open: loads an exported file in the engine.
         required: agreement of an exported file with its module; ``None`` is the usual one.
         keep_float: names of nodes that were asked to stay float.
@@ -100,7 +100,7 @@ class Scene:
     folder: Path
     log: RunLog
     judge: Callable[[InferenceSession], Judged]
-    train: Callable[[Quantization], TrainingResult]
+    train: Callable[[ir.Model, Quantization], TrainingResult]
     open: Callable[[Path], InferenceSession]
     required: float | None = None
     keep_float: Collection[str] = ()

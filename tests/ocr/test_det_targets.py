@@ -223,6 +223,19 @@ def test_what_is_no_polygon_is_no_error(polygon: list[list[float]]) -> None:
     assert np.isfinite(drawn).all()
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_a_window_is_a_part_of_the_whole(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    polygons = [random_polygon(3 * seed + turn) + rng.uniform(-70, 70, 2).astype(np.float32) for turn in range(4)]
+    ignore = [False, True, False, False]
+    height, width = (int(side) for side in rng.integers(1, SIZE, 2))
+    top, left = int(rng.integers(0, SIZE - height + 1)), int(rng.integers(0, SIZE - width + 1))
+    whole = shrink_maps(SHAPE, polygons, ignore)
+    window = shrink_maps(SHAPE, polygons, ignore, window=(top, left, height, width))
+    for page, part in zip(whole, window, strict=True):
+        assert np.array_equal(part, page[top : top + height, left : left + width])
+
+
 def test_corners_are_not_changed_in_place() -> None:
     points = np.array([[-10, 10], [160, 10], [160, 40], [-10, 40]], np.float32)
     copy = points.copy()

@@ -105,7 +105,7 @@ class ExampleQuantization:
         keep_float: parts of names of nodes that stay float.
         pact: the activations' ranges are learned.
         per_channel: weights have a scale for each output channel.
-        observer: of activations, by our name.
+        observer: of activations, by our name; ``None`` where the file names none.
     """
 
     operators: tuple[str, ...] = ALL_OPERATORS
@@ -114,7 +114,7 @@ class ExampleQuantization:
     keep_float: tuple[str, ...] = ("skip_quant",)
     pact: bool = False
     per_channel: bool = True
-    observer: str = "moving_average"
+    observer: str | None = None
 
 
 @dataclass(frozen=True)
@@ -249,7 +249,7 @@ def read_quantization(node: Located, name: str, warn: Warn) -> ExampleQuantizati
         section.flag("use_pact", False),
         section.choice("weight_quantize_type", ("channel_wise_abs_max", "abs_max"), "channel_wise_abs_max")
         != "abs_max",
-        OBSERVERS[kind],
+        OBSERVERS[kind] if "activation_quantize_type" in section else None,
     )
 
 

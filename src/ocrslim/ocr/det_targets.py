@@ -25,7 +25,12 @@ LEAST_AREA = 1.0  # square pixels
 
 
 def shrink_maps(
-    shape: tuple[int, int], polygons: Sequence[Points], ignore: Sequence[bool], ratio: float = 0.4, least: float = 8.0
+    shape: tuple[int, int],
+    polygons: Sequence[Points],
+    ignore: Sequence[bool],
+    ratio: float = 0.4,
+    least: float = 8.0,
+    window: tuple[int, int, int, int] | None = None,
 ) -> tuple[Map, Map]:
     """Draw the probability map, and the mask of the pixels that count (PaddleOCR's ``MakeShrinkMap``).
 
@@ -41,22 +46,25 @@ def shrink_maps(
         ignore: which of them count neither way.
         ratio: 0 to 1; the smaller, the more is taken away.
         least: pixels.
+        window: top, left, height and width of the part to draw, which costs no more than itself; ``None`` is all.
 
     Returns:
-        tuple: the map, 1 within the shrunk texts; the mask, 0 where nothing is said. Both f32 ``[H, W]``.
+        tuple: the map, 1 within the shrunk texts; the mask, 0 where nothing is said. Both f32 ``[H, W]``, the window's.
     """
-    text, mask = np.zeros(shape, np.float32), np.ones(shape, np.float32)
+    top, left, height, width = window or (0, 0, *shape)
+    text, mask = np.zeros((height, width), np.float32), np.ones((height, width), np.float32)
     bounds = np.array([shape[1] - 1, shape[0] - 1], np.float32)
     for polygon, ignored in zip(polygons, ignore, strict=True):
         inside = np.clip(np.asarray(polygon, np.float32), 0, bounds)
+        if _is_outside(inside, (left, top), (left + width, top + height)):
+            continue
         small = np.ptp(inside, axis=0).min() < least or polygon_area(inside) < LEAST_AREA
         shrunk = [] if ignored or small else _shrink(inside, ratio)
         if shrunk:
-            cv2.fillPoly(text, shrunk[:1], 1.0)
-            for part in shrunk[1:]:  # one by one: filled together, where they overlap would be a hole
-                cv2.fillPoly(text, [part], 1.0)
+            for part in shrunk:  # one by one: filled together, where they overlap would be a hole
+                _fill(text, part, (left, top), 1.0)
         else:
-            cv2.fillPoly(mask, [inside.astype(np.int32)], 0.0)
+            _fill(mask, inside.astype(np.int32), (left, top), 0.0)
     return text, mask
 
 
@@ -99,6 +107,26 @@ def offset_distance(polygon: Points, ratio: float) -> float:
     """
     perimeter = float(np.linalg.norm(polygon - np.roll(polygon, -1, axis=0), axis=1).sum(dtype=np.float64))
     return round(polygon_area(polygon) * (1.0 - ratio**2) / perimeter, 9) if perimeter > 0 else 0.0
+
+
+def _is_outside(polygon: Points, least: tuple[int, int], most: tuple[int, int]) -> bool:
+    """Tell whether a polygon has nothing in a window: from ``least`` (x, y) to before ``most``."""
+    return bool((polygon.max(axis=0) < least).any() or (polygon.min(axis=0) >= most).any())
+
+
+def _fill(drawn: Map, polygon: NDArray[np.int32], corner: tuple[int, int], value: float) -> None:
+    """Fill a polygon in a window whose corner is (x, y).
+
+    It is drawn whole and cut: where OpenCV clips an edge, it draws another line than it does without.
+    """
+    least, most = polygon.min(axis=0), polygon.max(axis=0) + 1
+    width, height = (int(side) for side in most - least)
+    canvas = np.zeros((height, width), np.uint8)
+    cv2.fillPoly(canvas, [polygon - least], 1)
+    x, y = (int(at) for at in least - corner)
+    part = drawn[max(0, y) : max(0, y + height), max(0, x) : max(0, x + width)]
+    cut = canvas[max(0, -y) : max(0, -y) + part.shape[0], max(0, -x) : max(0, -x) + part.shape[1]]
+    part[cut > 0] = value
 
 
 def _offset(polygon: Points, distance: float) -> list[NDArray[np.int32]]:

@@ -38,6 +38,7 @@ from ocrslim.slimming.training.task_losses import task_loss
 from ocrslim.slimming.training.trainer import TrainSettings
 
 __all__ = [
+    "RATE_FACTOR",
     "CalibrationPlan",
     "ExampleData",
     "calibration_plan",
@@ -165,18 +166,20 @@ def _parts(data: Dataset) -> int:
     return -(-data.batch // at_once)
 
 
-def calibration_plan(config: ExampleConfig) -> CalibrationPlan:
+def calibration_plan(config: ExampleConfig, observer: str = OUTPUT_ERROR) -> CalibrationPlan:
     """Return what ``QuantAware`` or ``QuantPost`` says; the model is trained where the file has a ``TrainConfig``.
 
     Args:
         config: the file.
+        observer: that the run uses, where that is known; nothing is said about another one in the file if the user
+            named this.
     """
     post, aware = config.post_quantization, config.quantization
     train = config.training is not None and config.train is not None
     if aware is not None or post is None:
         said = () if aware is not None else (f"{config.path}: has no QuantAware; int8 with PaddleSlim's defaults",)
         found = aware or ExampleQuantization()
-        if aware is not None:
+        if found.observer is not None and observer == OUTPUT_ERROR:
             said = (
                 f"{config.path}: QuantAware.activation_quantize_type: ranges are chosen by the error at the outputs,"
                 f" which loses less; --observer {found.observer} is what the file says",

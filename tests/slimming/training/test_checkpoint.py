@@ -221,7 +221,12 @@ def test_the_differing_settings_are_named(tmp_path: Path, saved: object, own: ob
     refuse_another_run(tmp_path, json.dumps(own), json.dumps(own))
 
 
-@pytest.mark.parametrize(("saved", "own"), [("abc", "abd"), ("", "x"), ("[1]", '{"a": null}')])
+def test_checkpoints_of_a_version_that_hashed_the_settings_say_so(tmp_path: Path) -> None:
+    with pytest.raises(OcrslimError, match=r"settings \(an earlier version of ocrslim wrote them\); take another"):
+        refuse_another_run(tmp_path, "9f86d081884c7d65", '{"seed": 0}')
+
+
+@pytest.mark.parametrize(("saved", "own"), [("abc", "abd"), ("", "x"), ("[1]", "[2]"), ('{"a": 1}', "x")])
 def test_settings_that_are_only_hashed_are_refused_too(tmp_path: Path, saved: str, own: str) -> None:
-    with pytest.raises(OcrslimError, match="other settings; take another --out or delete them"):
+    with pytest.raises(OcrslimError, match=r"other settings.*; take another --out or delete them"):
         refuse_another_run(tmp_path, saved, own)

@@ -15,6 +15,7 @@ from ocrslim.ocr.labels import DetSample, Skipped
 from ocrslim.slimming.training import data as module
 from ocrslim.slimming.training.data import (
     calibration_batches,
+    labelled_validation,
     open_training_data,
     sensitivity_batch,
     training_batches,
@@ -198,6 +199,17 @@ def test_a_detectors_held_pages_come_whole_one_by_one(pages: Path) -> None:
     held = validation_batches(data, profile, seed=0)
     assert [batch.shape for batch in held] == [(1, 3, 192, 288)]  # 200 x 300 in whole strides
     assert len(calibration_batches(data, profile, seed=0)) == 11
+
+
+def test_held_pages_with_labels_are_bound_by_their_pixels(pages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HELD_SHARE", {"rec": 0.9, "det": 0.9})
+    data, profile = open_training_data("det", pages / "det.txt", None, "", seed=1), load_profile("paddleocr")
+    pixels = 192 * 288
+    for most, count in ((100 * pixels, 11), (3 * pixels, 3), (1, 1)):
+        monkeypatch.setattr(module, "LABELLED_PIXELS", most)
+        held = labelled_validation(data, profile, seed=0)
+        assert [batch.images.shape for batch in held] == count * [(1, 3, 192, 288)]
+        assert {batch.targets["shrink_map"].shape for batch in held} == {(1, 192, 288)}
 
 
 def test_rendered_lines_depend_on_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:

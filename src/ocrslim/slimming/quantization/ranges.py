@@ -117,12 +117,15 @@ def _even_grids(
     """Return scale and zero point by upper end: from that of the least percentage to a tenth beyond the greatest."""
     low, high = observer.range_at(100.0)
     least = observer.range_at(PERCENTS[0])[1]
-    ends = torch.linspace(least, high + 0.1 * (high - max(low, floor or low)), WAYS).tolist()
+    bottom = low if floor is None else max(low, floor)
+    least = max(least, bottom + 1e-3 * (high - bottom))  # a range that ends below its floor is none
+    ends = torch.linspace(least, high + 0.1 * (high - bottom), WAYS).tolist()
     return {end: _grid(low, end, floor, spec) for end in ends}
 
 
 def _grid(low: float, high: float, floor: float | None, spec: QuantizationSpec) -> tuple[Tensor, Tensor]:
-    return scale_and_zero_point(torch.tensor([max(low, floor or low)]), torch.tensor([high]), spec)
+    bottom = low if floor is None else max(low, floor)
+    return scale_and_zero_point(torch.tensor([bottom]), torch.tensor([high]), spec)
 
 
 def _error(

@@ -106,8 +106,11 @@ def _factor(centred: Tensor, damping: float) -> Tensor:
         inverse /= -rows * damping
         inverse.diagonal().add_(1.0 / damping)
     else:
-        covariance = centred.t() @ centred / rows
-        covariance.diagonal().add_(damping)
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(covariance))
+        inverse = centred.t() @ centred
+        inverse /= rows
+        inverse.diagonal().add_(damping)
+        inverse = torch.linalg.cholesky(inverse)
+        inverse = torch.cholesky_inverse(inverse)
     upper: Tensor = torch.linalg.cholesky(inverse, upper=True)
+    del inverse
     return upper.float()

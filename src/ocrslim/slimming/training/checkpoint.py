@@ -132,6 +132,8 @@ def refuse_another_run(folder: Path, saved: str, own: str) -> None:
         if before.get(name) != now.get(name)
     ]
     said = f" ({'; '.join(differing)})" if differing else ""
+    if now and not before:
+        said = " (an earlier version of ocrslim wrote them)"
     raise OcrslimError(
         f"{folder}: holds checkpoints of a run with other settings{said}; take another --out or delete them"
     )

@@ -40,6 +40,7 @@ HELD_SHARE = {"rec": 0.2, "det": 0.4}  # kept back from training and calibration
 HELD_MOST = {"rec": 1000, "det": 150}  # to tell some half a point; the engine reads them quickly
 VALIDATION_IMAGES = {"rec": 128, "det": 8}  # of them, for what torch looks at often
 LABELLED_VALIDATION = 24  # pages; labels tell less than the float model's answers
+LABELLED_PIXELS = 50_000_000  # of them, 20 bytes each: photos of 12 megapixels are fewer
 SENSITIVITY_IMAGES = {"rec": 12, "det": 1}  # all values that the graph makes of them are stored
 FEWEST = 4  # images; below that a split leaves nothing to judge by
 RENDERED = {"rec": 2000, "det": 80}
@@ -132,10 +133,16 @@ def labelled_pages(data: TrainingData, profile: Profile, seed: int, start: int, 
 
 
 def labelled_validation(data: TrainingData, profile: Profile, seed: int) -> list[LabelledBatch]:
-    """Return the first held-back pages, whole, with the targets of their labels."""
+    """Return the first held-back pages, whole, with the targets of their labels: one, and more as memory allows."""
     held = cast("Sequence[Image | DetSample]", data.held_samples[:LABELLED_VALIDATION])
-    source = _batches(data, held, profile, seed, augment=False, targets=True)
-    return [_with_targets(batch) for batch in source.eval_batches()]
+    found: list[LabelledBatch] = []
+    pixels = 0
+    for batch in _batches(data, held, profile, seed, augment=False, targets=True).eval_batches():
+        pixels += batch[0, 0].size
+        if found and pixels > LABELLED_PIXELS:
+            break
+        found.append(_with_targets(batch))
+    return found
 
 
 def _with_targets(batch: NDArray[np.float32]) -> LabelledBatch:

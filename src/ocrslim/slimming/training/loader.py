@@ -72,7 +72,7 @@ class _Shuffled(ABC):
             step: from 0.
 
         Returns:
-            NDArray: f32 ``[N, 3, H, W]``, normalised.
+            NDArray: f32 ``[N, 3, H, W]``, normalised; of pages with targets ``[N, 5, H, W]``.
 
         Raises:
             DataError: not one image can be read.
@@ -309,25 +309,27 @@ class DetBatches(_Shuffled):
         if not self._targets:
             return channels
         shape = (math.ceil(resized.shape[0] * scale), math.ceil(resized.shape[1] * scale))
-        page = _targets(item.source, shape, (ratio_w * scale, ratio_h * scale))
         maps = np.zeros((2, self._crop, self._crop), np.float32)  # what lies outside the image counts neither way
         part = maps[:, where[0], where[1]]
-        y, x = (
-            min(round(at * scale), have - want)
-            for at, have, want in zip((top, left), shape, part.shape[1:], strict=True)
-        )
-        part[:] = page[:, y : y + part.shape[1], x : x + part.shape[2]]
+        height, width = part.shape[1:]
+        y, x = min(round(top * scale), shape[0] - height), min(round(left * scale), shape[1] - width)
+        part[:] = _targets(item.source, shape, (ratio_w * scale, ratio_h * scale), (y, x, height, width))
         return np.concatenate([channels, maps])
 
 
-def _targets(source: Source, shape: tuple[int, int], factors: tuple[float, float]) -> Batch:
-    """Return the map and the mask f32 ``[2, H, W]`` of a page of ``shape``, whose labels are scaled by (x, y) factors.
+def _targets(
+    source: Source,
+    shape: tuple[int, int],
+    factors: tuple[float, float],
+    window: tuple[int, int, int, int] | None = None,
+) -> Batch:
+    """Return map and mask f32 ``[2, H, W]`` of a page of ``shape``, or of a window of it; (x, y) factors scale labels.
 
-    They are drawn on the whole page and cut afterwards, so that a text at the border is shrunk as a whole.
+    A text at the window's border is shrunk as a whole, as it is on the page.
     """
     boxes = source.boxes if isinstance(source, DetSample) else ()
     polygons = [np.asarray(box.points * np.array(factors, np.float32), np.float32) for box in boxes]
-    return np.stack(shrink_maps(shape, polygons, [box.ignore for box in boxes]))
+    return np.stack(shrink_maps(shape, polygons, [box.ignore for box in boxes], window=window))
 
 
 def _ratio(image: Image) -> float:
