@@ -33,7 +33,7 @@ __all__ = ["MODES", "PaddleMode", "PaddleSession", "find_model"]
 PROGRAMS = ("inference.pdmodel", "inference.json", "model.pdmodel", "__model__")
 PARAMETERS = {".pdmodel": ".pdiparams", ".json": ".pdiparams"}
 INT8_OPERATORS = {"conv2d", "depthwise_conv2d"}
-KERNELS_KEPT = 20  # shapes for which oneDNN keeps its kernels; 0 would keep all
+KERNELS_KEPT = 4  # shapes for which oneDNN keeps its kernels, 165 MB each of a page; 0 would keep all
 # Of 2.6.2: fuses the recognisers' attention for AVX-512, and ends the process with SIGILL on CPUs that have none.
 UNSAFE_PASSES = ("self_attention_fuse_pass",)
 NOISE = ("---", "C++ Traceback", "Error Message Summary", "[Hint", "[operator", "In user code", "Compile Traceback")
