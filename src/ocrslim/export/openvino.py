@@ -47,7 +47,7 @@ def export_openvino(
         f"answer = compiled(batch)[0]  # {shape} of [N, 3, H, W]",
     )
     notes = [
-        "Without the hint OpenVINO runs the float parts in bfloat16 on CPUs that have it, which is not what was measured.",
+        "Without the hint OpenVINO runs the float parts in bfloat16 on CPUs that have it: not what was measured.",
         "Pre- and post-processing are in `inference.yml`, where the model came with one.",
     ]
     if source.characters is not None:
