@@ -54,6 +54,18 @@ def test_it_never_ends_worse_than_it_began() -> None:
     assert all(torch.equal(before[name], value) for name, value in trainer.student.state_dict().items())
 
 
+def test_only_what_learns_gets_gradients() -> None:
+    trainer = make(steps=1)
+    student = trainer.student
+    assert isinstance(student, nn.Linear)
+    before = student.weight.detach().clone()
+    only = Trainer(student, trainer.groups[1:], trainer.criterion, trainer.judge, trainer.settings)
+    only.run(batches)
+    assert student.weight.grad is None
+    assert student.bias.grad is not None
+    assert torch.equal(student.weight, before)
+
+
 def test_a_loss_that_is_no_number_stops_with_advice() -> None:
     trainer = make()
     trainer.criterion = lambda images: (torch.tensor(float("nan"), requires_grad=True), {"loss": float("nan")})

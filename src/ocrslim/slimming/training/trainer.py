@@ -87,7 +87,7 @@ class Trainer:
 
     Args:
         student: changed in place.
-        groups: the parameters to train; the others stay.
+        groups: the parameters to train; the others stay, and get no gradients.
         criterion: batch -> (loss to minimise, named parts of it to log). It runs student and teacher.
         judge: student -> :class:`Score` on a held-back part; called before the first step too, so a run can never
             end with worse than it began.
@@ -120,6 +120,9 @@ class Trainer:
         self.fingerprint = fingerprint
         self.stop_at = stop_at
         self.progress = progress
+        learning = {id(parameter) for parameter in self._parameters()}
+        for parameter in student.parameters():  # gradients that nobody reads would take half of a step's time
+            parameter.requires_grad_(id(parameter) in learning)
         self.optimizer = _optimizer(self.groups, settings)
         self.step = 0
         self.best_step = 0

@@ -1,0 +1,176 @@
+"""What a training step costs: beside the same step without fake quantizers, and beside its bare arithmetic.
+
+Three steps are run in turns: ours (teacher, student with fake quantizers on fixed integers, losses, gradients of scales
+and biases, Adam), the same with the fake quantizers passing floats on, and training of all the weights as quantization-
+aware training does it. The floor is the multiplications of the step, counted in the graph, at the rate of a large
+product of matrices measured in the same turns: teacher and student forward, gradients of the student's inputs, and of
+the weights whose scales learn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from ocrslim.engines.cpu import cpu_info
+from ocrslim.engines.machine import OtherLoad, peak_rss_mb
+from ocrslim.engines.targets import get_target
+from ocrslim.engines.timing import SHAPES
+from ocrslim.errors import OcrslimError
+from ocrslim.graph.executor.graph_module import GraphModule
+from ocrslim.graph.importers.onnx import load_onnx
+from ocrslim.graph.importers.source import open_model
+from ocrslim.graph.importers.zoo import MODELS
+from ocrslim.graph.inspect import count_macs
+from ocrslim.graph.passes.canonical import canonicalize
+from ocrslim.graph.points import distillation_points
+from ocrslim.learning import scales_and_biases
+from ocrslim.slimming.quantization.placement import place
+from ocrslim.slimming.quantization.prepare import Quantization, calibrate, prepare
+from ocrslim.slimming.training.distillation import Distillation, DistillationSettings
+
+BATCH = {"rec": 8, "det": 2}
+SIDE = 1024  # of the matrices whose product gives the rate
+STEPS_ON_MACS = 4  # teacher, student, gradients of inputs, gradients of weights
+NO_CHANGE = 1e-12  # learning rate: what is timed stays the same
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Medians of one model, seconds.
+
+    Args:
+        model: its name.
+        batch: images.
+        steps: name of the step -> seconds.
+        floor: bare arithmetic, seconds.
+        gflops: of the product of matrices, 2 for a multiplication with its addition.
+    """
+
+    model: str
+    batch: int
+    steps: Mapping[str, float]
+    floor: float
+    gflops: float
+
+
+def measure(name: str, batch: int | None, target: str, turns: int) -> Cost:
+    """Time the steps of a model in turns.
+
+    Args:
+        name: official name, ONNX file or folder.
+        batch: images; ``None`` is what ``ocrslim compress`` takes.
+        target: whose placement.
+        turns: of which the first is not counted.
+
+    Raises:
+        OcrslimError: the model can't be used.
+    """
+    source = open_model(name)
+    graph = canonicalize(load_onnx(source.path))
+    batch = batch or BATCH[source.task]
+    shape = (batch, 3, *SHAPES[source.task])
+    images = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    macs = count_macs(graph, shape)
+    if macs is None:
+        raise OcrslimError(f"{name}: its multiplications cannot be counted")
+    teacher = GraphModule(graph).eval()
+    points = distillation_points(graph)
+
+    def step(kind: str) -> Callable[[], None]:
+        wanted = get_target(target)
+        quantization = prepare(GraphModule(graph).eval(), place(graph, wanted, ()), wanted)
+        calibrate(quantization, [images], "minmax")
+        learning = _learning(quantization, kind)
+        chosen = {id(parameter) for parameter in learning}
+        for parameter in quantization.module.parameters():
+            parameter.requires_grad_(id(parameter) in chosen)
+        optimizer = torch.optim.Adam(learning, lr=NO_CHANGE)
+        criterion = Distillation(
+            quantization.module, teacher, source.task, points.logits, points.features, DistillationSettings()
+        )
+
+        def run() -> None:
+            optimizer.zero_grad(set_to_none=True)
+            criterion(images)[0].backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+
+        return run
+
+    a, b = torch.rand(SIDE, SIDE), torch.rand(SIDE, SIDE)
+    work = {kind: step(kind) for kind in ("ours", "without", "all weights")} | {"product": lambda: a @ b}
+    seconds: dict[str, list[float]] = {kind: [] for kind in work}
+    for _ in range(turns):
+        for kind, run in work.items():
+            began = time.perf_counter()
+            run()
+            seconds[kind].append(time.perf_counter() - began)
+    found = {kind: statistics.median(times[1:]) for kind, times in seconds.items()}
+    rate = SIDE**3 / found.pop("product")
+    return Cost(source.name, batch, found, STEPS_ON_MACS * macs / rate, 2e-9 * rate)
+
+
+def _learning(quantization: Quantization, kind: str) -> list[torch.nn.Parameter]:
+    """Return what learns in a step, and make the fake quantizers do what that step needs."""
+    if kind == "ours":
+        return [parameter for group in scales_and_biases(quantization) for parameter in group.parameters]
+    if kind == "all weights":
+        return list(quantization.module.parameters())
+    quantization.set_mode("float")
+    found = (quantization.bias(site) for site in quantization.placement.sites)
+    return [bias for bias in found if bias is not None]
+
+
+def table(costs: Sequence[Cost], threads: int, load: float | None) -> Table:
+    """Return the figures as a table."""
+    cpu = cpu_info()
+    shown = Table(
+        title="Seconds of a training step",
+        caption=f"{cpu.model}, {' '.join(cpu.flags)}; {threads} threads; torch {torch.__version__}; other programs"
+        f" used {load or 0.0:.1f} cores; peak memory {(peak_rss_mb() or 0.0) / 1024:.1f} GB",
+    )
+    for column in ("model", "batch", "ours", "without", "ratio", "all weights", "floor", "ours / floor", "GFLOP/s"):
+        shown.add_column(column, justify="left" if column == "model" else "right")
+    for cost in costs:
+        ours, without = cost.steps["ours"], cost.steps["without"]
+        shown.add_row(
+            *(cost.model, str(cost.batch), f"{ours:.3f}", f"{without:.3f}", f"{ours / without:.2f}"),
+            *(f"{cost.steps['all weights']:.3f}", f"{cost.floor:.3f}", f"{ours / cost.floor:.2f}"),
+            f"{cost.gflops:.0f}",
+        )
+    return shown
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="default: all official models")
+    parser.add_argument("--batch", type=int, metavar="N", help="images; default: what compress takes")
+    parser.add_argument("--target", default="openvino", help="default: %(default)s")
+    parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1), help="default: %(default)s")
+    parser.add_argument("--turns", type=int, default=6, help="the first is not counted; default: %(default)s")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    load = OtherLoad()
+    try:
+        costs = [
+            measure(name, options.batch, options.target, max(2, options.turns)) for name in options.models or MODELS
+        ]
+    except OcrslimError as error:
+        print(f"step.py: {error}", file=sys.stderr)
+        return 2
+    Console().print(table(costs, options.threads, load.cores()), crop=False)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
