@@ -139,7 +139,7 @@ def table(costs: Sequence[Cost], threads: int, load: float | None) -> Table:
         f" used {load or 0.0:.1f} cores; peak memory {(peak_rss_mb() or 0.0) / 1024:.1f} GB",
     )
     for column in ("model", "batch", "ours", "without", "ratio", "all weights", "floor", "ours / floor", "GFLOP/s"):
-        shown.add_column(column, justify="left" if column == "model" else "right")
+        shown.add_column(column, justify="left" if column == "model" else "right", no_wrap=True)
     for cost in costs:
         ours, without = cost.steps["ours"], cost.steps["without"]
         shown.add_row(

@@ -51,6 +51,7 @@ def export_openvino(
         "Pre- and post-processing are in `inference.yml`, where the model came with one.",
     ]
     if source.characters is not None:
+        notes.append("Pad lines to a multiple of 32 pixels: OpenVINO makes its kernels anew for every new width.")
         notes.append(
             'The dictionary, without the blank before it and the space behind it, is `model.get_rt_info(["framework",'
             ' "character"]).value`, one entry a line, and in `dictionary.txt`.'
