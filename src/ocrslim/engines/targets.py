@@ -40,6 +40,7 @@ class Target:
         quantize_bias: biases are int32 with scale ``input scale * weight scale``; float otherwise.
         notes: why so, one sentence each.
         quantize_residuals: where an ``Add`` sums a quantized operator's output, its other input is quantized too.
+        shuffle_upsampling: see :class:`ocrslim.graph.passes.shuffle.ShuffleUpsampling`.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Target:
     quantize_bias: bool
     notes: tuple[str, ...]
     quantize_residuals: bool = False
+    shuffle_upsampling: bool = False
 
 
 def get_target(name: str, flags: Collection[str] | None = None) -> Target:
@@ -95,7 +97,12 @@ def get_target(name: str, flags: Collection[str] | None = None) -> Target:
         ACTIVATION,
         quantize_outputs=False,
         quantize_bias=False,
-        notes=(bits, "outputs float: openvino's int8 convolution writes them, and quantizing them costs time"),
+        notes=(
+            bits,
+            "outputs float: openvino's int8 convolution writes them, and quantizing them costs time",
+            "the last upsampling of a detector as pointwise convolution and shuffle: one channel costs openvino 16",
+        ),
+        shuffle_upsampling=True,
     )
 
 

@@ -9,6 +9,8 @@
 4. A convolution that was given a bias gets it as a new initializer.
 5. Where the target quantizes biases, they become int32 initializers with the scale input scale * weight scale.
 6. Where the target quantizes residuals, a sum reads its other input dequantized.
+7. Where the target wants it, transposed convolutions that make few channels are written as
+   :class:`ocrslim.graph.passes.shuffle.ShuffleUpsampling` does.
 Names of nodes, inputs, outputs and metadata stay; new names are the old ones with an ending.
 """
 
@@ -24,6 +26,7 @@ from torch import Tensor
 
 from ocrslim.atomic import replacing
 from ocrslim.graph.passes.base import attribute
+from ocrslim.graph.passes.shuffle import ShuffleUpsampling
 from ocrslim.slimming.quantization.numerics import quantize
 from ocrslim.slimming.quantization.placement import Residual, Site
 from ocrslim.slimming.quantization.prepare import Quantization
@@ -56,6 +59,8 @@ def export_qdq(quantization: Quantization, path: Path | None = None) -> ir.Model
             writer.quantize_output(site.output_value)
     for residual in quantization.placement.residuals:
         writer.quantize_residual(residual)
+    if quantization.target.shuffle_upsampling:
+        ShuffleUpsampling()(model)
     common.RemoveUnusedNodesPass()(model)
     common.TopologicalSortPass()(model)
     if path is not None:

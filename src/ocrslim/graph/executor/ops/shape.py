@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ocrslim.errors import ModelError
@@ -18,6 +19,7 @@ __all__ = [
     "cast",
     "concat",
     "constant",
+    "depth_to_space",
     "identity",
     "reshape",
     "shape",
@@ -74,6 +76,15 @@ def cast(x: Tensor, *, to: int, saturate: int = 1, round_mode: str = "up") -> Te
     if to not in _DTYPES:
         raise ModelError(f"Cast to the ONNX data type {to} is not supported")
     return x.to(_DTYPES[to])
+
+
+@register("DepthToSpace", 1, 11, 13, 28)
+def depth_to_space(x: Tensor, *, blocksize: int, mode: str = "DCR") -> Tensor:
+    """Return ``[N, C / b^2, H * b, W * b]``: b x b channels of each pixel of ``x`` ``[N, C, H, W]`` become pixels."""
+    if mode == "DCR":  # depth, column, row: the channels of one place are neighbours
+        images, channels, height, width = x.shape
+        x = x.reshape(images, blocksize**2, channels // blocksize**2, height, width).transpose(1, 2).flatten(1, 2)
+    return F.pixel_shuffle(x, blocksize)
 
 
 @register("Shape", 1, 13, 15, 19, 21, 23, 24, 25)
