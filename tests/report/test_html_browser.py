@@ -69,7 +69,7 @@ def test_a_run(result: dict[str, Any], write_run: Callable[..., Path], picture: 
     assert wide["headline"] == "Not within the budget, 1.28 times as fast on openvino"
     figures = [row for table in wide["tables"] for row in table]
     assert ["accuracy", "openvino", "0.6002", "0.5934", "-0.68", "-1.40 to +0.10", "1601"] in figures
-    assert ["int8", "openvino 2026.4.1", "8.86", "7.86-10.86", "0.78", "120"] in figures
+    assert ["int8", "openvino 2026.4.1", "2", "8.86", "7.86-10.86", "0.78", "120"] in figures
     for seen in (wide, found["other"], found["dark narrow"]):
         assert seen["broken"] == 0
         assert all(name.startswith("data:") for name in seen["requests"])

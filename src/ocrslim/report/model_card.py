@@ -112,17 +112,15 @@ def _latency(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if not rows:
         return
     row = rows[0]
-    yield (
-        f"Time of one run, input {'x'.join(map(str, row['shape']))}, {row['threads']} threads of {row['cpu']}"
-        f" ({' '.join(row['flags'])}):"
-    )
+    yield (f"Time of one run, input {'x'.join(map(str, row['shape']))}, {row['cpu']} ({' '.join(row['flags'])}):")
     yield ""
-    yield "| engine | model | median, ms | of float on this engine |"
-    yield "|---|---|---|---|"
+    yield "| engine | threads | model | median, ms | of float on this engine |"
+    yield "|---|---|---|---|---|"
     for row in rows:
         version = row["versions"].get(row["engine"].split("-")[0], "")
         name = f"{row['engine']} {version}".strip()
-        yield f"| {name} | {row['label']} | {row['median_ms']:.2f} | {row['ratio_on_engine']:.2f} |"
+        figures = f"{row['median_ms']:.2f} | {row['ratio_on_engine']:.2f}"
+        yield f"| {name} | {row['threads']} | {row['label']} | {figures} |"
     load = max((row.get("other_load") or 0.0) for row in rows)
     if load > 0.1:
         yield ""
