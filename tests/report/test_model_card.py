@@ -126,6 +126,17 @@ def test_how_it_was_made(result: dict[str, Any]) -> None:
     assert "--steps 100 --ptq-only`" in how
 
 
+def test_a_training_that_was_not_taken_is_not_claimed(result: dict[str, Any]) -> None:
+    lost, taken = ({"points": points, "low": -1.0, "high": 1.0, "n": 1000} for points in (0.5, 0.1))
+    rungs = [{"rung": "calibrated (output)", "drop": taken}, {"rung": "trained 100 steps", "drop": lost}]
+    result |= {"training": {"steps": 100, "best_step": 80}, "budget": {"drop": taken, "rungs": rungs}}
+    how = section(model_card(result, SHA), "How it was made")
+    assert "covariance; a training of 100 steps was tried and not taken." in how
+    assert "then trained" not in how
+    result["budget"]["drop"] = lost
+    assert "then trained" in section(model_card(result, SHA), "How it was made")
+
+
 def test_rendered_text_is_told(result: dict[str, Any]) -> None:
     result["data"] |= {"path": None, "sha256": None, "judged_by": "agreement"}
     result["settings"] |= {"data": None, "eval": None}

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ocrslim.report.result import interval_in_words, loss_in_words
+from ocrslim.report.result import chosen_rung, interval_in_words, loss_in_words
 
 __all__ = ["model_card"]
 
@@ -20,6 +20,7 @@ TASKS = {
     "rec": "reads one line of text: `[N, 3, 48, W]` to the probability of each character, `[N, T, classes]`",
 }
 METRICS = ("accuracy", "norm_edit_distance", "hmean", "precision", "recall")
+CALIBRATED = "Ranges calibrated by the error at the outputs, weights rounded by the inputs' covariance"
 FEW = 500  # images; with fewer, an interval is wide
 
 
@@ -79,13 +80,15 @@ def _how(result: Mapping[str, Any]) -> Iterator[str]:
         said.append("--ptq-only")
     yield f"- `ocrslim compress {result['model']['name']} {' '.join(said)}`"
     training = result.get("training")
-    if training:
+    if training and "calibrated" in (chosen_rung(result) or ""):
+        yield f"- {CALIBRATED}; a training of {training['steps']} steps was tried and not taken."
+    elif training:
         yield (
             f"- Ranges calibrated, then trained to answer as the float model does: {training['steps']} steps, the best"
             f" after {training['best_step']}."
         )
     else:
-        yield "- Ranges calibrated by the error at the outputs, weights rounded by the inputs' covariance; not trained."
+        yield f"- {CALIBRATED}; not trained."
     for reason, count in Counter(item["reason"] for item in result["placement"]["float"]).most_common():
         yield f"- Float, {count} operator{'s' if count > 1 else ''}: {reason}."
 
