@@ -1,17 +1,23 @@
 """The table of the README, from the ``result.json`` of finished runs: nothing in it is typed by hand.
 
-    python benchmarks/table.py RUNS/* [--json]
+    python benchmarks/table.py RUNS/* [--example] [--json]
 
 A row is a model for one engine: its metric in float and int8 on the images that judged it, the points gained (+) or
 lost with the interval of the paired bootstrap, time and size relative to float, and the minutes that the whole run
 took, judging and timing included. A dash stands where nothing was measured; a time taken while others kept the machine
 busy has a ``~``.
+
+``--example`` has the columns of PaddleSlim's example, and a row for each model, float and int8 apart: strategy, metric,
+milliseconds of a run, and the command that makes the model. Official models that none of the folders is of stand there
+too, with dashes and the reason.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
+import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,10 +25,14 @@ from typing import Any
 
 from ocrslim.errors import InputError, OcrslimError
 from ocrslim.graph.importers.zoo import MODELS
+from ocrslim.report.result import chosen_rung
 
-__all__ = ["main", "markdown", "read_results"]
+__all__ = ["example_rows", "main", "markdown", "read_results"]
 
 HEADINGS = ("model", "engine", "metric", "float", "int8", "change, points (95 %)", "time", "size", "minutes", "given")
+EXAMPLE = ("model", "engine", "strategy", "metric", "value", "latency, ms", "command")
+ENGINES = ("onnxruntime", "openvino")  # that each official model could be made for and timed on, everywhere
+DASH = "–"
 BUSY = 0.1  # cores that others may use while we time
 
 
@@ -30,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table and return the exit code: 0 done, 2 a mistake in the input."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("folders", nargs="+", type=Path, help="output folders of ocrslim compress")
+    parser.add_argument("--example", action="store_true", help="float and int8 apart, with strategy and command")
     parser.add_argument("--json", action="store_true", help="the rows as JSON")
     options = parser.parse_args(arguments)
     try:
@@ -37,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OcrslimError as error:
         sys.stderr.write(f"table.py: {error}\n")
         return 2
-    rows = [_row(result) for result in results]
+    rows = example_rows(results) if options.example else [_row(result) for result in results]
     print(json.dumps(rows, ensure_ascii=False) if options.json else markdown(rows, results))
     return 0
 
@@ -71,10 +82,60 @@ def markdown(rows: Sequence[Mapping[str, str]], results: Sequence[Mapping[str, A
         rows: cells by heading.
         results: that they were made of.
     """
-    lines = ["| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
-    lines += ["| " + " | ".join(row[heading] for heading in HEADINGS) + " |" for row in rows]
+    headings = list(rows[0]) if rows else HEADINGS
+    lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
+    lines += ["| " + " | ".join(row[heading] for heading in headings) + " |" for row in rows]
     machines = dict.fromkeys(_machine(result["latency"][0]) for result in results if result["latency"])
     return "\n".join([*lines, "", *machines])
+
+
+def example_rows(results: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return the rows of ``--example``: those of the results, then the official models that there is no result of.
+
+    Args:
+        results: in the order of :func:`read_results`.
+    """
+    rows = [row for result in results for row in _pair(result)]
+    there = {(result["model"]["name"], result["target"]) for result in results}
+    for name in MODELS:
+        for engine in ENGINES:
+            if (name, engine) not in there:
+                cells = (name, engine, DASH, DASH, DASH, DASH, "not measured: no run of it is among the folders")
+                rows.append(dict(zip(EXAMPLE, cells, strict=True)))
+    return rows
+
+
+def _pair(result: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return a row of the float model and one of the int8 model."""
+    engine, name = result.get("engine", result["target"]), result["model"]["name"]
+    metric, clock = result["drop"][engine]["metric"], result.get("timed_on", engine)
+    fetch = f"`ocrslim models pull {name}`" if name in MODELS else DASH
+    told = {"float": ("float", fetch), "int8": (_strategy(result), _command(result))}
+    rows = []
+    for label, (strategy, command) in told.items():
+        timed = next((row for row in result["latency"] if (row["label"], row["engine"]) == (label, clock)), None)
+        busy = "~" if timed and (timed.get("other_load") or 0.0) > BUSY else ""
+        cells = (
+            *(name, result["target"], strategy, metric, _figure(result["metrics"][label][engine].get(metric))),
+            *(DASH if timed is None else f"{busy}{timed['median_ms']:.1f}", command),
+        )
+        rows.append(dict(zip(EXAMPLE, cells, strict=True)))
+    return rows
+
+
+def _strategy(result: Mapping[str, Any]) -> str:
+    """Return what was done to the candidate that was taken; without the names of what it keeps float."""
+    chosen = chosen_rung(result)
+    return "int8" if chosen is None else f"int8, {chosen.partition(':')[0]}"
+
+
+def _command(result: Mapping[str, Any]) -> str:
+    """Return the command with the names of its files alone: whose machine it was is nobody's concern."""
+    said = result.get("command")
+    if not said:
+        return "not recorded"
+    words = [Path(word).name if re.match(r"[/~.]|[A-Za-z]:\\", word) else word for word in shlex.split(said)]
+    return f"`{shlex.join(words)}`".replace("|", "\\|")
 
 
 def _row(result: Mapping[str, Any]) -> dict[str, str]:
@@ -102,7 +163,7 @@ def _row(result: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
+    return DASH if value is None else f"{value:.4f}"
 
 
 def _machine(row: Mapping[str, Any]) -> str:

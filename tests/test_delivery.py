@@ -16,7 +16,7 @@ from ocrslim import compress as module
 from ocrslim.cli import main
 from ocrslim.compress import CompressSettings, compress
 from ocrslim.delivery import STAND_IN, Delivery, open_delivery
-from ocrslim.engines.session import PADDLE_ENGINES
+from ocrslim.engines.session import ENGINES, PADDLE_ENGINES
 from ocrslim.engines.timing import BenchRow
 from ocrslim.errors import InputError, ModelError, OcrslimError
 from ocrslim.export import verify
@@ -177,8 +177,8 @@ def root_of(real_data: Path, line: str) -> Path:
 # ---- where int8 gains nothing
 
 
-def _row(label: str, engine: str, ratio: float) -> BenchRow:
-    return BenchRow(label, engine, 1.0, 1.0, 1.0, ratio, ratio, 10, None, 1, 1, (1,), "cpu", (), {}, 0.0)
+def _row(label: str, engine: str, ratio: float, threads: int = 1) -> BenchRow:
+    return BenchRow(label, engine, 1.0, 1.0, 1.0, ratio, ratio, 10, None, 1, threads, (1,), "cpu", (), {}, 0.0)
 
 
 def test_the_float_model_is_given_where_int8_is_no_faster(zoo: Callable[[str], Path], tmp_path: Path) -> None:
@@ -217,3 +217,18 @@ def test_what_looks_slow_is_timed_longer(zoo: Callable[[str], Path], monkeypatch
     assert delivery.gains(rows)
     delivery.bench_surely(Path("m.onnx"), (1, 3, 48, 320), 2.0)
     assert seconds == [2.0, 6.0, 2.0]
+
+
+def test_one_thread_is_timed_beside_the_threads_that_count(zoo: Callable[[str], Path]) -> None:
+    source = open_model(zoo("PP-OCRv6_tiny_rec"))
+    alone = open_delivery(source, "openvino", 2).bench_alone(source.path, (1, 3, 48, 64), 0.0)
+    assert [(row.label, row.engine, row.threads) for row in alone] == [
+        (label, engine, 1) for label in ("float", "int8") for engine in ENGINES
+    ]
+    assert open_delivery(source, "openvino", 1).bench_alone(source.path, (1, 3, 48, 64), 0.0) == []
+
+
+def test_only_the_threads_that_were_asked_for_decide(zoo: Callable[[str], Path]) -> None:
+    delivery = open_delivery(open_model(zoo("PP-OCRv6_tiny_rec")), "openvino", 2)
+    assert not delivery.gains([_row("int8", "openvino", 1.1, 2), _row("int8", "openvino", 0.9, 1)])
+    assert delivery.gains([_row("int8", "openvino", 0.9, 2), _row("int8", "openvino", 1.1, 1)])

@@ -129,7 +129,8 @@ class Delivery:
 
     def gains(self, rows: Sequence[BenchRow]) -> bool:
         """Tell whether int8 took less time than float on the engine that will run it."""
-        return any(row.ratio_on_engine < 1.0 for row in rows if (row.label, row.engine) == ("int8", self.timed_on))
+        counts = ("int8", self.timed_on, self.threads)
+        return any(row.ratio_on_engine < 1.0 for row in rows if (row.label, row.engine, row.threads) == counts)
 
     def gives_float(self, rows: Sequence[BenchRow]) -> bool:
         """Tell whether the float model is the answer: int8 is no faster, and the engine was the user's own."""
@@ -150,6 +151,10 @@ class Delivery:
         os.replace(exported, exported.with_name(INT8))
         shutil.copyfile(self.source.path, exported)
         return True
+
+    def bench_alone(self, exported: Path, shape: Sequence[int], min_seconds: float) -> list[BenchRow]:
+        """Time as :meth:`bench` does but with one thread, for those who serve so; nothing where the others have one."""
+        return replace(self, threads=1).bench(exported, shape, min_seconds) if self.threads > 1 else []
 
     def bench(self, exported: Path, shape: Sequence[int], min_seconds: float) -> list[BenchRow]:
         """Time float and int8 in turns on every engine that is there.

@@ -83,3 +83,37 @@ def test_what_is_no_result_is_refused_in_one_line(
 def test_a_folder_without_a_result_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert table.main([str(tmp_path / "none")]) == 2
     assert "none/result.json" in capsys.readouterr().err
+
+
+def test_the_columns_of_the_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    drop = {"metric": "accuracy", "points": 0.3, "low": -0.1, "high": 0.7, "n": 1000}
+    made = result(command="ocrslim compress PP-OCRv4_mobile_rec --data '/home/me/my train.txt' --out ./run")
+    made["budget"] = {
+        "drop": drop,
+        "rungs": [{"rung": "c", "drop": None}, {"rung": "2 sites float: a, b", "drop": drop}],
+    }
+    made["latency"] = [row | {"median_ms": 4.25} for row in made["latency"]]
+    assert table.main([str(write(tmp_path / "a", made)), "--example", "--json"]) == 0
+    before, after, *others = json.loads(capsys.readouterr().out)
+    assert list(before) == ["model", "engine", "strategy", "metric", "value", "latency, ms", "command"]
+    name = ["PP-OCRv4_mobile_rec", "openvino"]
+    assert list(before.values()) == [
+        *name,
+        *("float", "accuracy", "0.6002", "4.2", "`ocrslim models pull PP-OCRv4_mobile_rec`"),
+    ]
+    assert list(after.values())[:6] == [*name, "int8, 2 sites float", "accuracy", "0.5941", "4.2"]
+    assert after["command"] == "`ocrslim compress PP-OCRv4_mobile_rec --data 'my train.txt' --out run`"
+    assert len(others) == 2 * len(table.MODELS) - 1  # what was not measured: a dash, and why
+    assert {row["value"] for row in others} == {"–"}
+    assert all("not measured" in row["command"] for row in others)
+    assert name not in [[row["model"], row["engine"]] for row in others]
+
+
+def test_what_was_not_timed_or_recorded_is_said_so(tmp_path: Path) -> None:
+    found = table.read_results([write(tmp_path / "a", result("mine"))])
+    found[0]["latency"] = []
+    rows = table.example_rows(found)[:2]
+    assert [row["latency, ms"] for row in rows] == ["–", "–"]
+    assert [row["command"] for row in rows] == ["–", "not recorded"]
+    assert rows[1]["strategy"] == "int8"
+    assert "| mine | openvino | int8 | accuracy | 0.5941 | – | not recorded |" in table.markdown(rows, found)

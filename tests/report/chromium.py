@@ -28,8 +28,18 @@ return {
   requests: performance.getEntriesByType('resource').map(entry => entry.name.slice(0, 80)),
 };
 """
-AXE = "const done = arguments[0]; axe.run(document).then(found => done(found.violations))"
+UNFOLD = "document.querySelectorAll('details').forEach(part => { part.open = true })"
+AXE = """
+const done = arguments[0];
+axe.run(document).then(found => done({
+  passed: found.passes.map(rule => rule.id),
+  violations: found.violations.map(rule => [
+    rule.impact, rule.id, rule.help, ...rule.nodes.slice(0, 3).map(node => node.html.slice(0, 200))
+  ]),
+}))
+"""
 SIZES = {"wide": (1200, 900), "narrow": (360, 740)}
+SCHEMES = ("light", "dark")
 
 
 def _open() -> Any:
@@ -43,14 +53,33 @@ def _open() -> Any:
     return webdriver.Chrome(options=options, service=service)
 
 
-def _look(browser: Any, scheme: str, size: str) -> dict[str, Any]:
+def _set(browser: Any, scheme: str, size: str) -> None:
     media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     width, height = SIZES[size]
     screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+
+
+def _look(browser: Any, scheme: str, size: str) -> dict[str, Any]:
+    _set(browser, scheme, size)
     seen: dict[str, Any] = browser.execute_script(SEEN)
     return seen
+
+
+def _check(browser: Any, axe: Path) -> dict[str, Any]:
+    """Return what axe-core passed and what it found in each language, scheme and size, all that is folded unfolded."""
+    browser.execute_script(axe.read_text(encoding="utf-8"))
+    browser.execute_script(UNFOLD)
+    browser.set_script_timeout(120)  # seconds; a page of many tables on a busy machine
+    found = {}
+    for _ in range(2):
+        lang = browser.execute_script("return document.documentElement.lang")
+        for scheme, size in (("light", "wide"), ("dark", "wide"), ("light", "narrow")):
+            _set(browser, scheme, size)
+            found[f"{lang} {scheme} {size}"] = browser.execute_async_script(AXE)
+        browser.find_element("id", "language").click()
+    return found
 
 
 def main(page: Path, axe: Path | None) -> dict[str, Any]:
@@ -58,7 +87,7 @@ def main(page: Path, axe: Path | None) -> dict[str, Any]:
     browser = _open()
     try:
         browser.get(page.resolve().as_uri())
-        found = {f"{scheme} {size}": _look(browser, scheme, size) for scheme in ("light", "dark") for size in SIZES}
+        found = {f"{scheme} {size}": _look(browser, scheme, size) for scheme in SCHEMES for size in SIZES}
         keys = importlib.import_module("selenium.webdriver.common.keys").Keys
         browser.find_element("id", "language").send_keys(keys.ENTER)  # by the keyboard
         found["other"] = _look(browser, "light", "wide")
@@ -66,8 +95,7 @@ def main(page: Path, axe: Path | None) -> dict[str, Any]:
         found["back"] = _look(browser, "light", "wide")
         console = browser.get_log("browser")  # before axe-core, which is no part of the page
         if axe is not None:
-            browser.execute_script(axe.read_text(encoding="utf-8"))
-            found["axe"] = browser.execute_async_script(AXE)
+            found["axe"] = _check(browser, axe)
     finally:
         browser.quit()
     return found | {"console": console}

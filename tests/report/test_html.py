@@ -52,7 +52,24 @@ def test_its_figures_are_those_of_the_result(page: Any, result: dict[str, Any]) 
     assert [row[0] for row in rows] == ["float", "int8", "float", "int8"]
     assert [row[1] for row in rows] == ["onnxruntime 1.32.0"] * 2 + ["openvino 2026.4.1"] * 2
     found = {(row["label"], f"{row['median_ms']:.2f}", f"{row['ratio_on_engine']:.2f}") for row in result["latency"]}
-    assert {(row[0], row[2], row[4]) for row in rows} == found
+    assert {(row[0], row[3], row[5]) for row in rows} == found
+
+
+def test_each_number_of_threads_has_its_bars(result: dict[str, Any], write_run: Write, parse: Parse) -> None:
+    one = [row | {"threads": 1, "median_ms": 2 * row["median_ms"]} for row in result["latency"]]
+    result["latency"] += one
+    page = parse(report_page([read_run(write_run(result))]))
+    heads, *rows = page.tables["Time of one run, median"]
+    assert heads[1:4] == ["Engine", "Threads", "Median, ms"]
+    assert [(row[0], row[1].split()[0], row[2]) for row in rows] == [
+        (label, engine, threads)
+        for engine in ("onnxruntime", "openvino")
+        for threads in ("2", "1")
+        for label in ("float", "int8")
+    ]
+    text = "".join(page.words)
+    assert "int8, openvino, threads: 1: 17.72" in text
+    assert "1.28 times as fast on openvino" in text  # of the threads that were asked for
 
 
 def test_what_was_tried_is_told_and_what_was_chosen(page: Any, result: dict[str, Any]) -> None:

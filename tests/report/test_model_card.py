@@ -99,8 +99,8 @@ def test_the_figures_are_those_of_the_result(result: dict[str, Any]) -> None:
     assert "| accuracy | 0.6002 | 0.5934 |" in measured
     assert "| norm_edit_distance | 0.8741 | 0.8755 |" in measured
     assert "0.68 points of accuracy lost (95 % interval -0.10 to +1.40)." in measured
-    assert "| openvino 2026.4.1 | int8 | 8.86 | 0.78 |" in measured
-    assert "input 1x3x48x320, 2 threads of Some CPU (avx2 fma)" in measured
+    assert "| openvino 2026.4.1 | 2 | int8 | 8.86 | 0.78 |" in measured
+    assert "input 1x3x48x320, Some CPU (avx2 fma)" in measured
     assert "frame_agreement 0.9984 of 6184" in measured
     assert "busy" not in measured
 
@@ -124,6 +124,17 @@ def test_how_it_was_made(result: dict[str, Any]) -> None:
     how = section(model_card(result, SHA), "How it was made")
     assert "100 steps, the best after 80" in how
     assert "--steps 100 --ptq-only`" in how
+
+
+def test_a_training_that_was_not_taken_is_not_claimed(result: dict[str, Any]) -> None:
+    lost, taken = ({"points": points, "low": -1.0, "high": 1.0, "n": 1000} for points in (0.5, 0.1))
+    rungs = [{"rung": "calibrated (output)", "drop": taken}, {"rung": "trained 100 steps", "drop": lost}]
+    result |= {"training": {"steps": 100, "best_step": 80}, "budget": {"drop": taken, "rungs": rungs}}
+    how = section(model_card(result, SHA), "How it was made")
+    assert "covariance; a training of 100 steps was tried and not taken." in how
+    assert "then trained" not in how
+    result["budget"]["drop"] = lost
+    assert "then trained" in section(model_card(result, SHA), "How it was made")
 
 
 def test_rendered_text_is_told(result: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ocrslim import atomic
-from ocrslim.report.result import budget_in_words, sha256_of, verdict, write_json, write_text
+from ocrslim.report.result import budget_in_words, chosen_rung, sha256_of, verdict, write_json, write_text
 
 
 def test_json_goes_and_comes_back(tmp_path: Path) -> None:
@@ -172,3 +172,12 @@ def test_without_labels_a_budget_of_points_is_no_verdict() -> None:
     said = budget_in_words(budget)
     assert said.startswith("without labels nobody can tell a budget of 0.3 points: no labels: 10.75 % of the lines")
     assert "NOT within" not in said
+
+
+def test_the_candidate_that_was_taken_is_the_one_whose_loss_the_budget_was_held_against() -> None:
+    first, second = ({"points": points, "n": 10} for points in (0.2, 0.1))
+    rungs = [{"rung": "a", "drop": None}, {"rung": "b", "drop": first}, {"rung": "c", "drop": second}]
+    assert chosen_rung({"budget": {"drop": second, "rungs": rungs}}) == "c"
+    assert chosen_rung({"budget": {"drop": {"points": 0.3, "n": 10}, "rungs": rungs}}) is None
+    assert chosen_rung({"budget": {"drop": None, "rungs": rungs}}) is None  # what was not judged was not taken
+    assert chosen_rung({}) is None

@@ -276,6 +276,17 @@ def test_result_takes_latency_ratios_from_runs_in_turns(result: dict[str, Any]) 
     assert "30 runs in turns" in text
 
 
+def test_result_tells_another_number_of_threads_apart(result: dict[str, Any]) -> None:
+    result["latency"] += [
+        row | {"threads": 1, "median_ms": 20.0 if row["label"] == "float" else 15.0, "ratio_on_engine": ratio}
+        for row, ratio in zip(result["latency"], (1.0, 1.0, 0.75, 0.76), strict=True)
+    ]
+    text = shown(result_table(result))
+    assert line_of(text, "ms, openvino, 1 thread").split()[-4:] == ["20.00", "15.00", "x", "0.76"]
+    assert line_of(text, "ms, openvino ").split()[-4:] == ["10.41", "8.00", "x", "0.78"]
+    assert "1.00" not in text  # no float row is held against one of other threads
+
+
 def test_result_says_what_stayed_float_and_why(result: dict[str, Any]) -> None:
     text = shown(result_table(result))
     assert "26 operators in int8, 3 kept float" in text

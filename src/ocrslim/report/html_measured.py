@@ -146,14 +146,15 @@ def latency(result: Mapping[str, Any]) -> Section:
         return Section("latency", said("latency"), [paragraph(said("no latency"))])
     first = rows[0]
     shape = "x".join(map(str, first["shape"]))
-    under = said("latency under", shape=shape, threads=first["threads"], runs=first["runs"])
-    ordered = sorted(rows, key=lambda row: row["engine"])  # float and int8 of one engine side by side
+    under = said("latency under", shape=shape, runs=first["runs"])
+    # Float and int8 of one engine and number of threads side by side.
+    ordered = sorted(rows, key=lambda row: (row["engine"], -row["threads"]))
 
     def draw(lang: Lang) -> str:
         words = [getattr(said(key), lang) for key in ("latency chart", "latency axis", "p10-p90", "of float")]
         bars = [
             Bar(
-                f"{getattr(_label(row), lang)}, {row['engine']}",
+                getattr(said("bar", model=_label(row), engine=row["engine"], threads=row["threads"]), lang),
                 row["median_ms"],
                 (f"{row['p10']:.2f}-{row['p90']:.2f}", f"{row['ratio_on_engine']:.2f}"),
             )
@@ -161,16 +162,17 @@ def latency(result: Mapping[str, Any]) -> Section:
         ]
         return bar_chart(words[0], getattr(under, lang), words[1], bars, "", words[2:])
 
-    heads = [said(key) for key in ("model", "engine", "median", "p10-p90", "of float", "memory")]
+    heads = [said(key) for key in ("model", "engine", "threads", "median", "p10-p90", "of float", "memory")]
     cells: list[list[Said | Html | str]] = [
         [
             *(_label(row), plain(f"{row['engine']} {row['versions'].get(row['engine'].split('-')[0], '')}".strip())),
-            *(f"{row['median_ms']:.2f}", f"{row['p10']:.2f}-{row['p90']:.2f}", f"{row['ratio_on_engine']:.2f}"),
+            *(str(row["threads"]), f"{row['median_ms']:.2f}", f"{row['p10']:.2f}-{row['p90']:.2f}"),
+            f"{row['ratio_on_engine']:.2f}",
             "" if row.get("peak_rss_mb") is None else f"{row['peak_rss_mb']:.0f}",
         ]
         for row in ordered
     ]
-    body = [chart(said("latency chart"), draw), table(said("latency chart"), heads, cells, (2, 3, 4, 5))]
+    body = [chart(said("latency chart"), draw), table(said("latency chart"), heads, cells, (2, 3, 4, 5, 6))]
     load = max((row.get("other_load") or 0.0) for row in rows)
     if load > NOISY:
         body.append(paragraph(said("busy", load=f"{load:.1f}"), "bad"))

@@ -95,9 +95,11 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "latency chart": ("Time of one run, median", "单次运行时间，中位数"),
     "latency axis": ("median, ms", "中位数，毫秒"),
     "latency under": (
-        "Input {shape}, {threads} threads, {runs} runs in turns; right: 10th to 90th percentile",
-        "输入 {shape}，{threads} 线程，交替运行 {runs} 次；右侧：第 10 至第 90 百分位",
+        "Input {shape}, {runs} runs in turns; right: 10th to 90th percentile",
+        "输入 {shape}，交替运行 {runs} 次；右侧：第 10 至第 90 百分位",
     ),
+    "bar": ("{model}, {engine}, threads: {threads}", "{model}, {engine}, 线程: {threads}"),
+    "threads": ("Threads", "线程"),
     "p10-p90": ("p10-p90, ms", "p10-p90，毫秒"),
     "median": ("Median, ms", "中位数，毫秒"),
     "of float": ("Of float on this engine", "相对该引擎上的浮点"),

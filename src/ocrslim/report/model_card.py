@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ocrslim.report.result import interval_in_words, loss_in_words
+from ocrslim.report.result import chosen_rung, interval_in_words, loss_in_words
 
 __all__ = ["model_card"]
 
@@ -20,6 +20,7 @@ TASKS = {
     "rec": "reads one line of text: `[N, 3, 48, W]` to the probability of each character, `[N, T, classes]`",
 }
 METRICS = ("accuracy", "norm_edit_distance", "hmean", "precision", "recall")
+CALIBRATED = "Ranges calibrated by the error at the outputs, weights rounded by the inputs' covariance"
 FEW = 500  # images; with fewer, an interval is wide
 
 
@@ -79,13 +80,15 @@ def _how(result: Mapping[str, Any]) -> Iterator[str]:
         said.append("--ptq-only")
     yield f"- `ocrslim compress {result['model']['name']} {' '.join(said)}`"
     training = result.get("training")
-    if training:
+    if training and "calibrated" in (chosen_rung(result) or ""):
+        yield f"- {CALIBRATED}; a training of {training['steps']} steps was tried and not taken."
+    elif training:
         yield (
             f"- Ranges calibrated, then trained to answer as the float model does: {training['steps']} steps, the best"
             f" after {training['best_step']}."
         )
     else:
-        yield "- Ranges calibrated by the error at the outputs, weights rounded by the inputs' covariance; not trained."
+        yield f"- {CALIBRATED}; not trained."
     for reason, count in Counter(item["reason"] for item in result["placement"]["float"]).most_common():
         yield f"- Float, {count} operator{'s' if count > 1 else ''}: {reason}."
 
@@ -112,17 +115,15 @@ def _latency(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if not rows:
         return
     row = rows[0]
-    yield (
-        f"Time of one run, input {'x'.join(map(str, row['shape']))}, {row['threads']} threads of {row['cpu']}"
-        f" ({' '.join(row['flags'])}):"
-    )
+    yield (f"Time of one run, input {'x'.join(map(str, row['shape']))}, {row['cpu']} ({' '.join(row['flags'])}):")
     yield ""
-    yield "| engine | model | median, ms | of float on this engine |"
-    yield "|---|---|---|---|"
+    yield "| engine | threads | model | median, ms | of float on this engine |"
+    yield "|---|---|---|---|---|"
     for row in rows:
         version = row["versions"].get(row["engine"].split("-")[0], "")
         name = f"{row['engine']} {version}".strip()
-        yield f"| {name} | {row['label']} | {row['median_ms']:.2f} | {row['ratio_on_engine']:.2f} |"
+        figures = f"{row['median_ms']:.2f} | {row['ratio_on_engine']:.2f}"
+        yield f"| {name} | {row['threads']} | {row['label']} | {figures} |"
     load = max((row.get("other_load") or 0.0) for row in rows)
     if load > 0.1:
         yield ""

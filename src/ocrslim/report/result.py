@@ -10,7 +10,16 @@ from typing import Any
 
 from ocrslim.atomic import write_bytes
 
-__all__ = ["budget_in_words", "interval_in_words", "loss_in_words", "sha256_of", "verdict", "write_json", "write_text"]
+__all__ = [
+    "budget_in_words",
+    "chosen_rung",
+    "interval_in_words",
+    "loss_in_words",
+    "sha256_of",
+    "verdict",
+    "write_json",
+    "write_text",
+]
 
 
 def write_text(path: Path, text: str) -> None:
@@ -36,6 +45,17 @@ def sha256_of(path: Path) -> str:
         while chunk := opened.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def chosen_rung(result: Mapping[str, Any]) -> str | None:
+    """Return the candidate that was taken, the one whose loss the budget was held against; ``None`` where none was.
+
+    Args:
+        result: the content of ``result.json``.
+    """
+    budget = result.get("budget") or {}
+    rungs = budget.get("rungs") or ()
+    return next((rung["rung"] for rung in rungs if rung.get("drop") and rung["drop"] == budget["drop"]), None)
 
 
 def verdict(result: Mapping[str, Any], engine: str) -> str:

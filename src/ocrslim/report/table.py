@@ -163,15 +163,18 @@ def _add_metrics(table: Table, result: Mapping[str, Any]) -> None:
 
 
 def _add_latency(table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Add a row for each engine; the ratio is the one of runs in turns, not that of the two medians."""
-    first = {row["engine"]: row for row in reversed(rows)}
+    """Add a row for each engine and number of threads; the ratio is that of runs in turns, not of the medians."""
+    first = {(row["engine"], row["threads"]): row for row in reversed(rows)}
     for row in rows:
-        before = first[row["engine"]]
+        before = first[row["engine"], row["threads"]]
         if row is not before:
             ratio = row.get("ratio_on_engine", row["median_ms"] / before["median_ms"])
-            table.add_row(
-                f"ms, {row['engine']}", f"{before['median_ms']:.2f}", f"{row['median_ms']:.2f}", _times(ratio)
-            )
+            name = f"ms, {row['engine']}" + ("" if row["threads"] == rows[0]["threads"] else f", {_threads(row)}")
+            table.add_row(name, f"{before['median_ms']:.2f}", f"{row['median_ms']:.2f}", _times(ratio))
+
+
+def _threads(row: Mapping[str, Any]) -> str:
+    return f"{row['threads']} thread{'s' if row['threads'] > 1 else ''}"
 
 
 def _placement(placement: Mapping[str, Sequence[Mapping[str, Any]]]) -> RenderableType:
@@ -214,7 +217,7 @@ def _conditions(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         return []
     row = rows[0]
     lines = [
-        f"{row['threads']} threads, input {_shape(row['shape'])}, {row['runs']} runs in turns",
+        f"{_threads(row)}, input {_shape(row['shape'])}, {row['runs']} runs in turns",
         f"{row['cpu']} ({' '.join(row['flags'])})",
         _words(row["versions"]),
     ]
