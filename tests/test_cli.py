@@ -309,7 +309,7 @@ def test_bench_shows_a_table(run: Run, zoo: Callable[[str], Path], monkeypatch: 
     options = ("--threads", 1, "--shape", "48x64", "--engine", "onnxruntime")
     code, out, err = run("bench", zoo("PP-OCRv6_tiny_rec"), *options)
     assert (code, err) == (0, "")
-    assert "1 threads, input 1x3x48x64" in out
+    assert "1 thread, input 1x3x48x64" in out
 
 
 def test_path_names_a_folder_without_fetching(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -416,3 +416,16 @@ def test_the_module_runs_as_the_command_does() -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("ocrslim: nope: unknown model")
     assert done.stderr.count("\n") == 1
+
+
+def test_devices_start_so_many_processes_with_the_same_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    started: list[tuple[list[str], int]] = []
+    monkeypatch.setattr(cli, "launch", lambda arguments, count: started.append((arguments, count)) or 7)
+    command = ["compress", "m.onnx", "--target", "openvino", "--out", str(tmp_path), "--devices", "2"]
+    assert cli.main(command) == 7
+    assert started == [(["-m", "ocrslim", *command], 2)]
+
+
+def test_what_a_training_can_not_run_on_is_one_line(run: Run, tmp_path: Path) -> None:
+    command = ("compress", "PP-OCRv6_tiny_rec", "--target", "openvino", "--out", tmp_path)
+    assert_refused(run(*command, "--amp", "fp16", "--device", "cpu"), "--amp fp16")

@@ -80,8 +80,8 @@ def test_an_interrupt_leaves_nothing_half_written_and_is_resumed(
     settings = CompressSettings("openvino", tmp_path, steps=3)
     whole = module.training_batches
 
-    def interrupted(*arguments: object) -> object:
-        for index, batch in enumerate(whole(*arguments)):  # type: ignore[arg-type]
+    def interrupted(*arguments: object, **named: object) -> object:
+        for index, batch in enumerate(whole(*arguments, **named)):  # type: ignore[arg-type]
             if index == 2:
                 raise KeyboardInterrupt
             yield batch

@@ -53,17 +53,20 @@ def test_an_impossible_budget_ends_with_the_truth(tmp_path: Path) -> None:
     assert budget["sure"] == (budget["drop"]["high"] <= 0.0)
     assert "stopped" not in (tmp_path / "log.txt").read_text(encoding="utf-8")
     tried = [rung["drop"]["points"] for rung in budget["rungs"] if rung["drop"]]
-    assert budget["drop"]["points"] == min(tried)
+    one = (budget["drop"]["high"] - budget["drop"]["low"]) / 3.92  # what is much nearer may seem to lose that more
+    assert min(tried) <= budget["drop"]["points"] <= min(tried) + len(tried) * one
     if not budget["sure"]:
-        first, second = rungs(result)[:2]
-        assert first in ("calibrated", "equalised")
-        assert second == "trained"
+        assert rungs(result)[0] in ("calibrated", "equalised")
+        assert "trained" in rungs(result)
         assert {"calibrated (output)", "calibrated (percentile)", "equalised and calibrated (output)"} <= {
             rung["rung"] for rung in budget["rungs"]
         }
         assert any("float" in rung["rung"] for rung in budget["rungs"])
         kept = [item for item in result["placement"]["float"] if item["reason"] == FLOAT_REASON]
-        assert len(result["sensitivity"]) == len(result["placement"]["quantized"]) + len(kept)
+        assert len(result["sensitivity"]) <= len(result["placement"]["quantized"]) + len(kept)
+        assert {item["node"] for item in result["placement"]["quantized"]} <= {
+            row["node"] for row in result["sensitivity"]
+        }
     assert not list(tmp_path.glob("candidate*"))
 
 
@@ -173,7 +176,9 @@ def _candidate(points: float, divergence: float, against: str = "labels") -> Can
     [
         (0.4, 0.9, "labels", False, True),  # loses less, nearer to float
         (0.4, 1.1, "labels", False, False),  # loses less by luck: it is no nearer
-        (0.6, 0.5, "labels", False, False),  # nearer, but loses more
+        (0.6, 0.8, "labels", False, False),  # nearer, but loses more
+        (1.4, 0.7, "labels", False, True),  # much nearer: what it loses more may be luck
+        (1.6, 0.5, "labels", False, False),  # no luck: more than a standard error
         (0.4, 0.9, "float", False, False),  # without labels it must be much nearer
         (0.4, 0.6, "float", False, True),
         (-0.4, 9.0, "labels", True, False),  # labels taught it, and it gains 0.9 of a standard error

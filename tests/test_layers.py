@@ -39,6 +39,7 @@ RECIPES = {
     "reader",
     "scoring",
     "sensitivity",
+    "together",
 }
 UPPER = {"report", "export", "slimming"}
 MIDDLE = {"graph", "ocr", "engines"}

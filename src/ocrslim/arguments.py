@@ -94,6 +94,37 @@ def _add_compress(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         metavar="X",
         help="weight of a detector's labels beside the float model; 0 learns from the float model alone; default: 0.5",
     )
+    _add_compute(parser)
+
+
+def _add_compute(parser: argparse.ArgumentParser) -> None:
+    """Add what a training runs on."""
+    parser.add_argument(
+        "--devices",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="processes of this machine that train together, each with its own GPU or --threads; default: %(default)s",
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda", "auto"), default="auto", help="default: %(default)s")
+    parser.add_argument(
+        "--amp",
+        choices=("auto", "bf16", "fp16", "off"),
+        default="auto",
+        help="type of products in training; default: auto, a half type on a GPU and none on a CPU",
+    )
+    parser.add_argument(
+        "--accumulate", type=_positive, default=1, metavar="N", help="batches that make a step; default: %(default)s"
+    )
+    parser.add_argument(
+        "--clip-norm", type=_weight, metavar="X", help="bound of the gradient's norm; 0 for none; default: 1"
+    )
+    parser.add_argument(
+        *("--no-scale-lr",),
+        dest="scale_lr",
+        action="store_false",
+        help="leave the learning rate as it is, however many batches make a step",
+    )
 
 
 def _add_prune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,9 +18,11 @@ from rich.console import Console
 from ocrslim.arguments import build_parser
 from ocrslim.engines.session import PADDLE_ENGINES
 from ocrslim.errors import InputError, OcrslimError
+from ocrslim.slimming.training.launch import launch, processes
 
 if TYPE_CHECKING:
     from ocrslim.compress import CompressSettings
+    from ocrslim.slimming.training.compute import Compute
 
 __all__ = ["build_parser", "main"]
 
@@ -32,13 +35,19 @@ RESUMED = ("compress", "prune", "sensitivity", "demo")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0 done, 1 failed, 2 a mistake in the input, 130 interrupted."""
     parsed = build_parser().parse_args(arguments)
+    if getattr(parsed, "devices", 1) > processes():
+        return launch(["-m", "ocrslim", *(sys.argv[1:] if arguments is None else arguments)], parsed.devices)
+    if processes() > 1:  # torch would show a stack of its own for each lost process, before our line
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
     try:
         RUN[parsed.command](parsed)
     except InputError as error:
         return _fail(str(error), EXIT_USER)
     except OcrslimError as error:
-        return _fail(str(error), EXIT_FAILED)
+        return EXIT_FAILED if getattr(error, "told", False) else _fail(str(error), EXIT_FAILED)
     except KeyboardInterrupt:
+        if os.environ.get("RANK", "0") != "0":
+            return EXIT_INTERRUPTED  # rank 0 says it
         resumed = ", and the same command goes on from what --out holds" if parsed.command in RESUMED else ""
         return _fail(f"interrupted; nothing half-written is left{resumed}", EXIT_INTERRUPTED)
     except BrokenPipeError:
@@ -62,7 +71,7 @@ def _run_compress(options: argparse.Namespace) -> None:
         *("learning_rate", "max_drop", "effort", "max_minutes"),
     )
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    given["dictionary"] = options.dict
+    given |= {"dictionary": options.dict, "compute": _compute(options)}
     if options.label_ratio is not None and options.config_path is None:
         given["distillation"] = DistillationSettings(label_ratio=options.label_ratio)
     if options.config_path is not None:
@@ -78,6 +87,15 @@ def _run_compress(options: argparse.Namespace) -> None:
     else:
         settings = CompressSettings(out=options.out, **given)
     _compress_and_show(options.model, settings)
+
+
+def _compute(options: argparse.Namespace) -> Compute:
+    """Return what the options say about what the training runs on."""
+    from ocrslim.slimming.training.compute import Compute
+
+    return Compute(
+        processes(), options.accumulate, options.clip_norm, options.scale_lr, options.device, amp=options.amp
+    )
 
 
 def _run_prune(options: argparse.Namespace) -> None:
@@ -325,11 +343,15 @@ def _run_demo(options: argparse.Namespace) -> None:
 def _compress_and_show(model: str | None, settings: CompressSettings) -> None:
     from ocrslim.compress import compress
     from ocrslim.report.table import result_table
+    from ocrslim.slimming.training.distributed import team_of
+    from ocrslim.slimming.training.precision import pick_device
 
     console = Console()
-    result = compress(model, settings, console)
-    console.print(result_table(result))
-    console.print(result["verdict"], markup=False, highlight=False, soft_wrap=True)
+    with team_of(device=pick_device(settings.compute.device).type) as team:
+        result = compress(model, settings, console, team)
+    if team.leads:
+        console.print(result_table(result))
+        console.print(result["verdict"], markup=False, highlight=False, soft_wrap=True)
 
 
 def _require_torch(command: str = "compress") -> None:

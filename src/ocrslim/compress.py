@@ -19,7 +19,6 @@ from rich.console import Console
 from torch import Tensor
 
 from ocrslim import __version__
-from ocrslim.atomic import output_folder
 from ocrslim.config.paddleslim import ExampleConfig
 from ocrslim.config.profile import Profile, load_profile
 from ocrslim.delivery import INT8, Delivery, open_delivery
@@ -50,6 +49,7 @@ from ocrslim.scoring import Pair
 from ocrslim.slimming.example import calibration_plan, fit_target, highest_rate, kept_float
 from ocrslim.slimming.quantization.prepare import Quantization
 from ocrslim.slimming.quantization.ranges import OUTPUT_ERROR
+from ocrslim.slimming.training.compute import Compute
 from ocrslim.slimming.training.data import (
     TrainingData,
     calibration_batches,
@@ -61,9 +61,13 @@ from ocrslim.slimming.training.data import (
     validation_batches,
 )
 from ocrslim.slimming.training.distillation import Distillation, DistillationSettings, LossJudge, TeacherJudge
+from ocrslim.slimming.training.distributed import ALONE, Team
 from ocrslim.slimming.training.labelled_loader import check_paths
+from ocrslim.slimming.training.precision import open_precision, pick_device
+from ocrslim.slimming.training.prefetch import Shard
 from ocrslim.slimming.training.task_losses import LabelledBatch, task_loss
 from ocrslim.slimming.training.trainer import Score, Trainer, TrainingResult, TrainSettings
+from ocrslim.together import aligned, assist, dismiss, gather_damaged, lead, moved, own_folder, wait_for
 
 __all__ = ["CompressSettings", "compress"]
 
@@ -99,6 +103,7 @@ class CompressSettings:
         effort: one of :data:`ocrslim.scene.EFFORTS`.
         max_minutes: no rung is begun after so long.
         dictionary: file of a recogniser's characters, for one that comes without.
+        compute: what the training runs on.
         example: a file of the PaddleSlim example, see :meth:`from_example`; ``data``, ``eval``, ``profile`` and
             ``dictionary`` go before what it says.
     """
@@ -120,6 +125,7 @@ class CompressSettings:
     effort: str = "normal"
     max_minutes: float | None = None
     dictionary: Path | None = None
+    compute: Compute = field(default_factory=Compute)
     example: ExampleConfig | None = None
 
     @classmethod
@@ -137,16 +143,19 @@ class CompressSettings:
         return cls(out=out, example=config, **(said | given))
 
 
-def compress(model: str | Path | None, settings: CompressSettings, console: Console | None = None) -> dict[str, Any]:
+def compress(
+    model: str | Path | None, settings: CompressSettings, console: Console | None = None, team: Team = ALONE
+) -> dict[str, Any]:
     """Compress ``model`` for one engine, measure what came of it and write the output folder.
 
     Args:
         model: a zoo name, an ONNX file or a model folder; ``None`` is the one that ``settings.example`` names.
         settings: see there.
         console: where progress is shown; a quiet one when ``None``.
+        team: of the processes that train together; see :mod:`ocrslim.together`.
 
     Returns:
-        dict: what ``result.json`` holds.
+        dict: what ``result.json`` holds; nothing on ranks other than 0.
 
     Raises:
         InputError: the model, the data or a setting cannot be used.
@@ -156,24 +165,31 @@ def compress(model: str | Path | None, settings: CompressSettings, console: Cons
         get_target(settings.target)  # a name that there is not is told before anything is fetched
     if settings.effort not in EFFORTS:
         raise InputError(f"effort {settings.effort}: there is none of that name; take one of {', '.join(EFFORTS)}")
+    wait_for(team, opened=False)
     source, settings, warnings = _open(model, settings)
     named = settings.example.profile if settings.example is not None and settings.profile is None else None
     profile = named or load_profile(settings.profile, source.inference_yml)
     delivery = open_delivery(source, settings.target, settings.threads)
-    with output_folder(settings.out, (INT8, REPORT, *SENSITIVITY)) as partial:
-        log = RunLog(settings.out, console or Console(quiet=True))
+    with own_folder(team, settings.out, (INT8, REPORT, *SENSITIVITY)) as partial:
+        log = RunLog(settings.out if team.leads else partial, (team.leads and console) or Console(quiet=True))
         for line in (*warnings, *delivery.notes):
             log.say(line)
         try:
-            result = _run(delivery, profile, settings, partial, log)
+            result = _run(delivery, profile, settings, partial, log, team)
         finally:
             log.close()
+    if team.leads:
+        _report(settings.out, console)
+    return result
+
+
+def _report(out: Path, console: Console | None) -> None:
+    """Write the page of pictures; the run is there, whatever becomes of it."""
     try:
-        write_report([settings.out])
-    except (OcrslimError, OSError) as error:  # the run is there, whatever becomes of a page of pictures
+        write_report([out])
+    except (OcrslimError, OSError) as error:
         said = " ".join(str(error).split())
         (console or Console(quiet=True)).print(f"without {REPORT}: {said}", markup=False, soft_wrap=True)
-    return result
 
 
 def _open(
@@ -205,24 +221,31 @@ def _open(
     return source, settings, warnings
 
 
+def _open_data(
+    source: ModelSource, settings: CompressSettings
+) -> tuple[Following | None, TrainingData, CompressSettings]:
+    """Open the run's data, or those of the file that it follows, which says the number of steps too."""
+    if settings.example is not None:
+        follow = open_following(settings, source)
+        return follow, follow.data.training, follow.settings(settings)
+    characters = source.characters or ()
+    return None, open_training_data(source.task, settings.data, settings.data_dir, characters, settings.seed), settings
+
+
 def _run(
-    delivery: Delivery, profile: Profile, settings: CompressSettings, partial: Path, log: RunLog
+    delivery: Delivery, profile: Profile, settings: CompressSettings, partial: Path, log: RunLog, team: Team
 ) -> dict[str, Any]:
+    precision = open_precision(settings.compute.amp, pick_device(settings.compute.device, team.local))
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
     source = delivery.source
     log.note(f"ocrslim {__version__}: {source.name} ({source.sha256}) for {settings.target}; {plain(settings)}")
     with log.stage("data"):
-        follow = open_following(settings, source) if settings.example is not None else None
-        if follow is None:
-            data = open_training_data(
-                source.task, settings.data, settings.data_dir, source.characters or (), settings.seed
-            )
-        else:
-            data, settings = follow.data.training, follow.settings(settings)
+        follow, data, settings = _open_data(source, settings)
         log.say(f"{len(data.train)} images to learn from, {len(data.held)} held back, {len(data.skipped)} skipped")
         validation = validation_batches(data, profile, settings.seed)
         data_sha256 = data_fingerprint(settings)
+    wait_for(team, opened=True)
     with log.stage("import"):
         graph = canonicalize(load_onnx(source.path))
         teacher = GraphModule(graph).eval()
@@ -240,21 +263,23 @@ def _run(
     if follow is None and not by_labels and settings.distillation.label_ratio not in (0, USUAL_RATIO):
         log.say("--label-ratio: without effect, only the labels of a detector's pages teach")
 
+    kept = {"fingerprint": run_fingerprint(source, settings, data_sha256), "team": team, "precision": precision}
+    shard = Shard(team.rank, team.size, settings.compute.accumulate)
+    make = functools.partial(labelled_pages if by_labels else training_batches, data, profile, settings.seed)
+    batches = functools.partial(make if follow is None else follow.batches, shard=shard)
+
     def train(graph: ir.Model, quantization: Quantization) -> TrainingResult:
         # Of the same graph as the student: equalised channels have other scales inside, and features are compared.
-        teacher = GraphModule(graph).eval()
-        kept: dict[str, Any] = {
-            "folder": settings.out / "checkpoints",
-            "fingerprint": run_fingerprint(source, settings, data_sha256),
-        }
-        if follow is None:
-            judged = labelled_validation(data, profile, settings.seed) if by_labels else validation
-            trainer = _trainer(graph, quantization, teacher, judged, source, settings, **kept)
-            make = labelled_pages if by_labels else training_batches
-            return run_trainer(trainer, functools.partial(make, data, profile, settings.seed), log)
-        trainer = _follow_training(follow, graph, quantization, teacher, profile, log, **kept)
-        training = run_trainer(trainer, follow.batches, log, follow.log_every)
-        data.damaged.update(follow.refused())
+        teacher = aligned(team, GraphModule(graph).eval())
+        with moved(precision.device, quantization.module, teacher):
+            if follow is None:
+                judged = labelled_validation(data, profile, settings.seed) if by_labels else validation
+                trainer = _trainer(graph, quantization, teacher, judged, source, settings, log, **kept)
+            else:
+                trainer = follow.trainer(graph, quantization, teacher, profile, settings, log, **kept)
+            training = run_trainer(trainer, batches, log, follow.log_every if follow else None)
+        data.damaged.update(follow.refused() if follow else {})
+        gather_damaged(team, data.damaged)
         return training
 
     scene = Scene(
@@ -271,14 +296,19 @@ def _run(
         partial,
         log,
         lambda session: judge_held(pair(session), data, settings.data or (follow.words if follow else None), log),
-        train,
+        lead(team, train),
         delivery.open,
         delivery.required,
         keep_float,
         pact=follow is not None and follow.plan.quantization.pact,
         by_labels=by_labels or follow is not None,
     )
-    return _deliver(delivery, scene, climb(scene), pair, data_sha256, follow)
+    if not team.leads:
+        assist(team, scene, train)
+        return {}
+    climbed = climb(scene)
+    dismiss(team)
+    return _deliver(delivery, scene, climbed, pair, data_sha256, follow)
 
 
 def _deliver(
@@ -327,13 +357,15 @@ def _trainer(
     validation: list[Tensor] | list[LabelledBatch],
     source: ModelSource,
     settings: CompressSettings,
+    log: RunLog,
     **kept: Any,
 ) -> Trainer:
     """Set up the training of the fake-quantized student to answer as the float teacher does, and as labels say."""
     points, task = distillation_points(graph), source.task
     student = quantization.module
     usual = round(STEPS[task] * EFFORTS[settings.effort].steps)
-    steps = usual if settings.steps is None else settings.steps
+    steps = settings.compute.steps(usual) if settings.steps is None else settings.steps
+    validation = [kept["precision"].place(batch) for batch in validation[: None if kept["team"].leads else 1]]
     by_labels = isinstance(validation[0], LabelledBatch)
     labels = task_loss(task) if by_labels else None
     rate = (LABELLED_RATE if by_labels else LEARNING_RATE)[task]
@@ -347,7 +379,10 @@ def _trainer(
         scales_and_biases(quantization),
         distilled,
         judge,
-        TrainSettings(steps, rate if settings.learning_rate is None else settings.learning_rate),
+        settings.compute.fit(
+            TrainSettings(steps, rate if settings.learning_rate is None else settings.learning_rate), log.say
+        ),
+        folder=settings.out / "checkpoints",
         **kept,
     )
 
@@ -362,22 +397,3 @@ def _follow_placement(
     for line in (*said, *follow.notes()):
         log.say(line)
     return replace(delivery, target=target), kept_float(graph, follow.plan.quantization)
-
-
-def _follow_training(
-    follow: Following,
-    graph: ir.Model,
-    quantization: Quantization,
-    teacher: GraphModule,
-    profile: Profile,
-    log: RunLog,
-    **kept: Any,
-) -> Trainer:
-    """Set up the training that the file says: its losses on its nodes, the labels' loss, its schedule and its end."""
-    assert follow.training is not None  # otherwise nothing is trained
-    student = quantization.module
-    criterion, said = follow.criterion(graph, student, teacher)
-    for line in said:
-        log.say(line)
-    judge, groups = follow.judge(student, profile), scales_and_biases(quantization)
-    return Trainer(student, groups, criterion, judge, follow.training, stop_at=follow.stop_at, **kept)

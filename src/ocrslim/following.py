@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 from torch import nn
@@ -25,8 +25,10 @@ from ocrslim.graph.importers.onnx import load_onnx
 from ocrslim.graph.importers.source import ModelSource
 from ocrslim.graph.passes.canonical import canonicalize
 from ocrslim.graph.points import distillation_points
+from ocrslim.learning import scales_and_biases
 from ocrslim.ocr.ctc import Charset
 from ocrslim.ocr.labels import DetSample, RecSample
+from ocrslim.report.run_log import RunLog
 from ocrslim.slimming.example import (
     RATE_FACTOR,
     CalibrationPlan,
@@ -37,10 +39,12 @@ from ocrslim.slimming.example import (
     open_example_data,
     train_settings,
 )
+from ocrslim.slimming.quantization.prepare import Quantization
 from ocrslim.slimming.training.criterion import LabelledDistillation
 from ocrslim.slimming.training.label_judge import LabelJudge
+from ocrslim.slimming.training.prefetch import WHOLE, Shard
 from ocrslim.slimming.training.task_losses import LabelledBatch, labelled_batches
-from ocrslim.slimming.training.trainer import TrainSettings
+from ocrslim.slimming.training.trainer import Trainer, TrainSettings
 
 if TYPE_CHECKING:
     from ocrslim.compress import CompressSettings
@@ -137,14 +141,51 @@ class Following:
         metric = self.config.metric
         return LabelJudge(student, samples, profile, self.charset, metric.indicator, metric.ignore_space)
 
+    def trainer(
+        self,
+        graph: ir.Model,
+        quantization: Quantization,
+        teacher: GraphModule,
+        profile: Profile,
+        settings: CompressSettings,
+        log: RunLog,
+        **kept: Any,
+    ) -> Trainer:
+        """Set up the training that the file says: its losses on its nodes, the labels' loss, its schedule and its end.
+
+        Args:
+            graph: canonical, of the student.
+            quantization: of the student, calibrated.
+            teacher: the float model.
+            profile: pre- and post-processing.
+            settings: of the run.
+            log: of the run.
+            kept: further arguments of the trainer.
+        """
+        assert self.training is not None  # otherwise nothing is trained
+        student = quantization.module
+        criterion, said = self.criterion(graph, student, teacher)
+        for line in said:
+            log.say(line)
+        criterion.teacher.to(kept["precision"].device)  # perhaps one of its own
+        judge, groups = self.judge(student, profile), scales_and_biases(quantization)
+        training, folder = settings.compute.fit(self.training, log.say), settings.out / "checkpoints"
+        return Trainer(student, groups, criterion, judge, training, folder=folder, stop_at=self.stop_at, **kept)
+
     @property
     def stop_at(self) -> float | None:
         """The metric that ends the training when it is reached."""
         return self.config.training.target_metric if self.config.training else None
 
-    def batches(self, start: int, count: int) -> Iterable[LabelledBatch]:
-        """Return parts of batches, see :func:`ocrslim.slimming.training.task_losses.labelled_batches`."""
-        return labelled_batches(self.data.batches, start, count, self.data.workers, self.data.parts)
+    def batches(self, start: int, count: int, shard: Shard = WHOLE) -> Iterable[LabelledBatch]:
+        """Return parts of batches, see :func:`ocrslim.slimming.training.task_losses.labelled_batches`.
+
+        Args:
+            start: first part of this process's.
+            count: parts.
+            shard: which batches are this process's.
+        """
+        return labelled_batches(shard.of(self.data.batches), start, count, self.data.workers, self.data.parts)
 
     def refused(self) -> dict[str, str]:
         """Return the samples that could not be learnt from: path -> reason."""
@@ -179,7 +220,11 @@ def open_following(settings: CompressSettings, source: ModelSource) -> Following
     training = None
     if plan.train and config.training is not None and not settings.ptq_only:
         training = train_settings(
-            config.training, data.batches.steps_per_epoch, data.parts, settings.steps, settings.learning_rate
+            config.training,
+            -(-data.batches.steps_per_epoch // settings.compute.batches),
+            data.parts,
+            settings.steps,
+            settings.learning_rate,
         )
     return Following(config, source, data, plan, training)
 

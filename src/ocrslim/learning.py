@@ -15,6 +15,7 @@ from ocrslim.engines.session import InferenceSession
 from ocrslim.export.verify import Verification, verify_det, verify_rec
 from ocrslim.report.run_log import RunLog
 from ocrslim.slimming.quantization.prepare import Quantization
+from ocrslim.slimming.training.lifeline import LostRankError
 from ocrslim.slimming.training.trainer import ParameterGroup, Trainer, TrainingResult
 
 __all__ = ["SMALLEST_RMS", "proportional", "run_trainer", "scales_and_biases", "verify_module"]
@@ -63,7 +64,7 @@ def run_trainer(
     """Train to the end, from the last checkpoint where there is one, and say how it went.
 
     Args:
-        trainer: to run; an interrupt saves it.
+        trainer: to run; an interrupt, or the loss of a process that trains with it, saves it.
         batches: see :meth:`ocrslim.slimming.training.trainer.Trainer.run`.
         log: of the run.
         log_every: steps between two lines of figures; ``None`` says none.
@@ -80,7 +81,7 @@ def run_trainer(
             log.say(f"going on from step {trainer.step}")
         try:
             training = trainer.run(batches)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, LostRankError):
             trainer.save()
             raise
     for line in training.history:

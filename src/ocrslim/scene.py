@@ -44,6 +44,7 @@ class Effort:
         turns: how often further sites are made float, two of them at a time after the first.
         most_float: share of the sites' multiplications that may become float so.
         equalize: whether the first of the observers is also tried on equalised channels.
+        relieve: whether single sites that cost much and save little time are made float before anything is trained.
     """
 
     observers: tuple[str, ...]
@@ -51,10 +52,11 @@ class Effort:
     turns: int
     most_float: float
     equalize: bool = True
+    relieve: bool = True
 
 
 EFFORTS: Mapping[str, Effort] = {
-    "quick": Effort((OUTPUT_ERROR,), 0.0, 2, 0.15, equalize=False),
+    "quick": Effort((OUTPUT_ERROR,), 0.0, 1, 0.15, equalize=False, relieve=False),
     "normal": Effort((OUTPUT_ERROR, "percentile"), 1.0, 4, 0.3),
     "max": Effort((OUTPUT_ERROR, "percentile", "mse"), 4.0, 8, 0.5),
 }

@@ -19,6 +19,7 @@ from ocrslim.spec import PerAxis, QuantizationSpec
 __all__ = ["ChannelBias", "FakeQuantizer"]
 
 Mode = Literal["float", "observe", "quantize"]
+HALVES = (torch.float16, torch.bfloat16)
 
 
 class FakeQuantizer(nn.Module):
@@ -107,6 +108,8 @@ class FakeQuantizer(nn.Module):
         """Return ``x`` on the grid, in its own shape."""
         if self.mode == "float":
             return x
+        if x.dtype in HALVES:  # under autocast: the grid and its gradients need f32
+            x = x.float()
         if self.codes is not None:
             return self.codes * along_axis(self.log_scale.exp(), x.dim(), self.spec)
         if self.mode == "observe":

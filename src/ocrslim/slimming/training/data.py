@@ -19,7 +19,7 @@ from ocrslim.ocr.labels import DetSample, RecSample, Skipped, read_samples
 from ocrslim.ocr.render import render_lines, render_pages
 from ocrslim.ocr.sequences import pick
 from ocrslim.slimming.training.loader import DetBatches, RecBatches
-from ocrslim.slimming.training.prefetch import prefetch
+from ocrslim.slimming.training.prefetch import WHOLE, Shard, prefetch
 from ocrslim.slimming.training.task_losses import LabelledBatch
 
 __all__ = [
@@ -119,17 +119,21 @@ def open_training_data(
     )
 
 
-def training_batches(data: TrainingData, profile: Profile, seed: int, start: int, count: int) -> Iterator[Tensor]:
-    """Yield batches ``start`` to ``start + count`` of the endless, shuffled, augmented stream."""
+def training_batches(
+    data: TrainingData, profile: Profile, seed: int, start: int, count: int, shard: Shard = WHOLE
+) -> Iterator[Tensor]:
+    """Yield batches ``start`` to ``start + count`` of a process's share of the endless, shuffled, augmented stream."""
     source = _batches(data, data.train, profile, seed, augment=True)
-    for batch in prefetch(source, start, count):
+    for batch in prefetch(shard.of(source), start, count):
         yield torch.from_numpy(batch)
 
 
-def labelled_pages(data: TrainingData, profile: Profile, seed: int, start: int, count: int) -> Iterator[LabelledBatch]:
+def labelled_pages(
+    data: TrainingData, profile: Profile, seed: int, start: int, count: int, shard: Shard = WHOLE
+) -> Iterator[LabelledBatch]:
     """Yield what :func:`training_batches` does for a detector, with the targets of its labels."""
     source = _batches(data, data.train, profile, seed, augment=True, targets=True)
-    yield from map(_with_targets, prefetch(source, start, count))
+    yield from map(_with_targets, prefetch(shard.of(source), start, count))
 
 
 def labelled_validation(data: TrainingData, profile: Profile, seed: int) -> list[LabelledBatch]:

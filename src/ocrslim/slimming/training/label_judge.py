@@ -81,7 +81,8 @@ class LabelJudge:
         return metric.compute()
 
     def _run(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        like = next(self.student.parameters(), torch.zeros(0))
         with torch.no_grad():
-            output = self.student(torch.from_numpy(images))
+            output = self.student(torch.from_numpy(images).to(like.device))
         assert isinstance(output, Tensor)
         return np.asarray(output.float().cpu().numpy(), np.float32)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import queue
 import threading
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Batches", "PrefetchingIterator", "prefetch"]
+__all__ = ["WHOLE", "Batches", "PrefetchingIterator", "Shard", "prefetch"]
 
 Batch = NDArray[np.float32]
 
@@ -82,6 +83,52 @@ def prefetch(batches: Batches, start_step: int, steps: int) -> PrefetchingIterat
     [7.0, 8.0, 9.0]
     """
     return PrefetchingIterator(batches, start_step, steps)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Which batches of the endless stream are those of one process of several.
+
+    In step ``s`` rank ``r`` of ``n`` takes the ``block`` batches from ``(s * n + r) * block`` on: each batch is taken
+    once, so each image comes once in an epoch, and a step takes the same images however they are shared out among
+    processes and parts of a step.
+
+    Args:
+        rank: of the process.
+        size: number of processes.
+        block: batches that one process takes in a step.
+
+    >>> [[Shard(rank, 2, block=2).place(index) for index in range(4)] for rank in range(2)]
+    [[0, 1, 4, 5], [2, 3, 6, 7]]
+    """
+
+    rank: int = 0
+    size: int = 1
+    block: int = 1
+
+    def place(self, index: int) -> int:
+        """Return the number in the stream of all of this process's batch number ``index``."""
+        step, part = divmod(index, self.block)
+        return (step * self.size + self.rank) * self.block + part
+
+    def of(self, batches: Any) -> Any:
+        """Return this process's share of something that makes the batch of a step, in the form of the whole."""
+        return batches if self.size == 1 else _Share(batches, self)
+
+
+WHOLE = Shard()
+"""All batches are one process's."""
+
+
+@dataclass(frozen=True)
+class _Share:
+    """The batches of one process, numbered from 0."""
+
+    batches: Any
+    shard: Shard
+
+    def batch(self, step: int) -> Any:
+        return self.batches.batch(self.shard.place(step))
 
 
 def _produce(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from ocrslim.errors import OcrslimError
 from ocrslim.slimming.training.checkpoint import latest_checkpoint, refuse_another_run, save_checkpoint
+from ocrslim.slimming.training.distributed import ALONE, Team
+from ocrslim.slimming.training.precision import FULL, Precision
 from ocrslim.slimming.training.schedule import Schedule
 
 __all__ = ["ParameterGroup", "Score", "TrainSettings", "Trainer", "TrainingResult"]
@@ -96,6 +98,8 @@ class Trainer:
         fingerprint: identifies the run, as JSON of its settings; a checkpoint with another one is refused.
         stop_at: end as soon as the judge's value is at least that; ``None`` makes all steps.
         progress: called after each step with (steps done, steps in all, figures).
+        team: of the processes that train; each has batches of its own, rank 0 alone judges and keeps checkpoints.
+        precision: on what device, and in what type, the loss is computed.
     """
 
     def __init__(
@@ -110,6 +114,8 @@ class Trainer:
         fingerprint: str = "",
         stop_at: float | None = None,
         progress: Callable[[int, int, Mapping[str, float]], None] = lambda done, total, figures: None,
+        team: Team = ALONE,
+        precision: Precision = FULL,
     ) -> None:
         self.student = student
         self.groups = tuple(group for group in groups if group.parameters)
@@ -120,6 +126,8 @@ class Trainer:
         self.fingerprint = fingerprint
         self.stop_at = stop_at
         self.progress = progress
+        self.team = team
+        self.precision = precision
         learning = {id(parameter) for parameter in self._parameters()}
         for parameter in student.parameters():  # gradients that nobody reads would take half of a step's time
             parameter.requires_grad_(id(parameter) in learning)
@@ -129,14 +137,17 @@ class Trainer:
         self.best: Score | None = None
         self.best_tensors: dict[str, Tensor] = {}
         self.history: list[dict[str, float]] = []
+        self._reached = False
 
     def resume(self) -> bool:
         """Continue from the newest readable checkpoint; return whether there was one.
 
+        Rank 0 alone reads it; the others are given what it holds when :meth:`run` begins.
+
         Raises:
             OcrslimError: the checkpoint belongs to a run with other settings; the message names them.
         """
-        found = latest_checkpoint(self.folder) if self.folder else None
+        found = latest_checkpoint(self.folder) if self.folder and self.team.leads else None
         if found is None or self.folder is None:
             return False
         tensors, state = found
@@ -145,6 +156,7 @@ class Trainer:
         self.student.load_state_dict({name: tensors[f"student.{name}"] for name in own})
         self._load_optimizer(tensors)
         self.best_tensors = {name: tensors[f"best.{name}"] for name in own}
+        self.precision.restore(state.get("loss_scale"))
         self.step, self.best_step = state["step"], state["best_step"]
         self.best = Score(state["best"]["value"], state["best"]["figures"])
         self.history = state["history"]
@@ -154,25 +166,32 @@ class Trainer:
         """Train to the end and load the best weights into the student.
 
         Args:
-            batches: (first batch, number of batches) -> those batches, in order.
+            batches: (first batch, number of batches) -> those batches, in order; with several processes, of those that
+                are this one's.
 
         Raises:
             OcrslimError: the loss stopped being a number, or no score of the judge was one.
+            LostRankError: another process of the team is gone.
         """
         started = time.monotonic()
         settings = self.settings
-        if self.best is None:
+        if self.best is None and self.team.leads:
             self._judge({})
+        self._align(self.student.state_dict())
         todo = (settings.steps - self.step) * settings.accumulate
         stream = iter(batches(self.step * settings.accumulate, todo)) if todo > 0 else iter(())
-        while self.step < settings.steps and not self._is_reached():
+        while self.step < settings.steps and not self._reached:
             figures = self._one_step(stream)
             self.step += 1
             self.progress(self.step, settings.steps, figures)
             if self.step % settings.judge_every == 0 or self.step == settings.steps:
-                self._judge(figures)
+                if self.team.leads:
+                    self._judge(figures)
+                self._align({})
             if self.folder and (self.step % settings.checkpoint_every == 0 or self.step == settings.steps):
                 self.save()
+        if not self.team.leads:  # rank 0 has the best weights, and all that comes of them
+            return TrainingResult(self.step, self.step, Score(0.0), [], time.monotonic() - started)
         self.student.load_state_dict(self.best_tensors)
         assert self.best is not None  # _judge ran before the first step
         if math.isnan(self.best.value):
@@ -184,7 +203,7 @@ class Trainer:
 
     def save(self) -> None:
         """Write a checkpoint of all that :meth:`resume` needs."""
-        if self.folder is None or self.best is None:
+        if self.folder is None or self.best is None or not self.team.leads:
             return
         tensors = {f"student.{name}": tensor for name, tensor in self.student.state_dict().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self.best_tensors.items()}
@@ -199,12 +218,41 @@ class Trainer:
                 "best_step": self.best_step,
                 "best": {"value": self.best.value, "figures": dict(self.best.figures)},
                 "history": self.history,
+                "loss_scale": self.precision.state(),
                 "settings": asdict(self.settings),
             },
         )
 
-    def _is_reached(self) -> bool:
-        return self.stop_at is not None and self.best is not None and self.best.value >= self.stop_at
+    def _align(self, tensors: Mapping[str, Tensor]) -> None:
+        """Give all processes what rank 0 has: ``tensors`` of the student, what learns, and whether that is the end.
+
+        All of them make the same steps in any case, to the last bit where they run on the same hardware; so they begin
+        at one point, and after each look at the held-back part are at one again, whatever they run on.
+        """
+        self._reached = self.stop_at is not None and self.best is not None and self.best.value >= self.stop_at
+        if self.team.size == 1:
+            return
+        parameters = self._parameters()
+        sent = {f"student.{name}": tensor for name, tensor in tensors.items()}
+        sent |= {f"learnt.{index}": parameter for index, parameter in enumerate(parameters)}
+        for index, kept in enumerate(self._optimizer_state()):
+            sent |= {f"optimizer.{index}.{key}": value for key, value in kept.items()}
+        factors = [group.factor for group in self.groups]
+        said = {"step": self.step, "reached": self._reached, "factors": factors, "scale": self.precision.state()}
+        found, state = self.team.share(sent, said)
+        if self.team.leads:
+            return
+        if tensors:
+            self.student.load_state_dict({name: found[f"student.{name}"] for name in tensors})
+        with torch.no_grad():
+            for index, parameter in enumerate(parameters):
+                parameter.copy_(found[f"learnt.{index}"])
+        self._load_optimizer(found)
+        self.precision.restore(state["scale"])
+        self.step, self._reached = state["step"], state["reached"]
+        self.groups = tuple(
+            replace(group, factor=factor) for group, factor in zip(self.groups, state["factors"], strict=True)
+        )
 
     def _one_step(self, stream: Iterator[Any]) -> dict[str, float]:
         factor = self.settings.schedule.factor(self.step, self.settings.steps)
@@ -214,15 +262,16 @@ class Trainer:
         self.student.train()
         figures: dict[str, float] = {}
         for _ in range(self.settings.accumulate):
-            loss, parts = self.criterion(next(stream))
-            (loss / self.settings.accumulate).backward()  # type: ignore[no-untyped-call]
+            batch = self.precision.place(next(stream))
+            with self.precision.autocast():
+                loss, parts = self.criterion(batch)
+            self.precision.backward(loss / self.settings.accumulate)
             for name, value in parts.items():
                 figures[name] = figures.get(name, 0.0) + value / self.settings.accumulate
+        figures = self.team.average(self._parameters(), figures)
         if not all(math.isfinite(value) for value in figures.values()):
             raise OcrslimError(f"step {self.step}: the loss is {figures}; lower --learning-rate and run again")
-        if self.settings.clip_norm > 0:
-            nn.utils.clip_grad_norm_([p for group in self.groups for p in group.parameters], self.settings.clip_norm)
-        self.optimizer.step()
+        self.precision.step(self.optimizer, self._parameters(), self.settings.clip_norm)
         return figures | {"learning_rate": self.settings.learning_rate * factor}
 
     def _judge(self, figures: Mapping[str, float]) -> None:
@@ -247,7 +296,10 @@ class Trainer:
         for index, parameter in enumerate(self._parameters()):
             prefix = f"optimizer.{index}."
             state: dict[str, Any] = {
-                name.removeprefix(prefix): value.clone() for name, value in tensors.items() if name.startswith(prefix)
+                # Adam's count of steps stays on the CPU.
+                name.removeprefix(prefix): value.clone() if value.dim() == 0 else value.to(parameter.device, copy=True)
+                for name, value in tensors.items()
+                if name.startswith(prefix)
             }
             if state:
                 self.optimizer.state[parameter] = state

@@ -1,0 +1,189 @@
+"""Images in a second of one process and of several, one thread each: training of PP-OCRv6_tiny_rec, gloo.
+
+    python benchmarks/scaling.py [--processes 1 2] [--steps 20] [--repeats 3] [--threads 1] [--out scaling.json]
+
+The numbers of processes are measured in turns, each ``--repeats`` times, and the fastest of each counts: on a shared
+machine the others tell what the neighbours did. What is timed are whole steps of the trainer, with the losses and the
+batches of ``ocrslim compress``: 8 lines a process and step. Beside it stands what the parts cost alone: the all-reduce
+of the gradients, and the making of a batch. The seconds that others kept the processors busy are shown; a figure taken
+on a busy machine is preliminary.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+MODEL = "PP-OCRv6_tiny_rec"
+WARM_UP = 3
+LINES = 200
+AVERAGES = 30
+
+
+def main() -> int:
+    """Measure in turns and print a table."""
+    options = _options()
+    if options.worker:
+        return worker(options.worker, options.steps, options.threads)
+    from ocrslim.engines.cpu import cpu_info, versions
+    from ocrslim.engines.machine import OtherLoad
+
+    runs: dict[int, list[dict[str, float]]] = {count: [] for count in options.processes}
+    for _ in range(options.repeats):
+        for count in options.processes:
+            load, began, own = OtherLoad(), time.monotonic(), _children()
+            found = measure(count, options.out.with_suffix(f".{count}.json"), options.steps, options.threads)
+            others = (load.cores() or 0.0) - (_children() - own) / (time.monotonic() - began)
+            runs[count].append(found | {"others": max(0.0, others)})
+            print(json.dumps({"processes": count, **runs[count][-1]}), flush=True)
+    best = {count: max(found, key=lambda run: run["images_per_second"]) for count, found in runs.items()}
+    facts = {"cpu": cpu_info().model, "flags": " ".join(cpu_info().flags), "versions": versions()}
+    facts |= {"threads": options.threads, "steps": options.steps, "model": MODEL, "cores": os.cpu_count()}
+    options.out.write_text(json.dumps(facts | {"runs": {str(k): v for k, v in runs.items()}}, indent=1), "utf-8")
+    print(table(best, facts))
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1, help="of each process")
+    parser.add_argument("--out", type=Path, default=Path("scaling.json"))
+    parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def measure(count: int, out: Path, steps: int, threads: int) -> dict[str, float]:
+    """Train in ``count`` processes and return rank 0's figures.
+
+    Raises:
+        RuntimeError: a process failed.
+    """
+    from ocrslim.slimming.training.launch import launch
+
+    arguments = [__file__, "--worker", str(out), "--steps", str(steps), "--threads", str(threads)]
+    code = launch(arguments, count) if count > 1 else subprocess.call([sys.executable, *arguments])
+    if code:
+        raise RuntimeError(f"{count} processes ended with {code}")
+    found: dict[str, float] = json.loads(out.read_text(encoding="utf-8"))
+    out.unlink()
+    return found
+
+
+def worker(out: Path, steps: int, threads: int) -> int:
+    """Train as one of the processes; rank 0 writes the figures."""
+    import torch
+
+    from ocrslim.slimming.training.distributed import team_of
+
+    torch.set_num_threads(threads)
+    with team_of() as team:
+        figures = _train(team, steps)
+    if team.leads:
+        out.write_text(json.dumps(figures), encoding="utf-8")
+    return 0
+
+
+def _train(team: Any, steps: int) -> dict[str, float]:
+    from ocrslim.config.profile import load_profile
+    from ocrslim.graph.importers.source import open_model
+    from ocrslim.slimming.training import data as training_data
+    from ocrslim.slimming.training.prefetch import Shard
+    from ocrslim.slimming.training.trainer import Score, Trainer, TrainSettings
+
+    training_data.RENDERED = {"rec": LINES, "det": 4}
+    source = open_model(MODEL)
+    profile = load_profile(None, source.inference_yml)
+    data = training_data.open_training_data("rec", None, None, source.characters or (), 0)
+    shard, marks = Shard(team.rank, team.size), [time.perf_counter()]
+    groups, student, criterion = _student(source, training_data.calibration_batches(data, profile, 0, 16))
+
+    def marked(start: int, count: int) -> Iterator[Any]:
+        for batch in training_data.training_batches(data, profile, 0, start, count, shard):
+            marks.append(time.perf_counter())
+            yield batch
+
+    settings = TrainSettings(WARM_UP + steps, judge_every=10**6, checkpoint_every=10**6)
+    trainer = Trainer(student, groups, criterion, lambda: Score(0.0), settings, team=team)
+    trainer.run(marked)
+    seconds = (marks[-1] - marks[1 + WARM_UP]) / (len(marks) - 2 - WARM_UP)
+    parameters = [parameter for group in trainer.groups for parameter in group.parameters]
+    reduced = _seconds(lambda: team.average(parameters, {}), AVERAGES)
+    stream = iter(training_data.training_batches(data, profile, 0, 0, 12, shard))
+    loaded = _seconds(lambda: next(stream), 10)
+    return {
+        "images_per_second": team.size * training_data.BATCH["rec"] / seconds,
+        "step_ms": 1e3 * seconds,
+        "all_reduce_ms": 1e3 * reduced,
+        "batch_ms": 1e3 * loaded,
+        "bytes": 4.0 * sum(parameter.numel() for parameter in parameters),
+    }
+
+
+def _student(source: Any, batches: list[Any]) -> tuple[list[Any], Any, Any]:
+    """Return what learns, the quantized student and the losses of ``ocrslim compress``."""
+    from ocrslim.engines.targets import get_target
+    from ocrslim.graph.executor.graph_module import GraphModule
+    from ocrslim.graph.importers.onnx import load_onnx
+    from ocrslim.graph.passes.canonical import canonicalize
+    from ocrslim.graph.points import distillation_points
+    from ocrslim.learning import scales_and_biases
+    from ocrslim.slimming.quantization.placement import place
+    from ocrslim.slimming.quantization.prepare import calibrate, prepare
+    from ocrslim.slimming.training.distillation import Distillation, DistillationSettings
+
+    graph, target = canonicalize(load_onnx(source.path)), get_target("openvino")
+    teacher, points = GraphModule(graph).eval(), distillation_points(graph)
+    quantization = prepare(GraphModule(graph).eval(), place(graph, target), target)
+    calibrate(quantization, batches, "minmax")
+    student = quantization.module
+    criterion = Distillation(student, teacher, "rec", points.logits, points.features, DistillationSettings())
+    return scales_and_biases(quantization), student, criterion
+
+
+def _children() -> float:
+    """Return the processor seconds of all processes that this one has started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _seconds(work: Any, times: int) -> float:
+    began = time.perf_counter()
+    for _ in range(times):
+        work()
+    return (time.perf_counter() - began) / times
+
+
+def table(best: dict[int, dict[str, float]], facts: dict[str, Any]) -> str:
+    """Return the figures in Markdown.
+
+    Args:
+        best: number of processes -> its fastest run.
+        facts: of the machine.
+    """
+    one = best.get(1)
+    rows = ["| processes | images/s | times | step, ms | all-reduce, ms | a batch alone, ms | others, cores |"]
+    rows.append("|---:|---:|---:|---:|---:|---:|---:|")
+    for count, run in best.items():
+        times = f"{run['images_per_second'] / one['images_per_second']:.2f}" if one else "-"
+        rows.append(
+            f"| {count} | {run['images_per_second']:.1f} | {times} | {run['step_ms']:.0f} |"
+            f" {run['all_reduce_ms']:.2f} | {run['batch_ms']:.0f} | {run['others']:.1f} |"
+        )
+    about = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    what = f"{facts['model']}, {facts['steps']} steps, {facts['threads']} threads a process, {facts['cores']} cores"
+    return "\n".join([*rows, "", f"{what}; {facts['cpu']} ({facts['flags']}); {about}"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+"""Processes started on this machine: what they are told, and what their ends come to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ocrslim.slimming.training.launch import launch, processes
+
+WRITE = """
+import json, os, sys, pathlib
+names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "TORCHELASTIC_USE_AGENT_STORE")
+pathlib.Path(sys.argv[1], os.environ["RANK"]).write_text(json.dumps([os.environ[name] for name in names]))
+"""
+
+
+def test_each_is_told_what_it_is(tmp_path: Path) -> None:
+    assert launch(["-c", WRITE, str(tmp_path)], 2) == 0
+    told = [json.loads((tmp_path / str(rank)).read_text()) for rank in range(2)]
+    assert told == [[str(rank), str(rank), "2", "127.0.0.1", "True"] for rank in range(2)]
+
+
+@pytest.mark.parametrize(
+    ("ends", "code"), [("[0, 2]", 2), ("[1, 0]", 1), ("[0, 130]", 130), ("[0, 77]", 1), ("[0, 0]", 0)]
+)
+def test_what_the_ends_come_to(ends: str, code: int) -> None:
+    assert launch(["-c", f"import os, sys; sys.exit({ends}[int(os.environ['RANK'])])"], 2) == code
+
+
+def test_a_killed_one_is_a_failure() -> None:
+    kill = "import os, signal; os.environ['RANK'] == '1' and os.kill(os.getpid(), signal.SIGKILL)"
+    assert launch(["-c", kill], 2) == 1
+
+
+def test_alone_where_the_environment_says_nothing_or_nonsense() -> None:
+    told = {"RANK": "0", "WORLD_SIZE": "3", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    assert processes(told) == 3
+    assert processes(told | {"WORLD_SIZE": "x"}) == 1
+    assert processes({name: value for name, value in told.items() if name != "MASTER_ADDR"}) == 1
+    assert processes({}) == 1
