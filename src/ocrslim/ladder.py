@@ -64,12 +64,11 @@ def climb(scene: Scene) -> Climb:
     result = Climb(best, tried)
     if not _is_sure(scene, best) and scene.effort.relieve and _has_time(scene):
         _relieve(scene, result)
-    if _is_enough(scene, result.best) and not _must_train(scene):
-        return result
-    if _may_train(scene) and _has_time(scene):
+    due = _must_train(scene) or not _is_sure(scene, result.best)
+    if due and _may_train(scene) and _has_time(scene):
         _add(scene, result, _trained(scene, result.best))
-        if _is_enough(scene, result.best):
-            return result
+    if _is_enough(scene, result.best):
+        return result
     if scene.settings.steps is None:  # whoever names the steps wants them and no more
         for candidate in _with_float_sites(scene, result):
             _add(scene, result, candidate)
@@ -267,12 +266,12 @@ def _is_better(candidate: Candidate, best: Candidate, by_labels: bool) -> bool:
 
 
 def _is_enough(scene: Scene, candidate: Candidate) -> bool:
-    """Tell whether the budget holds with half a standard error to spare: a lucky draw should not end the climb."""
+    """Tell whether the budget holds with half a standard error to spare: what comes now costs the user time or speed."""
     return candidate.points + 0.5 * _standard_error(candidate) <= scene.settings.max_drop
 
 
 def _is_sure(scene: Scene, candidate: Candidate) -> bool:
-    """Tell whether the budget holds at the upper end of the interval."""
+    """Tell whether the budget holds at the upper end of the interval: a lucky draw should not end the climb."""
     assert candidate.judged is not None
     return float(candidate.judged.drop["high"]) <= scene.settings.max_drop
 
