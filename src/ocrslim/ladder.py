@@ -266,7 +266,7 @@ def _is_better(candidate: Candidate, best: Candidate, by_labels: bool) -> bool:
 
 
 def _is_enough(scene: Scene, candidate: Candidate) -> bool:
-    """Tell whether the budget holds with half a standard error to spare: what comes now costs the user time or speed."""
+    """Tell whether the budget holds with half a standard error to spare: what comes next costs the user speed."""
     return candidate.points + 0.5 * _standard_error(candidate) <= scene.settings.max_drop
 
 
