@@ -59,6 +59,13 @@ def climb(scene: Scene) -> Climb:
     Raises:
         VerifyError: no candidate computes in the engine what it was made to compute.
     """
+    result = _climbed(scene)
+    result.best.verified.check()
+    return result
+
+
+def _climbed(scene: Scene) -> Climb:
+    """Climb; the best candidate is one that agrees with its module, where there is one."""
     scene, tried = _calibrated(scene)
     best = _judged(scene, tried[-1])
     result = Climb(best, tried)
@@ -103,9 +110,7 @@ def _calibrated(scene: Scene) -> tuple[Scene, list[Candidate]]:
             _settle_outputs(equal, quantization)
             found.append((equal, _exported(equal, f"equalised and calibrated ({observers[0]})", quantization)))
     found.sort(key=lambda item: (item[1].verified.passed, -item[1].divergence))
-    best_scene, best = found[-1]
-    best.verified.check()
-    return best_scene, [candidate for _, candidate in found]
+    return found[-1][0], [candidate for _, candidate in found]
 
 
 def _settle_outputs(scene: Scene, quantization: Quantization) -> None:
@@ -139,11 +144,11 @@ def _relieve(scene: Scene, result: Climb) -> None:
         with scene.log.stage(f"float sites ({len(kept)})"):
             quantization = _copied(scene, result.best.quantization, _place_without(scene, kept))
             candidate = _exported(scene, f"{len(kept)} sites float: {', '.join(kept)}", quantization)
-        if not candidate.verified.passed or candidate.divergence > MUCH_NEARER * result.best.divergence:
+        if result.best.verified.passed and candidate.divergence > MUCH_NEARER * result.best.divergence:
             result.tried.append(candidate)  # the best one's loss is known; this one's is not worth the time
             return
         _add(scene, result, candidate)
-        if result.best is not candidate:
+        if result.best is not candidate and result.best.verified.passed:
             return
 
 
@@ -245,7 +250,7 @@ def _add(scene: Scene, result: Climb, candidate: Candidate) -> None:
     if not candidate.verified.passed:
         scene.log.say(f"{candidate.rung}: not used, the engine computes something else")
         return
-    if _is_better(_judged(scene, candidate), result.best, scene.by_labels):
+    if _is_better(_judged(scene, candidate), result.best, scene.by_labels) or not result.best.verified.passed:
         result.best = candidate
 
 
@@ -267,13 +272,13 @@ def _is_better(candidate: Candidate, best: Candidate, by_labels: bool) -> bool:
 
 def _is_enough(scene: Scene, candidate: Candidate) -> bool:
     """Tell whether the budget holds with half a standard error to spare: what comes next costs the user speed."""
-    return candidate.points + 0.5 * _standard_error(candidate) <= scene.settings.max_drop
+    return candidate.verified.passed and candidate.points + 0.5 * _standard_error(candidate) <= scene.settings.max_drop
 
 
 def _is_sure(scene: Scene, candidate: Candidate) -> bool:
     """Tell whether the budget holds at the upper end of the interval: a lucky draw should not end the climb."""
     assert candidate.judged is not None
-    return float(candidate.judged.drop["high"]) <= scene.settings.max_drop
+    return candidate.verified.passed and float(candidate.judged.drop["high"]) <= scene.settings.max_drop
 
 
 def _standard_error(candidate: Candidate) -> float:
