@@ -135,15 +135,12 @@ def _relieve(scene: Scene, result: Climb) -> None:
     with scene.log.stage("sensitivity"):
         rows = measure_sites(scene.source.task, result.best.quantization, scene.teacher, scene.watched, scene.logits)
     result.sensitivity = rows
-    worth = {row["node"]: row["gain_if_float"] / (row["work"] + 0.02) for row in rows if row["work"] <= LITTLE_WORK}
+    gains, work = _gains_and_work(rows)
     kept: list[str] = []
-    for node in sorted(worth, key=lambda node: -worth[node])[:RELIEVED]:
-        if worth[node] <= 0:
-            break
+    for node in _worthiest(gains, work, LITTLE_WORK)[:RELIEVED]:
         kept.append(node)
         with scene.log.stage(f"float sites ({len(kept)})"):
-            quantization = _copied(scene, result.best.quantization, _place_without(scene, kept))
-            candidate = _exported(scene, f"{len(kept)} sites float: {', '.join(kept)}", quantization)
+            candidate = _without(scene, result.best, kept)
         if result.best.verified.passed and candidate.divergence > MUCH_NEARER * result.best.divergence:
             result.tried.append(candidate)  # the best one's loss is known; this one's is not worth the time
             return
@@ -167,21 +164,38 @@ def _with_float_sites(scene: Scene, result: Climb) -> Iterator[Candidate]:
     with scene.log.stage("sensitivity"):
         rows = measure_sites(scene.source.task, result.best.quantization, scene.teacher, scene.watched, scene.logits)
     result.sensitivity = rows
-    gains = {row["node"]: row["gain_if_float"] for row in rows}
-    work = {row["node"]: row["work"] for row in rows}
+    gains, work = _gains_and_work(rows)
     kept = _relieved(result.best.quantization.placement)
     for turn in range(scene.effort.turns):
         room = scene.effort.most_float - sum(work.get(node, 0.0) for node in kept)
-        worth = {node: gain / (work[node] + 0.02) for node, gain in gains.items() if gain > 0 and work[node] <= room}
-        chosen = sorted(worth, key=lambda node: -worth[node])[: 1 if turn == 0 else 2]
+        chosen = _worthiest(gains, work, room)[: 1 if turn == 0 else 2]
         if not chosen:
             return
         kept += chosen
         with scene.log.stage(f"float sites ({len(kept)})"):
-            placement = _place_without(scene, kept)
-            quantization = _copied(scene, result.best.quantization, placement)
-            yield _exported(scene, f"{len(kept)} sites float: {', '.join(kept)}", quantization)
-            gains = measure_site_gains(scene.source.task, quantization, scene.teacher, scene.watched, scene.logits)
+            candidate = _without(scene, result.best, kept)
+            yield candidate
+            gains = measure_site_gains(
+                scene.source.task, candidate.quantization, scene.teacher, scene.watched, scene.logits
+            )
+
+
+def _gains_and_work(rows: Collection[Mapping[str, Any]]) -> tuple[dict[str, float], dict[str, float]]:
+    """Return of each site what is gained if it alone is float, and its share of the work."""
+    gains = {row["node"]: row["gain_if_float"] for row in rows}
+    return gains, {row["node"]: row["work"] for row in rows}
+
+
+def _worthiest(gains: Mapping[str, float], work: Mapping[str, float], most: float) -> list[str]:
+    """Return the sites of at most so much work that gain something, by the gain for the time that int8 saves there."""
+    worth = {node: gain / (work[node] + 0.02) for node, gain in gains.items() if gain > 0 and work[node] <= most}
+    return sorted(worth, key=lambda node: -worth[node])
+
+
+def _without(scene: Scene, best: Candidate, kept: Collection[str]) -> Candidate:
+    """Return a candidate like the best one in which some sites are float."""
+    quantization = _copied(scene, best.quantization, _place_without(scene, kept))
+    return _exported(scene, f"{len(kept)} sites float: {', '.join(kept)}", quantization)
 
 
 def _relieved(placement: Placement) -> list[str]:
@@ -258,9 +272,9 @@ def _is_better(candidate: Candidate, best: Candidate, by_labels: bool) -> bool:
     """Tell whether a candidate loses less and is nearer to float.
 
     A few images more or less are luck; what is no nearer to the float model is no better for it, and what is much
-    nearer is better unless it loses a standard error more. What learned from
-    labels too may go away from float, but then it must lose less by a standard error: PP-OCRv4 det, which gained 0.8
-    points (-0.8 to +2.7) on 150 held-back pages, lost 1.1 on 177 others.
+    nearer is better unless it loses a standard error more. What learned from labels too may go away from float, but
+    then it must lose less by a standard error: PP-OCRv4 det, which gained 0.8 points (-0.8 to +2.7) on 150 held-back
+    pages, lost 1.1 on 177 others.
     """
     assert candidate.judged is not None
     if candidate.divergence <= MUCH_NEARER * best.divergence:
