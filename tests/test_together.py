@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from ocrslim.slimming.quantization.placement import Placement
 from ocrslim.slimming.training.distributed import ALONE, Team
 from ocrslim.together import dismiss, lead, moved, own_folder, wait_for
 
@@ -31,6 +35,24 @@ def test_alone_nobody_is_told_anything() -> None:
     done = []
     lead(ALONE, lambda *given: done.append(given))("graph", "quantization")  # type: ignore[arg-type, return-value]
     assert done == [("graph", "quantization")]
+
+
+class _Heard(Team):
+    """Rank 0 of two, whose words are kept; no other process is there."""
+
+    def tell(self, message: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        HEARD.append(dict(message or {}))
+        return {}
+
+
+HEARD: list[dict[str, Any]] = []
+
+
+def test_the_others_are_told_which_nodes_the_climb_made_float() -> None:
+    """They prepare the same sites, or what they are given would not fit."""
+    quantization = SimpleNamespace(placement=Placement((), {"Conv.3": "sensitive", "Conv.0": "stem"}))
+    lead(_Heard(0, 2), lambda *given: None)("graph", quantization)  # type: ignore[arg-type, return-value]
+    assert HEARD == [{"do": "train", "float": ["Conv.3", "Conv.0"]}]
 
 
 def test_modules_come_back_to_the_cpu() -> None:

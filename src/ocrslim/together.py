@@ -70,7 +70,7 @@ def lead(team: Team, train: Train) -> Train:
 
     def together(graph: ir.Model, quantization: Quantization) -> TrainingResult:
         if team.size > 1:
-            team.tell({"do": TRAIN})
+            team.tell({"do": TRAIN, "float": list(quantization.placement.float_nodes)})
         return train(graph, quantization)
 
     return together
@@ -100,10 +100,10 @@ def assist(team: Team, scene: Scene, train: Train) -> None:
     Raises:
         LostRankError: a process is gone.
     """
-    while (word := team.tell()["do"]) != END:
-        if word != TRAIN:
+    while (word := team.tell())["do"] != END:
+        if word["do"] != TRAIN:
             raise OcrslimError(f"rank 0 says {word!r}: all processes have to run the same version of this program")
-        placement = place(scene.graph, scene.target, scene.keep_float)
+        placement = place(scene.graph, scene.target, word["float"])  # the climb may have made more sites float
         train(scene.graph, prepare(GraphModule(scene.graph).eval(), placement, scene.target, pact=scene.pact))
     team.part()
 
