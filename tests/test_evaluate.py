@@ -121,6 +121,7 @@ def test_widths_are_dynamic_fixed_or_the_models_own(tmp_path: Path) -> None:
         return [shape[3] for shape in session.shapes]
 
     assert widths(_reads("a", "a", "a")) == [320, 400, 3200]
+    assert widths(_reads("a", "a", "a"), rec_width="padded") == [320, 416, 3200]
     assert widths(_reads("a", "a", "a"), rec_width="fixed") == [320, 320, 320]
     static = _reads("a", "a", "a")
     static.input_shape = (1, 3, 48, 640)

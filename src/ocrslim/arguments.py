@@ -173,8 +173,8 @@ def _add_eval(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument(
         "--rec-width",
         default="dynamic",
-        choices=("dynamic", "fixed"),
-        help="line width as deployed, or PaddleOCR's fixed evaluation width; default: %(default)s",
+        choices=("dynamic", "padded", "fixed"),
+        help="each line's own width, that in whole 32 pixels, or PaddleOCR's fixed one; default: %(default)s",
     )
     parser.add_argument("--threads", type=_positive, default=2, metavar="N", help="default: %(default)s")
     parser.add_argument("--limit", type=_positive, metavar="N", help="only the first N images")

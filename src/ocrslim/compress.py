@@ -363,12 +363,15 @@ def _trainer(
     """Set up the training of the fake-quantized student to answer as the float teacher does, and as labels say."""
     points, task = distillation_points(graph), source.task
     student = quantization.module
-    usual = round(STEPS[task] * EFFORTS[settings.effort].steps)
-    steps = settings.compute.steps(usual) if settings.steps is None else settings.steps
+    steps, give_up_at = settings.steps, None  # whoever names the steps wants them
+    if steps is None:
+        steps = settings.compute.steps(round(STEPS[task] * EFFORTS[settings.effort].steps))
+        give_up_at = max(1, steps // 2)
     validation = [kept["precision"].place(batch) for batch in validation[: None if kept["team"].leads else 1]]
     by_labels = isinstance(validation[0], LabelledBatch)
     labels = task_loss(task) if by_labels else None
-    rate = (LABELLED_RATE if by_labels else LEARNING_RATE)[task]
+    usual = (LABELLED_RATE if by_labels else LEARNING_RATE)[task]
+    rate = usual if settings.learning_rate is None else settings.learning_rate
     distilled = Distillation(student, teacher, task, points.logits, points.features, settings.distillation, labels)
     if by_labels:
         judge: Callable[[], Score] = LossJudge(distilled, validation)
@@ -379,9 +382,7 @@ def _trainer(
         scales_and_biases(quantization),
         distilled,
         judge,
-        settings.compute.fit(
-            TrainSettings(steps, rate if settings.learning_rate is None else settings.learning_rate), log.say
-        ),
+        settings.compute.fit(TrainSettings(steps, rate, give_up_at=give_up_at), log.say),
         folder=settings.out / "checkpoints",
         **kept,
     )

@@ -26,12 +26,12 @@ from ocrslim.ocr.labels import IGNORED, DetSample, RecSample, Skipped, read_samp
 from ocrslim.ocr.metrics.bootstrap import Interval, compute_figures, figures_per_set, paired_bootstrap
 from ocrslim.ocr.metrics.detection import COVERED, IOU, DetectionMetric, DetRecord, hmean
 from ocrslim.ocr.metrics.recognition import RecognitionMetric, RecRecord, accuracy
-from ocrslim.ocr.transforms import normalize, resize_for_det, resize_for_rec
+from ocrslim.ocr.transforms import normalize, padded_width, resize_for_det, resize_for_rec
 from ocrslim.report.run_log import progress_bar
 
 __all__ = ["EvalResult", "RecWidth", "evaluate", "evaluate_file", "read_line", "read_page", "readable_samples"]
 
-RecWidth = Literal["dynamic", "fixed"]
+RecWidth = Literal["dynamic", "padded", "fixed"]
 
 _S = TypeVar("_S", DetSample, RecSample)
 
@@ -176,8 +176,9 @@ def evaluate(
         profile: pre- and post-processing.
         threads: of the engine.
         loose: for rec, add the metrics of texts in NFKC without case and spaces.
-        rec_width: ``dynamic`` gives each line its own width, as deployment does; ``fixed`` squeezes all lines into
-            the profile's width, as PaddleOCR's evaluation does.
+        rec_width: ``dynamic`` gives each line its own width, as deployment does; ``padded`` rounds that up to whole
+            32 pixels, as :func:`ocrslim.load` does; ``fixed`` squeezes all lines into the profile's width, as
+            PaddleOCR's evaluation does.
         ignore_space: see :class:`ocrslim.ocr.metrics.recognition.RecognitionMetric`.
         session: an open session of another file than the source's, such as its int8 model; ``engine`` and
             ``threads`` are then its own.
@@ -246,7 +247,11 @@ def read_page(
 
 
 def read_line(
-    session: InferenceSession, charset: Charset, profile: RecProfile, image: NDArray[np.uint8], width: int | None = None
+    session: InferenceSession,
+    charset: Charset,
+    profile: RecProfile,
+    image: NDArray[np.uint8],
+    rec_width: RecWidth = "dynamic",
 ) -> tuple[str, float]:
     """Read one line of text.
 
@@ -255,7 +260,7 @@ def read_line(
         charset: its classes.
         profile: resizing and normalisation.
         image: BGR u8 ``[H, W, 3]``.
-        width: that the line is squeezed into, pixels; ``None`` is its own.
+        rec_width: see :func:`evaluate`; a model that takes one width only is given that.
 
     Returns:
         tuple: the text, and its mean probability.
@@ -263,6 +268,10 @@ def read_line(
     Raises:
         ModelError: the model has another number of classes than the charset.
     """
+    width = session.input_shape[3]
+    if width is None and rec_width != "dynamic":
+        ratio = image.shape[1] / image.shape[0]
+        width = profile.width if rec_width == "fixed" else padded_width([ratio], profile)
     frames = session.run(resize_for_rec(image, profile, width)[None])
     if frames.ndim != 3 or frames.shape[2] != len(charset):
         raise ModelError(
@@ -317,11 +326,8 @@ def _score_rec(
     loose: bool,
     lines: Iterator[tuple[RecSample, NDArray[np.uint8]]],
 ) -> _Scored:
-    width = session.input_shape[3]
-    if rec_width == "fixed" and width is None:
-        width = profile.width
     for sample, image in lines:
-        text, _ = read_line(session, charset, profile, image, width)
+        text, _ = read_line(session, charset, profile, image, rec_width)
         metric.update(text, sample.text or "", str(sample.image), sample.set_name)
 
     def figures(records: Sequence[RecRecord]) -> dict[str, Any]:
@@ -329,9 +335,9 @@ def _score_rec(
         return found | {"loose": compute_figures(RecognitionMetric.LOOSE_FIGURES, records)} if loose else found
 
     labels = [record.label for record in metric.records]
-    protocol = {
+    protocol: dict[str, Any] = {
         "height": profile.height,
-        "width": "dynamic" if width is None else width,
+        "width": session.input_shape[3] or (profile.width if rec_width == "fixed" else rec_width),
         "least_width": profile.width,
         "most_width": profile.max_width,
         "mean": profile.mean,

@@ -7,7 +7,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,8 @@ def judge_held(pair: Pair, data: TrainingData, where: object, log: RunLog) -> Ju
         where: what the data is called.
         log: of the run.
     """
+    if pair.rec_width == "dynamic":  # an engine would make kernels for every width that there is, for each candidate
+        pair = replace(pair, rec_width="padded")
     with log.bar("judge") as update:
         if data.labelled and data.held_samples:
             words = f"the labels of the part of {where} held back from training"

@@ -26,7 +26,7 @@ from ocrslim.ocr.db import DBPostProcess
 from ocrslim.ocr.image import read_image
 from ocrslim.ocr.polygon import Points
 from ocrslim.ocr.reading_order import reading_order
-from ocrslim.ocr.transforms import rec_width, resize_for_rec
+from ocrslim.ocr.transforms import padded_width, resize_for_rec
 
 __all__ = [
     "DROP_SCORE",
@@ -43,10 +43,6 @@ __all__ = [
 ]
 
 DROP_SCORE = 0.5  # PaddleOCR's drop_score: a line that was read with less confidence is left out
-
-WIDTH_STEP = 32
-"""Batches of lines are a multiple of so many pixels wide, the rest is padding. An engine that makes kernels for each
-new width, as OpenVINO does, otherwise takes longer for them than to read the line (``benchmarks/widths.py``)."""
 
 Channels = Literal["BGR", "RGB"]
 Image: TypeAlias = NDArray[np.uint8] | str | Path
@@ -194,7 +190,7 @@ class Recognizer:
         found: dict[int, LineText] = {}
         for start in range(0, len(order), self._batch):
             chosen = order[start : start + self._batch]
-            width = self.session.input_shape[3] or self._width([ratios[index] for index in chosen])
+            width = self.session.input_shape[3] or padded_width([ratios[index] for index in chosen], self.profile)
             batch = [resize_for_rec(images[index], self.profile, width) for index in chosen]
             while len(batch) < (self.session.input_shape[0] or 0):
                 batch.append(np.zeros_like(batch[0]))  # a model of one batch size only takes whole batches
@@ -206,9 +202,6 @@ class Recognizer:
                 )
             found |= {index: LineText(*self.charset.decode(frames[place])) for place, index in enumerate(chosen)}
         return [found[index] for index in range(len(images))]
-
-    def _width(self, ratios: Sequence[float]) -> int:
-        return min(self.profile.max_width, -(-rec_width(ratios, self.profile) // WIDTH_STEP) * WIDTH_STEP)
 
 
 class Reader:

@@ -156,14 +156,18 @@ def judge_by_agreement(pair: Pair, images: Sequence[Image], judged_by: str, prog
 
 
 def _compare_lines(pair: Pair, images: Sequence[tuple[str, Any]], progress: Progress) -> _Compared:
-    charset = Charset.from_source(pair.source)
+    charset, profile = Charset.from_source(pair.source), pair.profile.rec
+
+    def read(session: InferenceSession, image: Any) -> str:
+        return read_line(session, charset, profile, image, pair.rec_width)[0]
+
     truth, answer = RecognitionMetric(), RecognitionMetric()
     for done, (name, image) in enumerate(images, 1):
         if name not in pair.known:
-            pair.known[name] = read_line(pair.original, charset, pair.profile.rec, image)[0]
+            pair.known[name] = read(pair.original, image)
         text = pair.known[name]
         truth.update(text, text, name)
-        answer.update(read_line(pair.compressed, charset, pair.profile.rec, image)[0], text, name)
+        answer.update(read(pair.compressed, image), text, name)
         progress(done, len(images))
     return truth, answer, paired_bootstrap(truth.records, answer.records, accuracy)
 

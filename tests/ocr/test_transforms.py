@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocrslim.config.profile import DetProfile, RecProfile
-from ocrslim.ocr.transforms import normalize, rec_width, resize_for_det, resize_for_rec
+from ocrslim.ocr.transforms import normalize, padded_width, rec_width, resize_for_det, resize_for_rec
 
 MIN_736 = DetProfile()
 MAX_960 = DetProfile(limit_side_len=960, limit_type="max")
@@ -84,6 +84,9 @@ def test_normalize_is_its_formula_channel_by_channel() -> None:
 )
 def test_rec_width_is_the_widest_lines_within_bounds(ratios: list[float], width: int) -> None:
     assert rec_width(ratios, RecProfile()) == width
+    padded = padded_width(ratios, RecProfile())
+    assert width <= padded < width + 32
+    assert padded % 32 == 0
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from ocrslim.config.profile import DetProfile, RecProfile
 
-__all__ = ["normalize", "rec_width", "resize_for_det", "resize_for_rec"]
+__all__ = ["normalize", "padded_width", "rec_width", "resize_for_det", "resize_for_rec"]
 
-STRIDE = 32  # a detector's sides are multiples of it
+STRIDE = 32  # a detector's sides are multiples of it, and widths of lines that come again
 SMALLEST = 64  # images with a smaller sum of height and width are padded to 32 x 32 first
 
 
@@ -76,6 +76,19 @@ def rec_width(ratios: Sequence[float], profile: RecProfile) -> int:
     """
     widest = math.ceil(profile.height * max(ratios, default=0.0))
     return min(profile.max_width, max(profile.width, widest))
+
+
+def padded_width(ratios: Sequence[float], profile: RecProfile) -> int:
+    """Return :func:`rec_width` rounded up to a multiple of 32 pixels; what is more than the lines need is padding.
+
+    An engine that makes kernels for each new width, as OpenVINO and Paddle do, otherwise takes longer for them than to
+    read the line (``benchmarks/widths.py``).
+
+    Args:
+        ratios: width / height of each line.
+        profile: height, least and most width.
+    """
+    return min(profile.max_width, -(-rec_width(ratios, profile) // STRIDE) * STRIDE)
 
 
 def resize_for_rec(image: NDArray[np.uint8], profile: RecProfile, width: int | None = None) -> NDArray[np.float32]:

@@ -54,6 +54,12 @@ def test_it_never_ends_worse_than_it_began() -> None:
     assert all(torch.equal(before[name], value) for name, value in trainer.student.state_dict().items())
 
 
+def test_a_run_that_finds_nothing_better_may_give_up() -> None:
+    hopeless = make(learning_rate=1e3, clip_norm=0.0, schedule=Schedule("constant"), give_up_at=25)
+    assert hopeless.run(batches).steps == 30  # the first look from there on
+    assert make(give_up_at=25).run(batches).steps == 60
+
+
 def test_only_what_learns_gets_gradients() -> None:
     trainer = make(steps=1)
     student = trainer.student

@@ -52,6 +52,8 @@ class TrainSettings:
         clip_norm: bound of the gradient's norm; 0 switches it off.
         judge_every: steps between two looks at the held-back part.
         checkpoint_every: steps between two checkpoints.
+        give_up_at: end at the first look from this step on, if none so far was better than the student as it came;
+            ``None`` makes all steps.
     """
 
     steps: int
@@ -63,6 +65,7 @@ class TrainSettings:
     clip_norm: float = 1.0
     judge_every: int = 50
     checkpoint_every: int = 50
+    give_up_at: int | None = None
 
 
 @dataclass(frozen=True)
@@ -229,7 +232,7 @@ class Trainer:
         All of them make the same steps in any case, to the last bit where they run on the same hardware; so they begin
         at one point, and after each look at the held-back part are at one again, whatever they run on.
         """
-        self._reached = self.stop_at is not None and self.best is not None and self.best.value >= self.stop_at
+        self._reached = self.team.leads and self._is_over()
         if self.team.size == 1:
             return
         parameters = self._parameters()
@@ -253,6 +256,12 @@ class Trainer:
         self.groups = tuple(
             replace(group, factor=factor) for group, factor in zip(self.groups, state["factors"], strict=True)
         )
+
+    def _is_over(self) -> bool:
+        give_up_at = self.settings.give_up_at
+        if give_up_at is not None and self.step >= give_up_at and self.best_step == 0:
+            return True
+        return self.stop_at is not None and self.best is not None and self.best.value >= self.stop_at
 
     def _one_step(self, stream: Iterator[Any]) -> dict[str, float]:
         factor = self.settings.schedule.factor(self.step, self.settings.steps)
