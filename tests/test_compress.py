@@ -38,10 +38,10 @@ def files(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize("target", ["openvino", "onnxruntime"])
-def test_a_recogniser_without_any_data(zoo: Callable[[str], Path], tmp_path: Path, target: str) -> None:
+@pytest.mark.parametrize(("target", "effort"), [("openvino", "normal"), ("onnxruntime", "quick")])
+def test_a_recogniser_without_any_data(zoo: Callable[[str], Path], tmp_path: Path, target: str, effort: str) -> None:
     zoo("PP-OCRv6_tiny_rec")
-    result = compress("PP-OCRv6_tiny_rec", CompressSettings(target, tmp_path, steps=2))
+    result = compress("PP-OCRv6_tiny_rec", CompressSettings(target, tmp_path, steps=2, effort=effort))
     assert files(tmp_path) == {
         *("model.onnx", "inference.yml", "dictionary.txt", "result.json", "MODEL_CARD.md", "log.txt", "checkpoints"),
         "report.html",
@@ -67,7 +67,7 @@ def test_a_recogniser_without_any_data(zoo: Callable[[str], Path], tmp_path: Pat
 
 def test_a_detector_without_training(zoo: Callable[[str], Path], tmp_path: Path) -> None:
     zoo("PP-OCRv6_tiny_det")
-    result = compress("PP-OCRv6_tiny_det", CompressSettings("openvino", tmp_path, ptq_only=True))
+    result = compress("PP-OCRv6_tiny_det", CompressSettings("openvino", tmp_path, ptq_only=True, effort="quick"))
     assert files(tmp_path) == {"model.onnx", "inference.yml", "result.json", "MODEL_CARD.md", "report.html", "log.txt"}
     assert result["training"] is None
     assert result["drop"]["openvino"]["metric"] == "hmean"

@@ -21,8 +21,10 @@ from ocrslim.engines.timing import BenchRow
 from ocrslim.errors import InputError, ModelError, OcrslimError
 from ocrslim.export import verify
 from ocrslim.export.deploy import export_folder
+from ocrslim.graph.importers.onnx import load_onnx
 from ocrslim.graph.importers.paddle.program import read_parameters, read_program
 from ocrslim.graph.importers.source import open_model
+from ocrslim.graph.passes.canonical import canonicalize
 from ocrslim.slimming.training import data as data_module
 
 HAS_PADDLE = importlib.util.find_spec("paddle") is not None
@@ -187,19 +189,42 @@ def test_the_float_model_is_given_where_int8_is_no_faster(zoo: Callable[[str], P
     exported = tmp_path / "model.onnx"
     exported.write_bytes(b"int8")
     fast = [_row("float", "openvino", 1.0), _row("int8", "openvino", 0.8), _row("int8", "onnxruntime", 1.3)]
-    assert not delivery.keep_float(exported, fast)
+    assert delivery.keep_float(exported, fast) == "int8"
     assert exported.read_bytes() == b"int8"
     slow = [_row("float", "openvino", 1.0), _row("int8", "openvino", 1.01), _row("int8", "onnxruntime", 0.5)]
-    assert delivery.keep_float(exported, slow)
+    assert delivery.keep_float(exported, slow) == "float"
     assert exported.read_bytes() == source.path.read_bytes()
     assert (tmp_path / "int8.onnx").read_bytes() == b"int8"
+
+
+@pytest.mark.parametrize(
+    ("int8", "rewritten", "answer"),
+    [(0.7, 0.8, "int8"), (0.8, 0.7, "rewritten"), (1.1, 0.9, "rewritten"), (1.1, 1.0, "float"), (0.9, 1.2, "int8")],
+)
+def test_int8_has_to_be_faster_than_the_rewritten_float_model(
+    int8: float, rewritten: float, answer: str, zoo: Callable[[str], Path], tmp_path: Path
+) -> None:
+    source = open_model(zoo("PP-OCRv6_tiny_rec"))
+    delivery = open_delivery(source, "onnxruntime", 1)
+    exported = tmp_path / "model.onnx"
+    exported.write_bytes(b"int8")
+    delivery.rewrite(canonicalize(load_onnx(source.path)), exported)
+    written = (tmp_path / "rewritten.onnx").read_bytes()
+    times = {"float": 1.0, "int8": int8, "rewritten": rewritten}
+    rows = [_row(label, "onnxruntime", ratio) for label, ratio in times.items()]
+    assert delivery.keep_float(exported, rows) == answer
+    files = {"int8": b"int8", "rewritten": written, "float": source.path.read_bytes()}
+    assert exported.read_bytes() == files[answer]
+    assert {path.name for path in tmp_path.iterdir()} == {"model.onnx"} | ({"int8.onnx"} if answer != "int8" else set())
 
 
 def test_an_engine_that_stands_in_says_nothing_of_the_speed(zoo: Callable[[str], Path], tmp_path: Path) -> None:
     delivery = open_delivery(open_model(zoo("PP-OCRv6_tiny_rec")), "tensorrt", 1)
     exported = tmp_path / "model.onnx"
     exported.write_bytes(b"int8")
-    assert not delivery.keep_float(exported, [_row("int8", delivery.target.engine, 2.0)])
+    delivery.rewrite(canonicalize(load_onnx(delivery.source.path)), exported)
+    assert not (tmp_path / "rewritten.onnx").exists()
+    assert delivery.keep_float(exported, [_row("int8", delivery.target.engine, 2.0)]) == "int8"
     assert exported.read_bytes() == b"int8"
 
 
@@ -214,7 +239,7 @@ def test_what_looks_slow_is_timed_longer(zoo: Callable[[str], Path], monkeypatch
     delivery = open_delivery(open_model(zoo("PP-OCRv6_tiny_rec")), "openvino", 1)
     rows = delivery.bench_surely(Path("m.onnx"), (1, 3, 48, 320), 2.0)
     assert seconds == [2.0, 6.0]
-    assert delivery.gains(rows)
+    assert delivery.answer(rows) == "int8"
     delivery.bench_surely(Path("m.onnx"), (1, 3, 48, 320), 2.0)
     assert seconds == [2.0, 6.0, 2.0]
 
@@ -230,5 +255,6 @@ def test_one_thread_is_timed_beside_the_threads_that_count(zoo: Callable[[str], 
 
 def test_only_the_threads_that_were_asked_for_decide(zoo: Callable[[str], Path]) -> None:
     delivery = open_delivery(open_model(zoo("PP-OCRv6_tiny_rec")), "openvino", 2)
-    assert not delivery.gains([_row("int8", "openvino", 1.1, 2), _row("int8", "openvino", 0.9, 1)])
-    assert delivery.gains([_row("int8", "openvino", 0.9, 2), _row("int8", "openvino", 1.1, 1)])
+    slow = [_row("int8", "openvino", 1.1, 2), _row("int8", "openvino", 0.9, 1)]
+    assert delivery.answer(slow) == "float"
+    assert delivery.answer([_row("int8", "openvino", 0.9, 2), _row("int8", "openvino", 1.1, 1)]) == "int8"

@@ -36,6 +36,7 @@ RECIPES = {
     "outcome",
     "predict",
     "pruned",
+    "lossless",
     "reader",
     "scoring",
     "sensitivity",

@@ -87,6 +87,7 @@ def test_every_site_is_told_the_worst_first(whole: tuple[Path, dict[str, Any]]) 
     assert len(rows) > 10
     assert [row["divergence_alone"] for row in rows] == sorted((row["divergence_alone"] for row in rows), reverse=True)
     assert sum(row["work"] for row in rows) == pytest.approx(1.0)
+    assert sum(row["weights"] for row in rows) == pytest.approx(1.0)
     assert {row["op"] for row in rows} == {"Conv", "MatMul"}
     assert not {row["node"] for row in rows} & {item["node"] for item in result["float"]}
     assert all(0 < row["sqnr_db"] < 100 and 0 <= row["changed_alone"] <= 1 for row in rows)

@@ -66,6 +66,12 @@ def _add_compress(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     )
     parser.add_argument("--seed", type=_natural, default=0, metavar="N", help="default: %(default)s")
     parser.add_argument("--steps", type=_natural, metavar="N", help="training steps; default: 200 for rec, 100 for det")
+    parser.add_argument(
+        "--float", action="store_true", help="no int8: only write the float model as its engine runs it fastest"
+    )
+    parser.add_argument(
+        "--shape", type=_shape, metavar="HxW", help="with --float: of every image, one at a time; default: open"
+    )
     parser.add_argument("--ptq-only", action="store_true", help="calibrate only, no training")
     parser.add_argument(
         "--max-drop",

@@ -63,6 +63,10 @@ def _fail(message: str, code: int) -> int:
 def _run_compress(options: argparse.Namespace) -> None:
     """``ocrslim compress``."""
     _require_torch()
+    if options.float:
+        return _run_float(options)
+    if options.shape is not None:
+        raise InputError("--shape: for --float only; an int8 model takes what the float one takes")
     from ocrslim.compress import CompressSettings
     from ocrslim.slimming.training.distillation import DistillationSettings
 
@@ -87,6 +91,25 @@ def _run_compress(options: argparse.Namespace) -> None:
     else:
         settings = CompressSettings(out=options.out, **given)
     _compress_and_show(options.model, settings)
+
+
+def _run_float(options: argparse.Namespace) -> None:
+    """``ocrslim compress --float``."""
+    from ocrslim.lossless import LosslessSettings, rewrite
+    from ocrslim.report.table import rewritten_table
+
+    of_int8 = ("steps", "ptq_only", "max_drop", "effort", "max_minutes", "observer", "learning_rate", "label_ratio")
+    for name in ("config_path", *of_int8):
+        if getattr(options, name):
+            raise InputError(f"--float: nothing is learned or quantized, leave out --{name.replace('_', '-')}")
+    if options.model is None or options.target is None:
+        raise InputError("compress --float: give MODEL --target ENGINE --out DIR")
+    names = ("target", "out", "data", "eval", "data_dir", "profile", "seed", "threads", "shape")
+    settings = LosslessSettings(**{name: getattr(options, name) for name in names}, dictionary=options.dict)
+    console = Console()
+    result = rewrite(options.model, settings, console)
+    console.print(rewritten_table(result))
+    console.print(result["verdict"], markup=False, highlight=False, soft_wrap=True)
 
 
 def _compute(options: argparse.Namespace) -> Compute:

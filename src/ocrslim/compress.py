@@ -330,14 +330,14 @@ def _deliver(
     shutil.rmtree(exported.with_suffix(".paddle"), ignore_errors=True)  # what Paddle was given to judge
     with log.stage("bench"):
         delivery.finish(exported)
-        shape = (1, 3, *SHAPES[source.task])
-        rows = delivery.bench_surely(exported, shape, MIN_BENCH_SECONDS)
-        rows += delivery.bench_alone(exported, shape, MIN_BENCH_SECONDS)
+        delivery.rewrite(scene.graph, exported)
+        timed = exported, (1, 3, *SHAPES[source.task]), MIN_BENCH_SECONDS
+        rows = [*delivery.bench_surely(*timed), *delivery.bench_alone(*timed)]
     result = build_result(
         delivery, settings, scene.data, judged, climbed, rows, exported, scene.graph, data_sha256, log
     )
-    if delivery.keep_float(exported, rows):
-        log.say(f"int8 gains no time here: model.onnx is the float model, the int8 one is {INT8}")
+    if (answer := delivery.keep_float(exported, rows)) != "int8":
+        log.say(f"float is better here: model.onnx is the float model ({answer}), the int8 one is {INT8}")
     write_sidecars(partial, source.inference_yml, source.characters)
     write_text(partial / "MODEL_CARD.md", model_card(result, sha256_of(exported)))
     write_sensitivity(partial, result)

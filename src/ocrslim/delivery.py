@@ -14,20 +14,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import onnx_ir as ir
+
 from ocrslim.engines.session import ENGINES, PADDLE_ENGINES, InferenceSession, open_session
 from ocrslim.engines.targets import Target, get_target
 from ocrslim.engines.timing import BenchRow, bench
+from ocrslim.export.onnx_float import export_float
 from ocrslim.export.paddle import PARAMETERS, PROGRAM, export_paddle
 from ocrslim.export.paddle_source import paddle_source
 from ocrslim.graph.importers.onnx import load_onnx
 from ocrslim.graph.importers.paddle.files import PaddleFiles
 from ocrslim.graph.importers.source import ModelSource
 
-__all__ = ["Delivery", "open_delivery"]
+__all__ = ["INT8", "REWRITTEN", "Delivery", "open_delivery"]
 
 PADDLE_INT8 = "paddle-int8"
 STAND_IN = "onnxruntime"
 INT8 = "int8.onnx"  # where the float model is what we give
+REWRITTEN = "rewritten"  # the float model as the target likes it; see ocrslim.export.onnx_float
 SURE = 3.0  # times as long, before int8 is called slow
 AGREEMENT = {"rec": 0.98, "det": 0.97}
 """Of frames, and intersection over union of masks, in Paddle Inference: its oneDNN kernels sum in another order, and a
@@ -101,6 +105,16 @@ class Delivery:
         assert self.paddle is not None
         export_paddle(load_onnx(exported), self.paddle.program, self.paddle.parameters, folder)
 
+    def rewrite(self, graph: ir.Model, exported: Path) -> None:
+        """Write the float model as the engine likes it beside the exported file, where it may be the answer.
+
+        Args:
+            graph: the canonical float graph.
+            exported: the ONNX file.
+        """
+        if self.may_keep_float:
+            export_float(graph, self.target, _beside(exported))
+
     def sizes(self, exported: Path) -> dict[str, int]:
         """Return the bytes of what the engine loads, float and int8.
 
@@ -125,39 +139,46 @@ class Delivery:
     def bench_surely(self, exported: Path, shape: Sequence[int], min_seconds: float) -> list[BenchRow]:
         """Time as :meth:`bench` does; where int8 gains nothing longer, since a busy machine may be why."""
         rows = self.bench(exported, shape, min_seconds)
-        return rows if self.gains(rows) else self.bench(exported, shape, SURE * min_seconds)
+        return rows if self.answer(rows) == "int8" else self.bench(exported, shape, SURE * min_seconds)
 
-    def gains(self, rows: Sequence[BenchRow]) -> bool:
-        """Tell whether int8 took less time than float on the engine that will run it."""
-        counts = ("int8", self.timed_on, self.threads)
-        return any(row.ratio_on_engine < 1.0 for row in rows if (row.label, row.engine, row.threads) == counts)
+    def answer(self, rows: Sequence[BenchRow]) -> str:
+        """Return what the user gets by the clock of the engine that will run it: ``int8``, ``rewritten`` or ``float``.
 
-    def gives_float(self, rows: Sequence[BenchRow]) -> bool:
-        """Tell whether the float model is the answer: int8 is no faster, and the engine was the user's own."""
-        return self.may_keep_float and not self.gains(rows)
+        A float model loses nothing, so int8 has to take less time than either of them; where another engine stood in
+        for the user's, its clock says nothing.
 
-    def keep_float(self, exported: Path, rows: Sequence[BenchRow]) -> bool:
-        """Give the user the float model where that is the answer; int8 then lies beside it.
+        Args:
+            rows: of :meth:`bench`.
+        """
+        counts = (self.timed_on, self.threads)
+        times = {row.label: row.ratio_on_engine for row in rows if (row.engine, row.threads) == counts}
+        if not self.may_keep_float or times.get("int8", 1.0) < min(1.0, times.get(REWRITTEN, 1.0)):
+            return "int8"
+        return REWRITTEN if times.get(REWRITTEN, 1.0) < 1.0 else "float"
+
+    def keep_float(self, exported: Path, rows: Sequence[BenchRow]) -> str:
+        """Give the user a float model where that is the answer; int8 then lies beside it.
 
         Args:
             exported: the ONNX file; the float model takes its name, it becomes ``int8.onnx``.
             rows: of :meth:`bench`.
 
         Returns:
-            bool: whether that was done.
+            str: see :meth:`answer`.
         """
-        if not self.gives_float(rows):
-            return False
-        os.replace(exported, exported.with_name(INT8))
-        shutil.copyfile(self.source.path, exported)
-        return True
+        answer = self.answer(rows)
+        if answer != "int8":
+            os.replace(exported, exported.with_name(INT8))
+            shutil.copyfile(self.source.path if answer == "float" else _beside(exported), exported)
+        _beside(exported).unlink(missing_ok=True)
+        return answer
 
     def bench_alone(self, exported: Path, shape: Sequence[int], min_seconds: float) -> list[BenchRow]:
         """Time as :meth:`bench` does but with one thread, for those who serve so; nothing where the others have one."""
         return replace(self, threads=1).bench(exported, shape, min_seconds) if self.threads > 1 else []
 
     def bench(self, exported: Path, shape: Sequence[int], min_seconds: float) -> list[BenchRow]:
-        """Time float and int8 in turns on every engine that is there.
+        """Time float, int8 and, where :meth:`rewrite` wrote it, the rewritten float in turns on every engine.
 
         Args:
             exported: the ONNX file; :meth:`finish` was called.
@@ -165,11 +186,17 @@ class Delivery:
             min_seconds: see :func:`ocrslim.engines.timing.bench`.
         """
         onnx = [("float", self.source.path), ("int8", exported)]
+        if _beside(exported).is_file():
+            onnx.append((REWRITTEN, _beside(exported)))
         rows = bench(onnx, ENGINES, threads=self.threads, shape=shape, min_seconds=min_seconds)
         if self.paddle is not None and self.by_paddle:
             own = [("float", self.paddle.program), ("int8", exported.parent / PROGRAM)]
             rows += bench(own, PADDLE_ENGINES, threads=self.threads, shape=shape, min_seconds=min_seconds)
         return rows
+
+
+def _beside(exported: Path) -> Path:
+    return exported.with_name(f"{REWRITTEN}.onnx")
 
 
 def open_delivery(source: ModelSource, target: str, threads: int) -> Delivery:

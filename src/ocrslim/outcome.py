@@ -148,7 +148,7 @@ def build_result(
         "metrics": {"float": {target.engine: judged.float_metrics}, "int8": {target.engine: judged.int8_metrics}},
         "drop": {target.engine: judged.drop},
         "latency": [row.to_json() for row in rows],
-        "delivered": "float" if delivery.gives_float(rows) else "int8",
+        "delivered": delivery.answer(rows),
         "size": sizes | {"ratio": sizes["int8"] / sizes["float"]},
         "placement": {
             "quantized": [{"node": site.node, "reason": site.reason} for site in placement.sites],

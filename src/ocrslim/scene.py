@@ -42,7 +42,7 @@ class Effort:
         observers: ways to choose ranges that are tried; the first is the one that usually wins.
         steps: training steps, as a multiple of the task's usual number; 0 does not train.
         turns: how often further sites are made float, two of them at a time after the first.
-        most_float: share of the sites' multiplications that may become float so.
+        most_float: share of the sites' multiplications that may become float so, or of twice their weights.
         equalize: whether the first of the observers is also tried on equalised channels.
         relieve: whether single sites that cost much and save little time are made float before anything is trained.
     """
@@ -132,7 +132,7 @@ class Candidate:
         verified: that file in the engine against the module.
         divergence: of that file in the engine from the float model, on the validation images.
         judged: on the held-back part; ``None`` where another candidate of the rung was nearer to float.
-        training: what training did, where there was one.
+        training: what training did, to it or to the candidate that it was made of.
     """
 
     rung: str
@@ -174,6 +174,7 @@ class Climb:
             "judged_by": judged.judged_by,
             "drop": judged.drop,
             "images_to_tell": images_needed(judged.drop, max_drop),
+            "trained": self.best.training is not None and self.best.training.best_step > 0,
             "rungs": [
                 {
                     "rung": item.rung,

@@ -33,7 +33,14 @@ from ocrslim.slimming.quantization.calibration import calibrate_fully
 from ocrslim.slimming.quantization.placement import place
 from ocrslim.slimming.quantization.prepare import Quantization, prepare
 from ocrslim.slimming.quantization.ranges import OUTPUT_ERROR
-from ocrslim.slimming.quantization.sensitivity import Divergence, decibel, measure_alone, measure_gains, site_work
+from ocrslim.slimming.quantization.sensitivity import (
+    Divergence,
+    decibel,
+    measure_alone,
+    measure_gains,
+    site_weights,
+    site_work,
+)
 from ocrslim.slimming.training.data import (
     TrainingData,
     calibration_batches,
@@ -137,7 +144,8 @@ def measure_sites(
     Returns:
         list: of each site ``node`` and ``op``; ``sqnr_db`` of its output, ``divergence_alone`` and the share of
             decisions ``changed_alone`` when it alone is quantized; ``gain_if_float``, the divergence that is saved when
-            it alone is float; and its share of the ``work``. The largest ``divergence_alone`` comes first.
+            it alone is float; and its shares of the ``work`` and of the ``weights``. The largest ``divergence_alone``
+            comes first.
     """
     found = Findings()
     _measure(task, quantization, teacher, [images], logits, found, lambda: None)
@@ -224,7 +232,7 @@ def _measure(
 def _rows(quantization: Quantization, batches: Sequence[Tensor], found: Findings) -> list[dict[str, Any]]:
     """Put the batches together: energies add up, divergences are the mean of an image."""
     operators = {node.name: node.op_type for node in quantization.module.model.graph}
-    work = site_work(quantization, batches[0])
+    work, weights = site_work(quantization, batches[0]), site_weights(quantization)
     shares = [len(images) / sum(map(len, batches)) for images in batches]
 
     def mean(figures: Sequence[float]) -> float:
@@ -241,6 +249,7 @@ def _rows(quantization: Quantization, batches: Sequence[Tensor], found: Findings
             "changed_alone": mean(changed),
             "gain_if_float": mean([gains[site.node] for gains in found.gains]),
             "work": work[site.node],
+            "weights": weights[site.node],
         }
         rows.append(row)
     return sorted(rows, key=lambda row: -row["divergence_alone"])

@@ -240,6 +240,14 @@ def test_a_slow_int8_model_is_not_praised(result: dict[str, Any], parse: Parse, 
     assert "1.09 of the time of float" in text
 
 
+def test_a_rewritten_float_model_is_named(result: dict[str, Any], parse: Parse, tmp_path: Path) -> None:
+    result["delivered"] = "rewritten"
+    result["latency"].append(result["latency"][3] | {"label": "rewritten", "ratio_on_engine": 0.5})
+    text = "".join(parse(report_page([Run(tmp_path, result)])).words)
+    assert "model.onnx is the float one as this engine runs it fastest" in text
+    assert "float, rewritten" in text
+
+
 def test_what_an_older_run_did_not_write(result: dict[str, Any], parse: Parse, tmp_path: Path) -> None:
     for name in ("timed_on", "command", "differences", "notes"):
         del result[name]

@@ -82,7 +82,7 @@ def layers(result: Mapping[str, Any], folder: Path) -> Section:
         result: of the run.
         folder: where its model lies.
     """
-    path = folder / ("int8.onnx" if result["delivered"] == "float" else "model.onnx")
+    path = folder / ("model.onnx" if result["delivered"] == "int8" else "int8.onnx")
     title = said("layers")
     try:
         found = layer_sizes(path)

@@ -12,6 +12,7 @@ from ocrslim.report.plot import Point, scatter
 
 __all__ = ["candidates", "figures", "latency", "ratio_of_time", "row_of", "state_of", "timed_on", "verdict"]
 
+LABELS = ("float", "int8", "rewritten")
 NOISY = 0.1  # cores that others may use while we time
 
 
@@ -50,8 +51,8 @@ def verdict(result: Mapping[str, Any]) -> Section:
     else:
         time = said("not faster", engine=engine)
     body = [paragraph(said(f"headline {state}", time=time), "headline")]
-    if result["delivered"] == "float":
-        body.append(paragraph(said("float delivered")))
+    if result["delivered"] != "int8":
+        body.append(paragraph(said(f"{result['delivered']} delivered")))
     tiles = "".join(_tile(name, lines) for name, lines in _tiles(result, state, time))
     body.append(Html(f'<dl class="tiles">{tiles}</dl>'))
     body += [paragraph(plain(note)) for note in result.get("notes") or ()]
@@ -180,7 +181,7 @@ def latency(result: Mapping[str, Any]) -> Section:
 
 
 def _label(row: Mapping[str, Any]) -> Said:
-    return said(row["label"]) if row["label"] in ("float", "int8") else plain(row["label"])
+    return said(row["label"]) if row["label"] in LABELS else plain(row["label"])
 
 
 def candidates(result: Mapping[str, Any]) -> Section:

@@ -36,6 +36,11 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "int8 gains no time here: model.onnx is the float model; the int8 one lies beside it as int8.onnx.",
         "int8 在这里省不了时间：model.onnx 是浮点模型；int8 模型在旁边的 int8.onnx。",
     ),
+    "rewritten delivered": (
+        "A float model is better here: model.onnx is the float one as this engine runs it fastest, with the same"
+        " answers; the int8 one lies beside it as int8.onnx.",
+        "这里浮点更好：model.onnx 是改写后的浮点模型，答案相同，在此引擎上最快；int8 模型在旁边的 int8.onnx。",
+    ),
     "budget": ("Budget", "预算"),
     "budget of": ("at most {points} points lost", "最多损失 {points} 个百分点"),
     "budget kept": ("kept", "满足"),
@@ -79,6 +84,7 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "engine": ("Engine", "引擎"),
     "float": ("float", "浮点"),
     "int8": ("int8", "int8"),
+    "rewritten": ("float, rewritten", "浮点（改写）"),
     "change": ("Change, points", "变化（百分点）"),
     "interval": ("95 % interval", "95% 区间"),
     "images": ("Images", "图像数"),

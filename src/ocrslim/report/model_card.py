@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ocrslim.report.result import chosen_rung, interval_in_words, loss_in_words
+from ocrslim.report.result import interval_in_words, loss_in_words
 
 __all__ = ["model_card"]
 
@@ -80,7 +80,7 @@ def _how(result: Mapping[str, Any]) -> Iterator[str]:
         said.append("--ptq-only")
     yield f"- `ocrslim compress {result['model']['name']} {' '.join(said)}`"
     training = result.get("training")
-    if training and "calibrated" in (chosen_rung(result) or ""):
+    if training and not result["budget"]["trained"]:
         yield f"- {CALIBRATED}; a training of {training['steps']} steps was tried and not taken."
     elif training:
         yield (

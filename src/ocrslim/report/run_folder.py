@@ -52,7 +52,7 @@ SHAPE: dict[str, Any] = {
     "sensitivity": [
         {
             **{"node": str, "op": str, "sqnr_db": NUMBER, "divergence_alone": NUMBER, "changed_alone": NUMBER},
-            **{"gain_if_float": NUMBER, "work": NUMBER},
+            **{"gain_if_float": NUMBER, "work": NUMBER, "weights?": NUMBER},
         }
     ],
     "stages": [{"name": str, "seconds": NUMBER, "peak_rss_mb?": NUMBER}],
@@ -63,6 +63,7 @@ SHAPE: dict[str, Any] = {
     "verdict": str,
 }
 TASKS = ("det", "rec")
+DELIVERED = ("int8", "float", "rewritten")
 
 
 @dataclass(frozen=True)
@@ -99,12 +100,19 @@ def read_run(folder: Path) -> Run:
         raise InputError(f"{path}: can't be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: damaged, JSON was expected ({error}); {mend}") from error
-    if isinstance(result, dict) and "pruning" in result:
-        raise InputError(f"{path}: of `ocrslim prune`; a report is made of what `ocrslim compress` wrote")
+    if isinstance(result, dict) and (other := _other(result)):
+        raise InputError(f"{path}: of `ocrslim {other}`; a report is made of what `ocrslim compress` wrote")
     wrong = _wrong(result, SHAPE, "") or _wrong_names(result)
     if wrong:
         raise InputError(f"{path}: not what `ocrslim compress` writes: {wrong}; {mend}")
     return Run(path.parent, result)
+
+
+def _other(result: Mapping[str, Any]) -> str:
+    """Return which of our other commands wrote a result; nothing if none did."""
+    if "pruning" in result:
+        return "prune"
+    return "compress --float" if "rewritten" in (result.get("metrics") or ()) else ""
 
 
 def _wrong(value: Any, shape: Any, where: str) -> str:
@@ -149,6 +157,8 @@ def _wrong_names(result: Mapping[str, Any]) -> str:
     """Return what names something that is not there."""
     if result["model"]["task"] not in TASKS:
         return f"model.task is {result['model']['task']}, {' or '.join(TASKS)} was expected"
+    if result["delivered"] not in DELIVERED:
+        return f"delivered is {result['delivered']}, {' or '.join(DELIVERED)} was expected"
     engine = result["engine"]
     for name, found in (("drop", result["drop"]), *result["metrics"].items()):
         if engine not in found:

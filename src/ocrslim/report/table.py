@@ -16,7 +16,15 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["bench_table", "eval_table", "inspect_table", "models_table", "result_table", "sensitivity_table"]
+__all__ = [
+    "bench_table",
+    "eval_table",
+    "inspect_table",
+    "models_table",
+    "result_table",
+    "rewritten_table",
+    "sensitivity_table",
+]
 
 NOISY = 0.1  # cores that others may use while we time
 SHOWN = 3  # examples of what was skipped
@@ -109,10 +117,23 @@ def result_table(result: Mapping[str, Any]) -> RenderableType:
         table,
         _placement(result["placement"]),
         *_notes(result.get("notes", [])),
+        *_lines(_rewritten(result["latency"])),
         *_lines([_judged(result["data"]), *map(_verified, result["verify"]), _stages(result["stages"])]),
         *_lines(_conditions(result["latency"])),
         *_skipped(result.get("skipped", [])),
     )
+
+
+def rewritten_table(result: Mapping[str, Any]) -> RenderableType:
+    """Return the table that ``compress --float`` ends with.
+
+    Args:
+        result: the content of ``result.json``; see :func:`ocrslim.lossless.rewrite`.
+    """
+    rows, size = result["latency"], result["size"]
+    figures = [*_lines([_judged(result["data"]), *map(_verified, result["verify"]), _stages(result["stages"])])]
+    bytes_ = f"size, MB: {_megabytes(size['float'])}, rewritten {_megabytes(size['rewritten'])}"
+    return Group(bench_table(rows), *_lines([bytes_]), *figures, *_skipped(result["skipped"]))
 
 
 def sensitivity_table(result: Mapping[str, Any]) -> RenderableType:
@@ -167,10 +188,20 @@ def _add_latency(table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     first = {(row["engine"], row["threads"]): row for row in reversed(rows)}
     for row in rows:
         before = first[row["engine"], row["threads"]]
-        if row is not before:
+        if row is not before and row["label"] != "rewritten":
             ratio = row.get("ratio_on_engine", row["median_ms"] / before["median_ms"])
             name = f"ms, {row['engine']}" + ("" if row["threads"] == rows[0]["threads"] else f", {_threads(row)}")
             table.add_row(name, f"{before['median_ms']:.2f}", f"{row['median_ms']:.2f}", _times(ratio))
+
+
+def _rewritten(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say what the float model gains by being rewritten alone, where that was timed."""
+    found = [
+        f"{row['ratio_on_engine']:.2f} times the time on {row['engine']}"
+        for row in rows
+        if row["label"] == "rewritten" and row["threads"] == rows[0]["threads"]
+    ]
+    return [f"float, rewritten without loss (--float): {', '.join(found)}"] if found else []
 
 
 def _threads(row: Mapping[str, Any]) -> str:
@@ -194,7 +225,8 @@ def _notes(notes: Sequence[str]) -> list[Text]:
 
 
 def _judged(data: Mapping[str, Any]) -> str:
-    return f"judged by {data['judged_by']} on {data['n_eval']} images; learned from {data['n_train']}"
+    learned = f"; learned from {data['n_train']}" if "n_train" in data else ""
+    return f"judged by {data['judged_by']} on {data['n_eval']} images{learned}"
 
 
 def _verified(check: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from ocrslim.engines.targets import get_target
 from ocrslim.graph.executor.graph_module import GraphModule
 from ocrslim.slimming.quantization.placement import place
 from ocrslim.slimming.quantization.prepare import calibrate, prepare
-from ocrslim.slimming.quantization.sensitivity import measure_alone, measure_gains, site_work
+from ocrslim.slimming.quantization.sensitivity import measure_alone, measure_gains, site_weights, site_work
 
 from .conftest import Calibrated, calibrated
 
@@ -75,6 +75,12 @@ def test_an_iterator_that_is_closed_early_leaves_nothing_changed(small: Calibrat
 def test_what_was_measured_before_is_skipped(small: Calibrated) -> None:
     rows = measure_alone(small.quantization, small.teacher, small.batches[0], "y", divergence, skip={"first"})
     assert "first" not in [row.node for row in rows]
+
+
+def test_shares_of_the_weights_are_those_of_their_numbers() -> None:
+    weights = site_weights(calibrated().quantization)
+    sizes = {"first": 96 * 96, "second": 96 * 40, "window": 24 * 40 * 9, "product": 96 * 7}
+    assert weights == pytest.approx({node: size / sum(sizes.values()) for node, size in sizes.items()})
 
 
 def test_shares_of_the_work_are_those_of_the_multiplications() -> None:

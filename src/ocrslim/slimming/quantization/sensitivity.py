@@ -20,7 +20,7 @@ from ocrslim.slimming.quantization.fake_quantizer import FakeQuantizer, Mode
 from ocrslim.slimming.quantization.placement import Site
 from ocrslim.slimming.quantization.prepare import Quantization
 
-__all__ = ["Alone", "Divergence", "decibel", "measure_alone", "measure_gains", "site_work"]
+__all__ = ["Alone", "Divergence", "decibel", "measure_alone", "measure_gains", "site_weights", "site_work"]
 
 Divergence = Callable[[Tensor, Tensor], tuple[float, float]]
 """(logits of the student, logits of the teacher) -> (divergence, share of decisions that differ)."""
@@ -144,6 +144,16 @@ def site_work(quantization: Quantization, images: Tensor) -> dict[str, float]:
         work[node] = float(values[site.raw_output].numel()) * weight.numel() / weight.shape[site.weight_axis]
     whole = sum(work.values()) or 1.0
     return {node: count / whole for node, count in work.items()}
+
+
+def site_weights(quantization: Quantization) -> dict[str, float]:
+    """Return each site's share of the weights of all sites; sites that share a tensor each have all of it."""
+    sizes = {
+        site.weight_name: quantization.module.parameter(site.weight_name).numel()
+        for site in quantization.placement.sites
+    }
+    whole = sum(sizes.values()) or 1
+    return {site.node: sizes[site.weight_name] / whole for site in quantization.placement.sites}
 
 
 def _own(quantization: Quantization, site: Site) -> list[FakeQuantizer]:

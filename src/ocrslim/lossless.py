@@ -1,0 +1,206 @@
+"""The recipe of ``ocrslim compress --float``: nothing is learned or rounded, the same weights run faster.
+
+The model is written as its engine likes it, shown to answer as the original does, scored, and timed beside it. Where
+that gains nothing, the original is the answer.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ocrslim import __version__
+from ocrslim.atomic import output_folder
+from ocrslim.config.profile import Profile, load_profile
+from ocrslim.delivery import REWRITTEN, Delivery, open_delivery
+from ocrslim.engines.cpu import cpu_info
+from ocrslim.engines.session import ENGINES, InferenceSession
+from ocrslim.engines.timing import SHAPES, BenchRow, bench
+from ocrslim.errors import InputError
+from ocrslim.export.bundle import write_sidecars
+from ocrslim.export.onnx_float import export_float, with_shape
+from ocrslim.export.verify import Verification, verify_det, verify_rec
+from ocrslim.graph.importers.onnx import load_onnx
+from ocrslim.graph.importers.source import open_model
+from ocrslim.graph.passes.canonical import canonicalize
+from ocrslim.ocr.labels import read_samples
+from ocrslim.outcome import command, judge_held, plain
+from ocrslim.report.result import interval_in_words, loss_in_words, write_json
+from ocrslim.report.run_log import RunLog
+from ocrslim.scoring import Judged, Pair, judge_by_labels
+from ocrslim.slimming.training.data import TrainingData, open_training_data, validation_batches
+
+__all__ = ["LosslessSettings", "rewrite"]
+
+SAME = 0.999
+"""Of frames, and intersection over union of masks: rounding in another order moves only what lies on a threshold."""
+
+MIN_BENCH_SECONDS = 3.0
+GAIN = 0.98  # share of the original's time that is worth another file
+
+
+@dataclass(frozen=True)
+class LosslessSettings:
+    """What to do; every field has the meaning of the command line's option of that name.
+
+    Args:
+        target: the engine that the model shall be fast on, ``onnxruntime`` or ``openvino``.
+        out: folder for the results; made if missing.
+        data: images to compare the two models on; ``None`` renders text.
+        eval: label file to judge by; ``None`` judges by the held-back part of ``data``.
+        data_dir: what image paths in label files are relative to.
+        profile: pre- and post-processing; see :func:`ocrslim.config.profile.load_profile`.
+        seed: of everything random.
+        threads: of scoring and timing.
+        dictionary: file of a recogniser's characters, for one that comes without.
+        shape: height and width of all images that the model will be given, one at a time; ``None`` leaves it open.
+    """
+
+    target: str
+    out: Path
+    data: Path | None = None
+    eval: Path | None = None
+    data_dir: Path | None = None
+    profile: str | None = None
+    seed: int = 0
+    threads: int = 2
+    dictionary: Path | None = None
+    shape: tuple[int, int] | None = None
+
+
+def rewrite(model: str | Path, settings: LosslessSettings, console: Console | None = None) -> dict[str, Any]:
+    """Write ``model`` as its target runs it fastest, without any loss, and measure that.
+
+    Args:
+        model: a zoo name, an ONNX or Paddle file or a model folder.
+        settings: see there.
+        console: where progress is shown; a quiet one when ``None``.
+
+    Returns:
+        dict: what ``result.json`` holds.
+
+    Raises:
+        InputError: the model, the data or a setting cannot be used.
+        VerifyError: the engine does not answer as for the original.
+    """
+    delivery = open_delivery(open_model(model, settings.dictionary), settings.target, settings.threads)
+    if not delivery.may_keep_float:
+        raise InputError(
+            f"--float: for {' or '.join(ENGINES)}, not for {settings.target}: give one of them as --target"
+        )
+    profile = load_profile(settings.profile, delivery.source.inference_yml)
+    with output_folder(settings.out) as partial:
+        log = RunLog(settings.out, console or Console(quiet=True))
+        try:
+            return _run(delivery, profile, settings, partial, log)
+        finally:
+            log.close()
+
+
+def _run(
+    delivery: Delivery, profile: Profile, settings: LosslessSettings, partial: Path, log: RunLog
+) -> dict[str, Any]:
+    source = delivery.source
+    log.note(f"ocrslim {__version__}: --float {source.name} ({source.sha256}); {plain(settings)}")
+    shape = (1, 3, *(settings.shape or SHAPES[source.task]))
+    exported = partial / "model.onnx"
+    with log.stage("rewrite"):
+        graph = canonicalize(load_onnx(source.path))
+        written = export_float(graph, delivery.target, exported)
+        log.say(f"{_nodes(load_onnx(source.path))} nodes before, {_nodes(written)} now")
+    with log.stage("data"):
+        data = open_training_data(source.task, settings.data, settings.data_dir, source.characters or (), settings.seed)
+    original, rewritten = delivery.open_original(), delivery.open(exported)
+    with log.stage("evaluate"):
+        verified = _verify(delivery, original, rewritten, data, profile, settings)
+        judged = _judge(Pair(source, original, rewritten, profile), data, settings, log)
+    if settings.shape is not None:  # the open one was shown to be right; what it computes of the shape is now constant
+        export_float(with_shape(graph, shape), delivery.target, exported)
+    with log.stage("bench"):
+        models = [("float", source.path), (REWRITTEN, exported)]
+        rows = bench(models, ENGINES, settings.threads, shape, min_seconds=MIN_BENCH_SECONDS)
+    result = _result(delivery, settings, data, judged, verified, rows, exported, log)
+    if result["delivered"] == "float":
+        shutil.copyfile(source.path, exported)
+    write_sidecars(partial, source.inference_yml, source.characters)
+    write_json(partial / "result.json", result)
+    return result
+
+
+def _nodes(model: Any) -> int:
+    return sum(1 for _ in model.graph)
+
+
+def _verify(
+    delivery: Delivery,
+    original: InferenceSession,
+    rewritten: InferenceSession,
+    data: TrainingData,
+    profile: Profile,
+    settings: LosslessSettings,
+) -> Verification:
+    """Compare both files in the engine on held-back images.
+
+    Raises:
+        VerifyError: they answer otherwise.
+    """
+    verify = verify_rec if delivery.source.task == "rec" else verify_det
+    batches = (batch.numpy() for batch in validation_batches(data, profile, settings.seed))
+    verified = verify(original.run, rewritten, batches, SAME)
+    verified.check()
+    return verified
+
+
+def _judge(pair: Pair, data: TrainingData, settings: LosslessSettings, log: RunLog) -> Judged:
+    if settings.eval is None:
+        return judge_held(pair, data, settings.data, log)
+    samples, skipped = read_samples(pair.source.task, settings.eval, settings.data_dir)
+    with log.bar("evaluate") as update:
+        return judge_by_labels(pair, samples, skipped, f"the labels of {settings.eval}", update)
+
+
+def _result(
+    delivery: Delivery,
+    settings: LosslessSettings,
+    data: TrainingData,
+    judged: Judged,
+    verified: Verification,
+    rows: list[BenchRow],
+    exported: Path,
+    log: RunLog,
+) -> dict[str, Any]:
+    """Gather what ``result.json`` holds."""
+    source, engine = delivery.source, delivery.target.engine
+    ratio = next(row.ratio_on_engine for row in rows if (row.label, row.engine) == (REWRITTEN, engine))
+    result: dict[str, Any] = {
+        "ocrslim": __version__,
+        "model": {"name": source.name, "task": source.task, "sha256": source.sha256, "path": str(source.path)},
+        "settings": plain(settings),
+        "target": delivery.target.name,
+        "engine": engine,
+        "command": command(),
+        "data": {"judged_by": judged.judged_by, "n_eval": judged.n},
+        "metrics": {"float": {engine: judged.float_metrics}, REWRITTEN: {engine: judged.int8_metrics}},
+        "drop": {engine: judged.drop},
+        "latency": [row.to_json() for row in rows],
+        "delivered": REWRITTEN if ratio < GAIN else "float",
+        "size": {"float": source.path.stat().st_size, REWRITTEN: exported.stat().st_size},
+        "verify": [asdict(verified)],
+        "stages": log.stages,
+        "skipped": [asdict(item) for item in dict.fromkeys((*data.left_out, *judged.skipped))],
+        "cpu": asdict(cpu_info()),
+    }
+    return result | {"verdict": _verdict(result, ratio)}
+
+
+def _verdict(result: Mapping[str, Any], ratio: float) -> str:
+    engine, drop = result["engine"], result["drop"][result["engine"]]
+    cost = f"{loss_in_words(drop)} ({interval_in_words(drop)}, {drop['n']} images)"
+    if result["delivered"] == "float":
+        return f"the original is as fast: rewritten it takes {ratio:.2f} times the time on {engine}; {cost}"
+    return f"float, rewritten: {ratio:.2f} times the time of the original on {engine}; {cost}"
