@@ -83,8 +83,7 @@ def _run_compress(options: argparse.Namespace) -> None:
 
         for name, said in (("effort", "how long to train"), ("label_ratio", "what teaches")):
             if getattr(options, name) is not None:
-                told = f"--{name.replace('_', '-')}: without effect, the file says {said}"
-                print(f"ocrslim: {told}", file=sys.stderr)
+                print(f"ocrslim: --{name.replace('_', '-')}: without effect, the file says {said}", file=sys.stderr)
         settings = CompressSettings.from_example(load_config(options.config_path), options.out, **given)
     elif options.model is None or options.target is None:
         raise InputError("compress: give MODEL --target ENGINE --out DIR, or --config_path YAML --save_dir DIR")

@@ -6,7 +6,6 @@ Read it from top to bottom: :func:`compress` is the whole job, each function bel
 from __future__ import annotations
 
 import functools
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -321,8 +320,7 @@ def _deliver(
 ) -> dict[str, Any]:
     """Score and time the best candidate, and write all that the user gets."""
     source, settings, partial, log = scene.source, scene.settings, scene.folder, scene.log
-    exported = partial / "model.onnx"
-    os.replace(climbed.best.path, exported)
+    exported = climbed.best.path.replace(partial / "model.onnx")
     for path in partial.glob("candidate-*"):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     with log.stage("evaluate"):
