@@ -180,6 +180,7 @@ class Climb:
                     "rung": item.rung,
                     "divergence": item.divergence,
                     "drop": item.judged.drop if item.judged else None,
+                    "changed": item.judged.differences["n"] if item.judged else None,
                     "float_sites": sum(
                         reason == FLOAT_REASON for reason in item.quantization.placement.float_nodes.values()
                     ),

@@ -47,7 +47,9 @@ SHAPE: dict[str, Any] = {
     "verify": [{"kind": str, "value": NUMBER, "required": NUMBER, "passed": bool, "n": int}],
     "budget": {
         **{"max_drop": NUMBER, "kept": bool, "sure": bool, "judged_by": str, "drop": _DROP, "images_to_tell?": int},
-        "rungs": [{"rung": str, "divergence": NUMBER, "drop?": _DROP, "float_sites": int, "agrees": NUMBER}],
+        "rungs": [
+            {"rung": str, "divergence": NUMBER, "drop?": _DROP, "changed?": int, "float_sites": int, "agrees": NUMBER}
+        ],
     },
     "sensitivity": [
         {
