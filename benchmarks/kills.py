@@ -96,8 +96,10 @@ def child(places: list[Path]) -> int:
     """
     from ocrslim import compress as recipe
     from ocrslim.errors import OcrslimError
+    from ocrslim.slimming.training.trainer import TrainSettings
 
-    recipe.TrainSettings = functools.partial(recipe.TrainSettings, judge_every=EVERY, checkpoint_every=EVERY)  # type: ignore[misc, assignment]
+    often = functools.partial(TrainSettings, judge_every=EVERY, checkpoint_every=EVERY)
+    recipe.TrainSettings = often  # type: ignore[attr-defined, assignment]
     recipe.MIN_BENCH_SECONDS = 0.1
     out, data = places
     settings = recipe.CompressSettings(

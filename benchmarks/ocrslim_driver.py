@@ -26,6 +26,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _compress(settings: dict[str, Any], watch: Stopwatch) -> None:
     import torch
+    from rich.console import Console
 
     # The recipe's own trainer, private to it: what is measured must be what users get.
     from ocrslim.compress import CompressSettings, _trainer
@@ -36,10 +37,13 @@ def _compress(settings: dict[str, Any], watch: Stopwatch) -> None:
     from ocrslim.graph.importers.onnx import load_onnx
     from ocrslim.graph.importers.source import open_model
     from ocrslim.graph.passes.canonical import canonicalize
+    from ocrslim.report.run_log import RunLog
     from ocrslim.slimming.quantization.calibration import calibrate_fully
     from ocrslim.slimming.quantization.placement import place
     from ocrslim.slimming.quantization.prepare import prepare
     from ocrslim.slimming.training.data import CALIBRATION_IMAGES
+    from ocrslim.slimming.training.distributed import ALONE
+    from ocrslim.slimming.training.precision import FULL
 
     torch.set_num_threads(settings["threads"])
     torch.manual_seed(0)
@@ -52,12 +56,15 @@ def _compress(settings: dict[str, Any], watch: Stopwatch) -> None:
     watch.mark("images")
     recipe = CompressSettings("paddle", out, steps=settings["steps"], threads=settings["threads"])
     calibrate_fully(quantization, given.first(CALIBRATION_IMAGES[source.task]), recipe.observer, recipe.seed)
-    trainer = _trainer(graph, quantization, teacher, given.held(), source, recipe)  # no checkpoints, as PaddleSlim
+    log = RunLog(out, Console(quiet=True))
+    trainer = _trainer(graph, quantization, teacher, given.held(), source, recipe, log, team=ALONE, precision=FULL)
+    trainer.folder = None  # no checkpoints, as PaddleSlim
     trainer.progress = lambda done, total, figures: watch.mark("step", done=done, **figures)
     training = trainer.run(lambda start, count: watch.timed(given.train(start, count)))
     quantization.module.eval()
     quantization.freeze()
     export_qdq(quantization, out / "model.onnx")
+    log.close()
     export_paddle(load_onnx(out / "model.onnx"), source.paddle.program, source.paddle.parameters, out)
     watch.mark("done", best_step=training.best_step, history=training.history)
 

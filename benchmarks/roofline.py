@@ -17,10 +17,12 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import openvino
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from openvino import frontend
 from rich.console import Console
@@ -190,6 +192,7 @@ def _convolution(quantized: bool) -> onnx.ModelProto:
     rng = np.random.default_rng(0)
     constants = [numpy_helper.from_array(np.zeros(CHANNELS, np.float32), "bias")]
     nodes, inputs = [], ["x", "weight"]
+    weight: NDArray[Any]
     if quantized:
         weight = rng.integers(-127, 128, (CHANNELS, CHANNELS, 1, 1)).astype(np.int8)
         scales = {"s": np.float32(1 / 255), "ws": np.full(CHANNELS, 0.01, np.float32)}

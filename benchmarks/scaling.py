@@ -45,7 +45,7 @@ def main() -> int:
             runs[count].append(found | {"others": max(0.0, others)})
             print(json.dumps({"processes": count, **runs[count][-1]}), flush=True)
     best = {count: max(found, key=lambda run: run["images_per_second"]) for count, found in runs.items()}
-    facts = {"cpu": cpu_info().model, "flags": " ".join(cpu_info().flags), "versions": versions()}
+    facts: dict[str, Any] = {"cpu": cpu_info().model, "flags": " ".join(cpu_info().flags), "versions": versions()}
     facts |= {"threads": options.threads, "steps": options.steps, "model": MODEL, "cores": os.cpu_count()}
     options.out.write_text(json.dumps(facts | {"runs": {str(k): v for k, v in runs.items()}}, indent=1), "utf-8")
     print(table(best, facts))
