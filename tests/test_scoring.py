@@ -85,6 +85,19 @@ def test_a_broken_model_loses_everything(pair: Callable[[str, bool], Pair], samp
     assert agreed.drop["points"] > 80.0
 
 
+def test_the_larger_loss_counts_where_labels_have_another_case(
+    pair: Callable[[str, bool], Pair], samples: list[RecSample]
+) -> None:
+    shouted = [RecSample(sample.image, sample.text.upper(), "set") for sample in samples if sample.text]
+    judged = judge_by_labels(pair("PP-OCRv6_tiny_rec", True), shouted, (), "labels")
+    assert judged.drop["points"] == 0.0  # neither reads a line as it is labelled
+    assert judged.loose_drop is not None
+    assert judged.loose_drop["points"] == pytest.approx(100 * judged.float_metrics["loose"]["accuracy"], abs=1e-3) > 50
+    assert judged.worse_drop is judged.loose_drop
+    as_labelled = judge_by_labels(pair("PP-OCRv6_tiny_rec", False), samples, (), "labels")
+    assert as_labelled.worse_drop is as_labelled.drop
+
+
 def test_pages_without_labels(pair: Callable[[str, bool], Pair]) -> None:
     images = [image for image, *_ in render_pages(2, 0, fonts=FONTS)]
     same = judge_by_agreement(pair("PP-OCRv6_tiny_det", False), images, "agreement")

@@ -257,7 +257,7 @@ def _logits(task: Task, output: Any) -> Tensor:
 def _judged(scene: Scene, candidate: Candidate) -> Candidate:
     with scene.log.stage(f"judge ({candidate.rung.partition(':')[0]})"):
         candidate.judged = scene.judge(scene.open(candidate.path))
-    drop = candidate.judged.drop
+    drop = candidate.judged.worse_drop
     scene.log.say(
         f"{candidate.rung}: {loss_in_words(drop)} ({interval_in_words(drop)}, {drop['n']} held-back images), at most"
         f" {scene.settings.max_drop} asked to be lost"
@@ -299,13 +299,13 @@ def _is_enough(scene: Scene, candidate: Candidate) -> bool:
 def _is_sure(scene: Scene, candidate: Candidate) -> bool:
     """Tell whether the budget holds at the upper end of the interval: a lucky draw should not end the climb."""
     assert candidate.judged is not None
-    return candidate.verified.passed and float(candidate.judged.drop["high"]) <= scene.settings.max_drop
+    return candidate.verified.passed and float(candidate.judged.worse_drop["high"]) <= scene.settings.max_drop
 
 
 def _standard_error(candidate: Candidate) -> float:
     """Return that of the loss, in points, from its 95 % interval."""
     assert candidate.judged is not None
-    drop = candidate.judged.drop
+    drop = candidate.judged.worse_drop
     return float(drop["high"] - drop["low"]) / (2 * 1.96)
 
 

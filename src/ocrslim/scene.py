@@ -57,7 +57,7 @@ class Effort:
 
 EFFORTS: Mapping[str, Effort] = {
     "quick": Effort((OUTPUT_ERROR,), 0.0, 1, 0.15, equalize=False, relieve=False),
-    "normal": Effort((OUTPUT_ERROR, "percentile"), 1.0, 4, 0.3),
+    "normal": Effort((OUTPUT_ERROR, "percentile"), 1.0, 6, 0.3),
     "max": Effort((OUTPUT_ERROR, "percentile", "mse"), 4.0, 8, 0.5),
 }
 
@@ -146,7 +146,7 @@ class Candidate:
     @property
     def points(self) -> float:
         """The loss as judged, in points."""
-        return math.inf if self.judged is None else float(self.judged.drop["points"])
+        return math.inf if self.judged is None else float(self.judged.worse_drop["points"])
 
 
 @dataclass
@@ -170,16 +170,16 @@ class Climb:
         return {
             "max_drop": max_drop,
             "kept": self.best.points <= max_drop,
-            "sure": judged.drop["high"] <= max_drop,
+            "sure": judged.worse_drop["high"] <= max_drop,
             "judged_by": judged.judged_by,
-            "drop": judged.drop,
-            "images_to_tell": images_needed(judged.drop, max_drop),
+            "drop": judged.worse_drop,
+            "images_to_tell": images_needed(judged.worse_drop, max_drop),
             "trained": self.best.training is not None and self.best.training.best_step > 0,
             "rungs": [
                 {
                     "rung": item.rung,
                     "divergence": item.divergence,
-                    "drop": item.judged.drop if item.judged else None,
+                    "drop": item.judged.worse_drop if item.judged else None,
                     "changed": item.judged.differences["n"] if item.judged else None,
                     "float_sites": sum(
                         reason == FLOAT_REASON for reason in item.quantization.placement.float_nodes.values()

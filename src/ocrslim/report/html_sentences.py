@@ -62,6 +62,7 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "interval of": ("95 % interval {interval}, {n} images", "95% 区间 {interval}，{n} 张图像"),
     # Words of figures.
     "metric accuracy": ("accuracy", "准确率"),
+    "metric loose accuracy": ("loose accuracy", "宽松准确率"),
     "metric norm_edit_distance": ("1 - normalised edit distance", "1 - 归一化编辑距离"),
     "metric hmean": ("hmean", "hmean"),
     "metric precision": ("precision", "精确率"),

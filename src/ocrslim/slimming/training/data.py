@@ -36,8 +36,8 @@ __all__ = [
 
 Image = Path | NDArray[np.uint8]
 
-HELD_SHARE = {"rec": 0.2, "det": 0.4}  # kept back from training and calibration; few pages judge badly
-HELD_MOST = {"rec": 1000, "det": 150}  # to tell some half a point; the engine reads them quickly
+HELD_SHARE = {"rec": 0.4, "det": 0.4}  # kept back from training and calibration; what is few judges badly
+HELD_MOST = {"rec": 2000, "det": 150}  # to tell some half a point; a training looks at 1,600 lines
 VALIDATION_IMAGES = {"rec": 128, "det": 8}  # of them, for what torch looks at often
 LABELLED_VALIDATION = 24  # pages; labels tell less than the float model's answers
 LABELLED_PIXELS = 50_000_000  # of them, 20 bytes each: photos of 12 megapixels are fewer
