@@ -33,7 +33,7 @@ from ocrslim.ocr.metrics.recognition import RecRecord, accuracy
 from ocrslim.report.result import sha256_of, write_json
 from ocrslim.slimming.training.data import CALIBRATION_IMAGES, open_training_data
 
-__all__ = ["Bench", "Plan", "Score", "is_quiet", "remembered"]
+__all__ = ["Bench", "Plan", "Score", "is_quiet", "plain_record", "remembered"]
 
 NOISY = 0.1  # cores that others may use while a time is taken; above, it is void
 Progress = Callable[[int, int], object]
@@ -117,6 +117,11 @@ def remembered(
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, {"key": plain, "value": value})
     return value
+
+
+def plain_record(record: DetRecord | RecRecord) -> dict[str, Any]:
+    """Return what an image adds to the score as JSON's types; not the boxes of a page, which are no part of it."""
+    return {key: value for key, value in vars(record).items() if key != "boxes"}
 
 
 def is_quiet(other_load: float | None) -> bool:
@@ -212,7 +217,7 @@ class Bench:
                 skipped=skipped,
                 progress=progress,
             )
-            return {"metrics": result.metrics, "records": [asdict(record) for record in result.records]}
+            return {"metrics": result.metrics, "records": [plain_record(record) for record in result.records]}
 
         key = {
             "model": self.source.sha256,

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import yaml
-from cells import Score, remembered
+from cells import Score, plain_record, remembered
 from paddleslim_env import DRIVER, REQUIREMENTS, PaddleServer, thread_variables
 from stopwatch import Timing, read_timing
 from versus import OURS, THEIRS, Row
@@ -265,7 +265,7 @@ class Duel:
                     skipped=skipped,
                     progress=update,
                 )
-            return {"metrics": result.metrics, "records": [asdict(record) for record in result.records]}
+            return {"metrics": result.metrics, "records": [plain_record(record) for record in result.records]}
 
         key = {
             **{"files": [sha256_of(folder / name) for name in FILES[:2]], "labels": sha256_of(labels)},

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import cells
+import numpy as np
 import pytest
-from cells import Bench, Plan, Score, is_quiet, remembered
+from cells import Bench, Plan, Score, is_quiet, plain_record, remembered
 from hypothesis import given
 from hypothesis import strategies as st
 from rivals import RIVALS
@@ -218,3 +219,10 @@ def test_labels_that_are_not_there_are_the_users_mistake(bench: Bench, tmp_path:
     plan = Plan(bench.plan.train, {"rec": tmp_path / "none.txt"}, tmp_path)
     with pytest.raises(InputError, match=r"none\.txt"):
         Bench(bench.source, plan).score(bench.source.path, "onnxruntime", "float")
+
+
+def test_what_an_image_adds_to_the_score_comes_back_from_json() -> None:
+    page = DetRecord("a.png", "set", 1, 2, 3, boxes=(np.zeros((4, 2), np.float32),))
+    line = RecRecord("a.png", "set", "ab", "aB", False, 0.5, True, 0.0)
+    assert DetRecord(**json.loads(json.dumps(plain_record(page)))) == page
+    assert RecRecord(**json.loads(json.dumps(plain_record(line)))) == line
