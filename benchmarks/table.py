@@ -1,6 +1,6 @@
 """The table of the README, from the ``result.json`` of finished runs: nothing in it is typed by hand.
 
-    python benchmarks/table.py RUNS/* [--example] [--json]
+    python benchmarks/table.py RUNS/* [--example | --speed] [--json]
 
 A row is a model for one engine: its metric in float and int8 on the images that judged it, the points gained (+) or
 lost with the interval of the paired bootstrap, time and size relative to float, and the minutes that the whole run
@@ -10,6 +10,9 @@ busy has a ``~``.
 ``--example`` has the columns of PaddleSlim's example, and a row for each model, float and int8 apart: strategy, metric,
 milliseconds of a run, and the command that makes the model. Official models that none of the folders is of stand there
 too, with dashes and the reason.
+
+``--speed`` tells how many times as fast a model is as the original file in float: in ONNX Runtime, which most people
+run, and in its own engine; for the int8 model and for the float one that was rewritten without loss.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ __all__ = ["example_rows", "main", "markdown", "read_results"]
 
 HEADINGS = ("model", "engine", "metric", "float", "int8", "change, points (95 %)", "time", "size", "minutes", "given")
 EXAMPLE = ("model", "engine", "strategy", "metric", "value", "latency, ms", "command")
+SPEED = ("model", "engine", "points", "int8, of onnxruntime", "int8, of its engine", "float rewritten, of its engine")
 ENGINES = ("onnxruntime", "openvino")  # that each official model could be made for and timed on, everywhere
 DASH = "–"
 BUSY = 0.1  # cores that others may use while we time
@@ -41,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("folders", nargs="+", type=Path, help="output folders of ocrslim compress")
     parser.add_argument("--example", action="store_true", help="float and int8 apart, with strategy and command")
+    parser.add_argument("--speed", action="store_true", help="times as fast as the original in float")
     parser.add_argument("--json", action="store_true", help="the rows as JSON")
     options = parser.parse_args(arguments)
     try:
@@ -48,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OcrslimError as error:
         sys.stderr.write(f"table.py: {error}\n")
         return 2
-    rows = example_rows(results) if options.example else [_row(result) for result in results]
+    rows = example_rows(results) if options.example else list(map(_speed if options.speed else _row, results))
     print(json.dumps(rows, ensure_ascii=False) if options.json else markdown(rows, results))
     return 0
 
@@ -160,6 +165,24 @@ def _row(result: Mapping[str, Any]) -> dict[str, str]:
         result.get("delivered", "int8"),
     )
     return dict(zip(HEADINGS, cells, strict=True))
+
+
+def _speed(result: Mapping[str, Any]) -> dict[str, str]:
+    """Return the cells of ``--speed`` by heading."""
+    engine, rows = result.get("engine", result["target"]), result["latency"]
+    drop, clock = result["drop"][engine], result.get("timed_on", engine)
+
+    def times(label: str, ratio: str) -> str:
+        found = next((row for row in rows if (row["label"], row["engine"]) == (label, clock)), None)
+        if found is None or ratio not in found or (ratio == "ratio" and rows[0]["engine"] != ENGINES[0]):
+            return DASH
+        return f"{'~' if (found.get('other_load') or 0.0) > BUSY else ''}{1 / found[ratio]:.2f}"
+
+    cells = (
+        *(result["model"]["name"], engine, f"{0.0 - drop['points']:+.2f}"),
+        *(times("int8", "ratio"), times("int8", "ratio_on_engine"), times("rewritten", "ratio_on_engine")),
+    )
+    return dict(zip(SPEED, cells, strict=True))
 
 
 def _figure(value: float | None) -> str:

@@ -117,3 +117,17 @@ def test_what_was_not_timed_or_recorded_is_said_so(tmp_path: Path) -> None:
     assert [row["command"] for row in rows] == ["–", "not recorded"]
     assert rows[1]["strategy"] == "int8"
     assert "| mine | openvino | int8 | accuracy | 0.5941 | – | not recorded |" in table.markdown(rows, found)
+
+
+def test_speed_is_against_the_original_in_onnxruntime_and_in_the_own_engine(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = result()
+    first = made["latency"][0] | {"engine": "onnxruntime"}
+    rewritten = made["latency"][2] | {"label": "rewritten", "ratio": 0.9, "ratio_on_engine": 0.8, "other_load": 0.5}
+    made["latency"] = [first, *made["latency"][:2], made["latency"][2] | {"ratio": 0.4}, rewritten]
+    folders = [write(tmp_path / "a", made), write(tmp_path / "b", result("PP-OCRv6_tiny_rec"))]
+    assert table.main([*map(str, folders), "--speed", "--json"]) == 0
+    rows = [list(row.values()) for row in json.loads(capsys.readouterr().out)]
+    assert rows[1] == ["PP-OCRv6_tiny_rec", "openvino", "-0.61", "–", "1.33", "–"]  # timed on one engine alone
+    assert rows[0] == ["PP-OCRv4_mobile_rec", "openvino", "-0.61", "2.50", "1.33", "~1.25"]
