@@ -73,7 +73,11 @@ def _climbed(scene: Scene) -> Climb:
         _relieve(scene, result)
     due = _must_train(scene) or not _is_sure(scene, result.best)
     if due and _may_train(scene) and _has_time(scene):
-        _add(scene, result, _trained(scene, result.best))
+        trained = _trained(scene, result.best)
+        if trained.training is not None and trained.training.best_step == 0:
+            result.tried.append(trained)  # it is what it began with
+        else:
+            _add(scene, result, trained)
     if _is_enough(scene, result.best):
         return result
     if scene.settings.steps is None:  # whoever names the steps wants them and no more
