@@ -275,6 +275,8 @@ def _add(scene: Scene, result: Climb, candidate: Candidate) -> None:
     if not candidate.verified.passed:
         scene.log.say(f"{candidate.rung}: not used, the engine computes something else")
         return
+    if result.best.verified.passed and not scene.by_labels and candidate.divergence >= result.best.divergence:
+        return  # whatever its loss, it is no better; judging takes minutes in some engines
     if _is_better(_judged(scene, candidate), result.best, scene.by_labels) or not result.best.verified.passed:
         result.best = candidate
 
