@@ -52,10 +52,11 @@ from ocrslim.slimming.training.compute import Compute
 from ocrslim.slimming.training.data import (
     TrainingData,
     calibration_batches,
+    compared_batches,
     labelled_pages,
     labelled_validation,
     open_training_data,
-    sensitivity_batch,
+    sensitivity_batches,
     training_batches,
     validation_batches,
 )
@@ -72,7 +73,6 @@ __all__ = ["CompressSettings", "compress"]
 
 STEPS = {"rec": 200, "det": 100}  # some four minutes on two cores
 LEARNING_RATE = {"rec": 5e-4, "det": 1e-4}  # two crops of a page teach less surely than eight lines
-USUAL_RATIO = DistillationSettings.label_ratio
 LABELLED_RATE = {"det": 5e-4}
 MIN_BENCH_SECONDS = 3.0
 AUTO = "auto"  # the target that a file of PaddleSlim's means
@@ -187,8 +187,8 @@ def _report(out: Path, console: Console | None) -> None:
     try:
         write_report([out])
     except (OcrslimError, OSError) as error:
-        said = " ".join(str(error).split())
-        (console or Console(quiet=True)).print(f"without {REPORT}: {said}", markup=False, soft_wrap=True)
+        said = f"without {REPORT}: {' '.join(str(error).split())}"
+        (console or Console(quiet=True)).print(said, markup=False, soft_wrap=True)
 
 
 def _open(
@@ -249,8 +249,7 @@ def _run(
         graph = canonicalize(load_onnx(source.path))
         teacher = GraphModule(graph).eval()
         delivery, keep_float = _follow_placement(follow, delivery, graph, log)
-    original = delivery.open_original()
-    known: dict[str, Any] = {}
+    original, known = delivery.open_original(), dict[str, Any]()
 
     def pair(compressed: InferenceSession) -> Pair:
         if follow is None:
@@ -259,7 +258,11 @@ def _run(
         return Pair(source, original, compressed, profile, "fixed", follow.config.metric.ignore_space, known)
 
     by_labels = follow is None and _learns_from_labels(data, settings)
-    if follow is None and not by_labels and settings.distillation.label_ratio not in (0, USUAL_RATIO):
+    if (
+        follow is None
+        and not by_labels
+        and settings.distillation.label_ratio not in (0, DistillationSettings.label_ratio)
+    ):
         log.say("--label-ratio: without effect, only the labels of a detector's pages teach")
 
     kept = {"fingerprint": run_fingerprint(source, settings, data_sha256), "team": team, "precision": precision}
@@ -291,7 +294,9 @@ def _run(
         settings,
         calibration_batches(data, profile, settings.seed, follow.plan.images if follow else None),
         validation,
-        sensitivity_batch(data, profile, settings.seed),
+        compared_batches(data, profile, settings.seed),
+        original,
+        sensitivity_batches(data, profile, settings.seed),
         partial,
         log,
         lambda session: judge_held(pair(session), data, settings.data or (follow.words if follow else None), log),

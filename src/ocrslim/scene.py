@@ -75,8 +75,10 @@ class Scene:
         profile: pre- and post-processing.
         settings: of the run.
         calibration: batches of training images.
-        validation: batches of held-back images.
-        watched: a batch of training images whose values sensitivity stores.
+        validation: batches of held-back images, that torch looks at.
+        compared: the same and more, that the engine looks at.
+        original: the float model in the engine.
+        watched: batches of training images whose values sensitivity stores, one at a time.
         folder: for the candidates' files.
         log: of the run.
         judge: scores a session of a candidate against the float model.
@@ -98,7 +100,9 @@ class Scene:
     settings: CompressSettings
     calibration: list[Tensor]
     validation: list[Tensor]
-    watched: Tensor
+    compared: list[Tensor]
+    original: InferenceSession
+    watched: list[Tensor]
     folder: Path
     log: RunLog
     judge: Callable[[InferenceSession], Judged]

@@ -66,7 +66,7 @@ class SensitivitySettings:
         profile: pre-processing; see :func:`ocrslim.config.profile.load_profile`.
         seed: of everything random.
         threads: of torch.
-        images: to measure on; ``None`` is 12 lines or one page.
+        images: to measure on; ``None`` is 72 lines or two pages.
         observer: of activation ranges; see :class:`ocrslim.compress.CompressSettings`.
         dictionary: file of a recogniser's characters, for one that comes without.
     """
@@ -130,7 +130,7 @@ def sensitivity(model: str | Path, settings: SensitivitySettings, console: Conso
 
 
 def measure_sites(
-    task: Task, quantization: Quantization, teacher: GraphModule, images: Tensor, logits: str
+    task: Task, quantization: Quantization, teacher: GraphModule, batches: Sequence[Tensor], logits: str
 ) -> list[dict[str, Any]]:
     """Measure every site.
 
@@ -138,7 +138,7 @@ def measure_sites(
         task: decides how answers are compared.
         quantization: calibrated.
         teacher: the float model.
-        images: ``[N, 3, H, W]``; all values that the graph makes of them are kept in memory.
+        batches: of images ``[N, 3, H, W]``; all values that the graph makes of one are kept in memory.
         logits: name of the value to compare.
 
     Returns:
@@ -148,17 +148,22 @@ def measure_sites(
             comes first.
     """
     found = Findings()
-    _measure(task, quantization, teacher, [images], logits, found, lambda: None)
-    return _rows(quantization, [images], found)
+    _measure(task, quantization, teacher, batches, logits, found, lambda: None)
+    return _rows(quantization, batches, found)
 
 
+@torch.no_grad()
 def measure_site_gains(
-    task: Task, quantization: Quantization, teacher: GraphModule, images: Tensor, logits: str
+    task: Task, quantization: Quantization, teacher: GraphModule, batches: Sequence[Tensor], logits: str
 ) -> dict[str, float]:
     """Return for each site's node the divergence that is saved when it alone is float; arguments as above."""
-    with torch.no_grad():
+    found = dict.fromkeys((site.node for site in quantization.placement.sites), 0.0)
+    whole = sum(map(len, batches))
+    for images in batches:
         taught = teacher(images, fetch=(logits,))[logits]
-    return dict(measure_gains(quantization, teacher, images, taught, logits, _divergence(task)))
+        for node, gain in measure_gains(quantization, teacher, images, taught, logits, _divergence(task)):
+            found[node] += gain * len(images) / whole
+    return found
 
 
 def _run(

@@ -70,7 +70,8 @@ def lead(team: Team, train: Train) -> Train:
 
     def together(graph: ir.Model, quantization: Quantization) -> TrainingResult:
         if team.size > 1:
-            team.tell({"do": TRAIN, "float": list(quantization.placement.float_nodes)})
+            factors = {value: factor.tolist() for value, factor in quantization.factors.items()}
+            team.tell({"do": TRAIN, "float": list(quantization.placement.float_nodes), "factors": factors})
         return train(graph, quantization)
 
     return together
@@ -104,7 +105,9 @@ def assist(team: Team, scene: Scene, train: Train) -> None:
         if word["do"] != TRAIN:
             raise OcrslimError(f"rank 0 says {word!r}: all processes have to run the same version of this program")
         placement = place(scene.graph, scene.target, word["float"])  # the climb may have made more sites float
-        train(scene.graph, prepare(GraphModule(scene.graph).eval(), placement, scene.target, pact=scene.pact))
+        factors = {value: torch.tensor(factor) for value, factor in word["factors"].items()}
+        module = GraphModule(scene.graph).eval()
+        train(scene.graph, prepare(module, placement, scene.target, pact=scene.pact, factors=factors))
     team.part()
 
 

@@ -21,6 +21,7 @@ from ocrslim.export.onnx_qdq import export_qdq
 from ocrslim.graph.executor.graph_module import GraphModule
 from ocrslim.graph.importers.onnx import load_onnx
 from ocrslim.graph.passes.canonical import canonicalize
+from ocrslim.slimming.quantization.channels import find_factors
 from ocrslim.slimming.quantization.placement import place
 from ocrslim.slimming.quantization.prepare import Quantization, calibrate, prepare
 
@@ -270,3 +271,30 @@ def test_a_target_of_signed_activations_is_written_as_int8() -> None:
     constants = export_qdq(quantization).graph.initializers
     assert constants["r0_zero_point"].const_value.numpy().dtype == np.int8
     assert constants["r0_zero_point"].const_value.numpy() == 0
+
+
+def test_channels_with_factors_are_divided_by_the_node_that_quantizes(tmp_path: Path) -> None:
+    model = network(MOBILE, "y")
+    goal = get_target("openvino", ["avx2"])
+    placement = place(model, goal)
+    factors = find_factors(GraphModule(model), placement, goal.activation, [images()])
+    quantization = prepare(GraphModule(model).eval(), placement, goal, factors=factors)
+    calibrate(quantization, [images()], "minmax")
+    quantization.freeze()
+    path = tmp_path / "m.onnx"
+    export_qdq(quantization, path)
+    onnx.checker.check_model(path, full_check=True)
+    graph = onnx.load(path).graph
+    arrays = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
+    makers = [node for node in graph.node if node.op_type == "QuantizeLinear"]
+    readers = [node for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] not in arrays]
+    assert len(makers) == len(readers) == 2
+    for node in makers:
+        assert node.attribute[0].name == "axis"
+        assert arrays[node.input[1]].shape == arrays[node.input[2]].shape == (CHANNELS,)
+        factor = arrays[node.input[1]] / arrays[f"{node.input[0]}_scale"]
+        assert np.allclose(factor, factors[node.input[0]].numpy())
+    assert all(arrays[node.input[1]].shape == () for node in readers)
+    with torch.no_grad():
+        expected = quantization.module(images()).numpy()
+    assert np.abs(open_session(path, "openvino").run(images().numpy()) - expected).max() < 2e-3

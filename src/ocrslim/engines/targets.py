@@ -41,6 +41,7 @@ class Target:
         notes: why so, one sentence each.
         quantize_residuals: where an ``Add`` sums a quantized operator's output, its other input is quantized too.
         shuffle_upsampling: see :class:`ocrslim.graph.passes.shuffle.ShuffleUpsampling`.
+        channel_scales: an activation that convolutions read may be quantized with a scale for each channel.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Target:
     notes: tuple[str, ...]
     quantize_residuals: bool = False
     shuffle_upsampling: bool = False
+    channel_scales: bool = False
 
 
 def get_target(name: str, flags: Collection[str] | None = None) -> Target:
@@ -100,9 +102,11 @@ def get_target(name: str, flags: Collection[str] | None = None) -> Target:
         notes=(
             bits,
             "outputs float: openvino's int8 convolution writes them, and quantizing them costs time",
+            "a scale for each channel of what a recogniser's convolutions read: openvino quantizes so at no cost",
             "the last upsampling of a detector as pointwise convolution and shuffle: one channel costs openvino 16",
         ),
         shuffle_upsampling=True,
+        channel_scales=True,
     )
 
 

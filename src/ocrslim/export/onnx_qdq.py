@@ -8,8 +8,10 @@
    quantize that convolution's weight to 8 bits with one scale, unasked (WeightBiasQuantization).
 4. A convolution that was given a bias gets it as a new initializer.
 5. Where the target quantizes biases, they become int32 initializers with the scale input scale * weight scale.
-6. Where the target quantizes residuals, a sum reads its other input dequantized.
-7. Where the target wants it, transposed convolutions that make few channels are written as
+6. Where channels of an activation have factors, QuantizeLinear divides each by its own, with a scale for each channel,
+   and DequantizeLinear does not multiply: the weights are multiplied instead, before they become integers.
+7. Where the target quantizes residuals, a sum reads its other input dequantized.
+8. Where the target wants it, transposed convolutions that make few channels are written as
    :class:`ocrslim.graph.passes.shuffle.ShuffleUpsampling` does.
 Names of nodes, inputs, outputs and metadata stay; new names are the old ones with an ending.
 """
@@ -81,13 +83,13 @@ class _Writer:
         self._quantized: dict[str, ir.Value] = {}
 
     def quantize_weight(self, site: Site) -> None:
-        """Rule 1."""
+        """Rules 1 and 6."""
         quantizer = self._quantization.weights[site.weight_name]
         name = f"{site.weight_name}_quantized"
         if name not in self._graph.initializers:
             weight = self._quantization.module.parameter(site.weight_name).detach()
             scale, zero_point = quantizer.scale, quantizer.whole_zero_point
-            self._constant(name, quantize(weight, scale, zero_point, quantizer.spec).cpu().numpy())
+            self._constant(name, quantize(quantizer.divided(weight), scale, zero_point, quantizer.spec).cpu().numpy())
             self._constant(f"{site.weight_name}_scale", scale.float().cpu().numpy())
             self._constant(f"{site.weight_name}_zero_point", zero_point.to(torch.int8).cpu().numpy())
         names = (name, f"{site.weight_name}_scale", f"{site.weight_name}_zero_point")
@@ -114,7 +116,7 @@ class _Writer:
                 self._dequantize(node, index, self._repeated(name, grid, channels), axis=1)
 
     def quantize_residual(self, residual: Residual) -> None:
-        """Rule 6; a value that a site makes quantized is read so by rule 3."""
+        """Rule 7; a value that a site makes quantized is read so by rule 3."""
         node = self._nodes[residual.node]
         if node.inputs[residual.index] is self._values[residual.value]:
             self._dequantize(node, residual.index, self._activation(residual.value))
@@ -163,9 +165,26 @@ class _Writer:
             scale = self._constant(f"{name}_scale", _scalar(quantizer.scale.float()))
             offset = self._constant(f"{name}_zero_point", _scalar(zero_point))
             value = ir.Value(name=f"{name}_quantized")
-            inputs = (self._values[name], scale, offset)
-            node = ir.Node("", "QuantizeLinear", inputs, outputs=(value,), name=f"{name}_QuantizeLinear")
-            self._graph.append(node)
+            grid, attributes = (scale, offset), []
+            if quantizer.factor is not None:  # rule 6
+                factor = quantizer.factor.reshape(-1)
+                channels = (quantizer.scale * factor).float().cpu().numpy()
+                offsets = zero_point.expand_as(factor).cpu().numpy()
+                grid = (
+                    self._constant(f"{name}_channel_scale", channels),
+                    self._constant(f"{name}_channel_zero_point", offsets),
+                )
+                attributes = [ir.AttrInt64("axis", 1)]
+            self._graph.append(
+                ir.Node(
+                    "",
+                    "QuantizeLinear",
+                    (self._values[name], *grid),
+                    attributes,
+                    outputs=(value,),
+                    name=f"{name}_QuantizeLinear",
+                )
+            )
             self._quantized[name] = value
         initializers = self._graph.initializers
         return self._quantized[name], initializers[f"{name}_scale"], initializers[f"{name}_zero_point"]

@@ -57,6 +57,36 @@ def test_per_tensor_gradients_are_the_formulas(pact: bool) -> None:
     )
 
 
+@pytest.mark.parametrize("pact", [False, True])
+def test_with_a_factor_each_channel_has_the_formulas_of_its_own_scale(pact: bool) -> None:
+    factor = torch.tensor([1.0, 0.5, 0.25, 2.0, 1.0, 0.1]).reshape(1, 6)
+    quantizer = FakeQuantizer(U8, torch.tensor([0.02]), torch.tensor([40.0]), pact=pact, factor=factor)
+    x, gradient = sample().requires_grad_(), sample(1)
+    y = quantizer(x)
+    y.backward(gradient)
+    assert x.grad is not None
+    assert quantizer.log_scale.grad is not None
+    expected = 0.0
+    for channel, part in enumerate(factor.reshape(-1).tolist()):
+        alone = FakeQuantizer(U8, torch.tensor([0.02 * part]), torch.tensor([40.0]), pact=pact)
+        column = x.detach()[:, channel].clone().requires_grad_()
+        alone(column).backward(gradient[:, channel])
+        assert alone.log_scale.grad is not None
+        assert column.grad is not None
+        assert torch.allclose(alone(column), y[:, channel], atol=1e-6)
+        assert torch.allclose(x.grad[:, channel], column.grad)
+        expected += alone.log_scale.grad.item()
+    assert quantizer.log_scale.grad.item() == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+def test_an_observer_sees_what_the_grid_is_of() -> None:
+    quantizer = FakeQuantizer(U8, torch.ones(1), torch.zeros(1), factor=torch.tensor([[1.0, 4.0]]))
+    quantizer.mode, quantizer.observer = "observe", MinMax()
+    x = torch.tensor([[1.0, 8.0], [-1.0, 0.0]])
+    assert quantizer(x) is x
+    assert quantizer.observer.range() == (-1.0, 2.0)
+
+
 def test_per_axis_gradients_are_the_formulas() -> None:
     scale = torch.tensor([0.1, 0.2, 0.4, 0.8])
     quantizer = FakeQuantizer(S4, scale, torch.zeros(4))

@@ -15,9 +15,10 @@ from ocrslim.ocr.labels import DetSample, Skipped
 from ocrslim.slimming.training import data as module
 from ocrslim.slimming.training.data import (
     calibration_batches,
+    compared_batches,
     labelled_validation,
     open_training_data,
-    sensitivity_batch,
+    sensitivity_batches,
     training_batches,
     validation_batches,
 )
@@ -244,6 +245,15 @@ def test_torch_looks_at_the_first_held_images_only(lines: Path, monkeypatch: pyt
     assert sum(len(batch) for batch in held) == most
 
 
+def test_the_engine_looks_at_more_of_them_than_torch(lines: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "VALIDATION_IMAGES", {"rec": 1, "det": 1})
+    monkeypatch.setattr(module, "COMPARED_IMAGES", {"rec": 3, "det": 1})
+    data = open_training_data("rec", lines, None, "", seed=0)
+    held, compared = (make(data, load_profile("example"), seed=0) for make in (validation_batches, compared_batches))
+    assert sum(map(len, held)) == 1
+    assert sum(map(len, compared)) == 3
+
+
 @pytest.mark.parametrize(("calibration", "fresh"), [(10, True), (27, False), (99, False)])
 def test_sensitivity_is_judged_on_images_that_calibration_did_not_see(
     lines: Path, monkeypatch: pytest.MonkeyPatch, calibration: int, fresh: bool
@@ -253,6 +263,7 @@ def test_sensitivity_is_judged_on_images_that_calibration_did_not_see(
     for image in data.train[:10] if fresh else data.train[12:]:
         assert isinstance(image, Path)
         image.unlink()  # a batch that needs one of them notes it as damaged
-    batch = sensitivity_batch(data, load_profile("example"), seed=0)
+    monkeypatch.setattr(module, "SENSITIVITY_BATCHES", {"rec": 1, "det": 1})
+    (batch,) = sensitivity_batches(data, load_profile("example"), seed=0)
     assert batch.shape[:3] == (12, 3, 48)
     assert data.left_out == ()

@@ -31,6 +31,8 @@ class FakeQuantizer(nn.Module):
         zero_point: whole numbers of the same shape.
         learn_zero_point: LSQ+: the zero point moves by the values that are clipped. Per tensor only.
         pact: the scale's gradient is that of PACT's clipping bound: values inside the range do not move it.
+        factor: positive, in a shape that broadcasts against the tensor, of its rank: the grid is that of the tensor
+            divided by it. It is fixed.
 
     Attributes:
         mode: ``quantize``; ``float`` passes the tensor on; ``observe`` does too, and shows it to ``observer``.
@@ -50,9 +52,10 @@ class FakeQuantizer(nn.Module):
         *,
         learn_zero_point: bool = False,
         pact: bool = False,
+        factor: Tensor | None = None,
     ) -> None:
         super().__init__()
-        if learn_zero_point and (spec.symmetric or isinstance(spec.granularity, PerAxis)):
+        if learn_zero_point and (spec.symmetric or isinstance(spec.granularity, PerAxis) or factor is not None):
             raise ValueError("a zero point is learned for asymmetric values with one scale only")
         if not bool((scale > 0).all()):
             raise ValueError("a scale must be positive")
@@ -64,6 +67,8 @@ class FakeQuantizer(nn.Module):
         self.zero_point: Tensor
         self.codes: Tensor | None
         self.register_buffer("codes", None)
+        self.factor: Tensor | None
+        self.register_buffer("factor", factor)
         if learn_zero_point:
             self.zero_point = nn.Parameter(zero_point.detach().float())
         else:
@@ -71,7 +76,7 @@ class FakeQuantizer(nn.Module):
 
     @property
     def scale(self) -> Tensor:
-        """The scale, ``[1]`` or ``[channels]``."""
+        """The scale, ``[1]`` or ``[channels]``, of a tensor that was divided by the factor."""
         return self.log_scale.detach().exp()
 
     @property
@@ -92,7 +97,7 @@ class FakeQuantizer(nn.Module):
 
         Rounding that was chosen with care is undone by training that moves weights across the bounds between integers.
         """
-        codes = torch.round(weight / along_axis(self.log_scale.exp(), weight.dim(), self.spec))
+        codes = torch.round(weight / self._unit(weight.dim()))
         self.codes = codes.clamp_(self.spec.quant_min, self.spec.quant_max).to(torch.int8)
 
     @torch.no_grad()
@@ -100,9 +105,18 @@ class FakeQuantizer(nn.Module):
         """Return the weight that the fixed integers stand for, and round again what comes in from now on."""
         if self.codes is None:
             raise RuntimeError("no integers were fixed")
-        weight = self.codes * along_axis(self.log_scale.exp(), self.codes.dim(), self.spec)
+        weight = self.codes * self._unit(self.codes.dim())
         self.codes = None
         return weight
+
+    def divided(self, x: Tensor) -> Tensor:
+        """Return ``x`` in the units of the grid's scale: divided by the factor, where there is one."""
+        return x if self.factor is None else x / self.factor
+
+    def _unit(self, rank: int) -> Tensor:
+        """Return what one step of the grid is worth, in a shape that broadcasts against a tensor of ``rank``."""
+        scale = along_axis(self.log_scale.exp(), rank, self.spec)
+        return scale if self.factor is None else scale * self.factor
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x`` on the grid, in its own shape."""
@@ -111,19 +125,19 @@ class FakeQuantizer(nn.Module):
         if x.dtype in HALVES:  # under autocast: the grid and its gradients need f32
             x = x.float()
         if self.codes is not None:
-            return self.codes * along_axis(self.log_scale.exp(), x.dim(), self.spec)
+            return self.codes * self._unit(x.dim())
         if self.mode == "observe":
             if self.observer is None:
                 raise RuntimeError("mode observe needs an observer")
-            self.observer.update(x)
+            self.observer.update(self.divided(x))
             return x
         if isinstance(self.spec.granularity, PerAxis):
-            result: Tensor = _PerAxisRound.apply(x, self.log_scale, self.spec)  # type: ignore[no-untyped-call]
+            result: Tensor = _PerAxisRound.apply(x, self.log_scale, self.factor, self.spec)  # type: ignore[no-untyped-call]
         else:
             zero_point = self.zero_point if self.zero_point.requires_grad else None
             offset = int(self.whole_zero_point.item())
             bounds = (self.spec.quant_min - offset, self.spec.quant_max - offset)
-            result = _PerTensorRound.apply(x, self.log_scale, zero_point, bounds, self.pact)  # type: ignore[no-untyped-call]
+            result = _PerTensorRound.apply(x, self.log_scale, self.factor, zero_point, bounds, self.pact)  # type: ignore[no-untyped-call]
         return result
 
     def extra_repr(self) -> str:
@@ -158,59 +172,67 @@ class _PerTensorRound(torch.autograd.Function):
     dlog_scale = sum(g * (y - x) inside, g * y outside) = <g, y> - <dx, x>;
     PACT: dlog_scale = sum(g * y outside) = <g, y> - <dx, y>;
     dzero_point = sum(-s * g outside).
+    With a factor, s is ``exp(log_scale) * factor``, and all but the last stays the same.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, log_scale: Tensor, zero_point: Tensor | None, bounds: tuple[int, int], pact: bool
+        ctx: Any,
+        x: Tensor,
+        log_scale: Tensor,
+        factor: Tensor | None,
+        zero_point: Tensor | None,
+        bounds: tuple[int, int],
+        pact: bool,
     ) -> Tensor:
         scale = log_scale.exp().reshape(())
-        y = x / scale
-        y.round_().clamp_(*bounds).mul_(scale)
-        ctx.save_for_backward(x, y, log_scale)
+        unit = scale if factor is None else scale * factor
+        y = x / unit
+        y.round_().clamp_(*bounds).mul_(unit)
+        ctx.save_for_backward(x, y, log_scale, factor)
         ctx.bounds, ctx.pact = bounds, pact
         return y
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, y, log_scale = ctx.saved_tensors
+        x, y, log_scale, factor = ctx.saved_tensors
         scale = log_scale.exp().item()
         low, high = (bound * scale for bound in ctx.bounds)
         # The backward of Hardtanh: `gradient` where low < x < high, in one pass without a mask in memory.
-        inside = torch.ops.aten.hardtanh_backward(gradient, x, low, high)
+        inside = torch.ops.aten.hardtanh_backward(gradient, x if factor is None else x / factor, low, high)
         of_scale = of_zero_point = None
         if ctx.needs_input_grad[1]:
             of_scale = (_dot(gradient, y) - _dot(inside, y if ctx.pact else x)).reshape(log_scale.shape)
-        if ctx.needs_input_grad[2]:
+        if ctx.needs_input_grad[3]:
             of_zero_point = (-scale * (gradient.sum() - inside.sum())).reshape(log_scale.shape)
-        return inside if ctx.needs_input_grad[0] else None, of_scale, of_zero_point, None, None
+        return inside if ctx.needs_input_grad[0] else None, of_scale, None, of_zero_point, None, None
 
 
 class _PerAxisRound(torch.autograd.Function):
     """The same with a scale for each channel and zero point 0."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, log_scale: Tensor, spec: QuantizationSpec) -> Tensor:
-        scale = along_axis(log_scale.exp(), x.dim(), spec)
-        y = x / scale
-        y.round_().clamp_(spec.quant_min, spec.quant_max).mul_(scale)
-        ctx.save_for_backward(x, y, log_scale)
+    def forward(ctx: Any, x: Tensor, log_scale: Tensor, factor: Tensor | None, spec: QuantizationSpec) -> Tensor:
+        unit = along_axis(log_scale.exp(), x.dim(), spec)
+        unit = unit if factor is None else unit * factor
+        y = x / unit
+        y.round_().clamp_(spec.quant_min, spec.quant_max).mul_(unit)
+        ctx.save_for_backward(x, y, unit)
         ctx.spec = spec
         return y
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, y, log_scale = ctx.saved_tensors
+        x, y, unit = ctx.saved_tensors
         spec: QuantizationSpec = ctx.spec
-        scale = along_axis(log_scale.exp(), x.dim(), spec)
-        outside = (x < scale * spec.quant_min).logical_or_(x > scale * spec.quant_max)
+        outside = (x < unit * spec.quant_min).logical_or_(x > unit * spec.quant_max)
         inside = gradient.masked_fill(outside, 0.0)
         of_scale = None
         if ctx.needs_input_grad[1]:
             assert isinstance(spec.granularity, PerAxis)
             others = [axis for axis in range(x.dim()) if axis != spec.granularity.axis]
             of_scale = (gradient * y).addcmul_(inside, x, value=-1).sum(others)
-        return inside if ctx.needs_input_grad[0] else None, of_scale, None
+        return inside if ctx.needs_input_grad[0] else None, of_scale, None, None
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,8 @@ class Quantization:
         weights: name of the weight -> its fake quantizer.
         activations: name of the value -> its fake quantizer, one for each value however many nodes read it.
         biases: name of a convolution without a bias in the graph -> the one that it is given.
+        factors: name of a value whose channels have scales of their own -> what each channel's is multiplied with,
+            ``[channels]``; see :mod:`.channels`.
     """
 
     module: GraphModule
@@ -41,6 +43,7 @@ class Quantization:
     weights: Mapping[str, FakeQuantizer]
     activations: Mapping[str, FakeQuantizer]
     biases: Mapping[str, ChannelBias]
+    factors: Mapping[str, Tensor] = field(default_factory=dict)
 
     def weight_scales(self) -> list[nn.Parameter]:
         """Return the logarithms of the weights' scales."""
@@ -114,7 +117,13 @@ class Quantization:
 
 
 def prepare(
-    module: GraphModule, placement: Placement, target: Target, *, learn_zero_points: bool = False, pact: bool = False
+    module: GraphModule,
+    placement: Placement,
+    target: Target,
+    *,
+    learn_zero_points: bool = False,
+    pact: bool = False,
+    factors: Mapping[str, Tensor] | None = None,
 ) -> Quantization:
     """Put fake quantizers into ``module``; until :func:`calibrate` they have a grid, but a meaningless one.
 
@@ -124,22 +133,30 @@ def prepare(
         target: gives the integers.
         learn_zero_points: let the zero points of activations be learned too (LSQ+).
         pact: give the activations' scales the gradient of PACT's bound.
+        factors: see :func:`.channels.find_factors`; those of values that no site reads are left out.
     """
+    of_sites = {site.input_value: site for site in placement.sites}
+    factors = {value: factor for value, factor in (factors or {}).items() if value in of_sites}
     weights: dict[str, FakeQuantizer] = {}
     activations: dict[str, FakeQuantizer] = {}
     for site in placement.sites:
         if site.weight_name not in weights:
-            weights[site.weight_name] = _weight_quantizer(module.parameter(site.weight_name), site, target)
+            weights[site.weight_name] = _weight_quantizer(module, site, target, factors.get(site.input_value))
     for value in placement.values():
         activations[value] = FakeQuantizer(
-            target.activation, torch.ones(1), torch.zeros(1), learn_zero_point=learn_zero_points, pact=pact
+            target.activation,
+            torch.ones(1),
+            torch.zeros(1),
+            learn_zero_point=learn_zero_points,
+            pact=pact,
+            factor=_over_channels(factors.get(value)),
         )
     biases = {
         site.node: ChannelBias(module.parameter(site.weight_name).shape[0])
         for site in placement.sites
         if site.kind == "conv" and not site.has_bias
     }
-    quantization = Quantization(module, placement, target, weights, activations, biases)
+    quantization = Quantization(module, placement, target, weights, activations, biases, factors)
     quantization.install()
     return quantization
 
@@ -171,7 +188,8 @@ def calibrate(quantization: Quantization, batches: Iterable[Tensor], observer: s
         quantizer.set_grid(*scale_and_zero_point(torch.tensor([low]), torch.tensor([high]), quantizer.spec))
         quantizer.observer = None
     for name, quantizer in quantization.weights.items():
-        quantizer.set_grid(mse_scale(quantization.module.parameter(name).detach(), quantizer.spec))
+        weight = quantization.module.parameter(name).detach()
+        quantizer.set_grid(mse_scale(quantizer.divided(weight), quantizer.spec))
     quantization.floor_weight_scales()
     quantization.set_mode("quantize")
 
@@ -196,7 +214,13 @@ def transfer(old: Quantization, new: Quantization) -> None:
         quantizer.load_state_dict(old.activations[value].state_dict())
 
 
-def _weight_quantizer(weight: Tensor, site: Site, target: Target) -> FakeQuantizer:
+def _weight_quantizer(module: GraphModule, site: Site, target: Target, factor: Tensor | None) -> FakeQuantizer:
     spec = replace(target.weight, granularity=PerAxis(site.weight_axis))
-    channels = weight.shape[site.weight_axis]
-    return FakeQuantizer(spec, torch.ones(channels), torch.zeros(channels))
+    channels = module.parameter(site.weight_name).shape[site.weight_axis]
+    divisor = None if factor is None else _over_channels(1.0 / factor)
+    return FakeQuantizer(spec, torch.ones(channels), torch.zeros(channels), factor=divisor)
+
+
+def _over_channels(factor: Tensor | None) -> Tensor | None:
+    """Return ``[channels]`` as ``[1, channels, 1, 1]``: so lie those of images and those that a weight reads."""
+    return None if factor is None else factor.reshape(1, -1, 1, 1)

@@ -15,7 +15,7 @@ from ocrslim.slimming.quantization.numerics import fake_quantize, scale_and_zero
 from ocrslim.slimming.quantization.observer import Percentile
 from ocrslim.slimming.quantization.placement import Site
 from ocrslim.slimming.quantization.prepare import Quantization
-from ocrslim.slimming.quantization.samples import weight_matrix
+from ocrslim.slimming.quantization.samples import input_factors, weight_matrix
 from ocrslim.spec import QuantizationSpec
 
 __all__ = ["OUTPUT_ERROR", "PERCENTS", "choose_output_ranges", "choose_ranges"]
@@ -24,6 +24,10 @@ OUTPUT_ERROR = "output"  # the name of this way beside those of observers
 
 SUSPECT = 0.1  # share of what all outputs cost together, from which on one of them is looked at
 WAYS = 12  # ends of a range that are tried
+BETTER = 0.7
+"""Share of the distance that another end must leave: a few images tell much from little, not half a tenth from a tenth.
+On 1,600 other lines the ends with the least distance on 16 changed 351 texts of PP-OCRv6 tiny rec where the percentiles
+had changed 315, and 147 for 134 of v5."""
 PERCENTS = (99.9, 99.97, 99.99, 99.997, 99.999, 100.0)
 
 
@@ -76,7 +80,7 @@ def choose_output_ranges(
         distance: of the network's answers from the float model's, as the module is now.
 
     Returns:
-        dict: name of a value that was looked at -> upper end of the range that was chosen.
+        dict: name of a value -> upper end of its new range; a value whose range stays is not among them.
     """
     read = {site.input_value for site in quantization.placement.sites}
     floors = {site.output_value: site.output_floor for site in quantization.placement.sites}
@@ -96,13 +100,19 @@ def choose_output_ranges(
     observers = _observe(quantization, suspects, batches) if suspects else {}
     chosen = {}
     for name in suspects:  # with all others quantized: they shift the background that this one rounds
-        grids = _even_grids(observers[name], floors.get(name), only_made[name].spec)
+        quantizer = only_made[name]
+        before, present = (quantizer.scale, quantizer.zero_point.clone()), distance()
+        grids = _even_grids(observers[name], floors.get(name), quantizer.spec)
         costs = {}
         for high, grid in grids.items():
-            only_made[name].set_grid(*grid)
+            quantizer.set_grid(*grid)
             costs[high] = distance()
-        chosen[name] = min(costs, key=lambda high: costs[high])
-        only_made[name].set_grid(*grids[chosen[name]])
+        best = min(costs, key=lambda high: costs[high])
+        if costs[best] < BETTER * present:
+            chosen[name] = best
+            quantizer.set_grid(*grids[best])
+        else:
+            quantizer.set_grid(*before)
     return chosen
 
 
@@ -134,8 +144,9 @@ def _error(
     """Return the squared error at the outputs of some sites that read one value, as a share of the outputs' power."""
     total = 0.0
     for site in sites:
-        weight = weight_matrix(quantization.module.parameter(site.weight_name), site)
-        inputs = samples[site.node]
+        factors = input_factors(quantization, site)
+        weight = weight_matrix(quantization.module.parameter(site.weight_name), site) * factors
+        inputs = samples[site.node] / factors
         spec = quantization.activations[site.input_value].spec
         noise = (fake_quantize(inputs, scale, zero_point, spec) - inputs) @ weight.t()
         output = inputs @ weight.t()
@@ -151,7 +162,7 @@ def _observe(quantization: Quantization, values: Iterable[str], batches: Iterabl
         for batch in batches:
             found = quantization.module(batch, fetch=tuple(observers))
             for value, observer in observers.items():
-                observer.update(found[value])
+                observer.update(quantization.activations[value].divided(found[value]))
     finally:
         quantization.set_mode("quantize")
     return observers

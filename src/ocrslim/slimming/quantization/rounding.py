@@ -13,8 +13,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from ocrslim.slimming.quantization.numerics import fake_quantize
 from ocrslim.slimming.quantization.prepare import Quantization
-from ocrslim.slimming.quantization.samples import weight_matrix
+from ocrslim.slimming.quantization.samples import input_factors, weight_matrix
 
 __all__ = ["round_to_outputs", "round_weights"]
 
@@ -33,17 +34,22 @@ def round_weights(quantization: Quantization, samples: Mapping[str, Tensor]) -> 
     """
     rounded: set[str] = set()
     for site in quantization.placement.sites:
-        quantizer = quantization.weights[site.weight_name]
+        if site.weight_name in rounded:
+            continue
+        rounded.add(site.weight_name)
+        quantizer, activation = quantization.weights[site.weight_name], quantization.activations[site.input_value]
         weight = weight_matrix(quantization.module.parameter(site.weight_name), site)
-        before = weight.clone()
-        inputs = quantization.activations[site.input_value](samples[site.node])
-        if site.weight_name not in rounded:
-            rounded.add(site.weight_name)
-            bounds = (quantizer.spec.quant_min, quantizer.spec.quant_max)
-            weight.copy_(round_to_outputs(before, inputs, quantizer.scale, bounds))
+        factors = input_factors(quantization, site)
+        inputs = fake_quantize(
+            samples[site.node] / factors, activation.scale, activation.whole_zero_point, activation.spec
+        )
+        before = weight * factors
+        bounds = (quantizer.spec.quant_min, quantizer.spec.quant_max)
+        after = round_to_outputs(before, inputs, quantizer.scale, bounds)
+        weight.copy_(after / factors)
         bias = quantization.bias(site)
         if bias is not None:
-            shift = (weight - before) @ inputs.mean(0)
+            shift = (after - before) @ inputs.mean(0)
             bias.sub_(shift.reshape(bias.shape))
     quantization.floor_weight_scales()
 

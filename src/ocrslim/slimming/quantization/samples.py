@@ -15,7 +15,7 @@ from ocrslim.graph.passes.base import attribute
 from ocrslim.slimming.quantization.placement import Site
 from ocrslim.slimming.quantization.prepare import Quantization
 
-__all__ = ["collect_samples", "weight_matrix"]
+__all__ = ["collect_samples", "input_factors", "weight_matrix"]
 
 ROWS = 4096  # of one site: a covariance of up to some 1,500 inputs, in at most 25 MB
 
@@ -63,6 +63,19 @@ def weight_matrix(weight: Tensor, site: Site) -> Tensor:
     if site.kind == "conv":
         return weight.flatten(1)
     return weight.t() if site.weight_axis == 1 else weight
+
+
+def input_factors(quantization: Quantization, site: Site) -> Tensor:
+    """Return what each input of a site is divided by, and its weight multiplied, before both are quantized.
+
+    Returns:
+        Tensor: ``[inputs]`` in the order of :func:`weight_matrix`'s columns, or ``[1]`` of 1 where there are none.
+    """
+    factor = quantization.factors.get(site.input_value)
+    if factor is None:
+        return torch.ones(1)
+    columns = weight_matrix(quantization.module.parameter(site.weight_name), site).shape[1]
+    return factor.repeat_interleave(columns // len(factor))  # each channel has a column for each tap of the kernel
 
 
 def _rows(quantization: Quantization, site: Site, x: Tensor, count: int, generator: torch.Generator) -> Tensor:

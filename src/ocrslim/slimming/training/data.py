@@ -25,10 +25,10 @@ from ocrslim.slimming.training.task_losses import LabelledBatch
 __all__ = [
     "TrainingData",
     "calibration_batches",
+    "compared_batches",
     "labelled_pages",
     "labelled_validation",
     "open_training_data",
-    "sensitivity_batch",
     "sensitivity_batches",
     "training_batches",
     "validation_batches",
@@ -41,7 +41,9 @@ HELD_MOST = {"rec": 2000, "det": 150}  # to tell some half a point; a training l
 VALIDATION_IMAGES = {"rec": 128, "det": 8}  # of them, for what torch looks at often
 LABELLED_VALIDATION = 24  # pages; labels tell less than the float model's answers
 LABELLED_PIXELS = 50_000_000  # of them, 20 bytes each: photos of 12 megapixels are fewer
-SENSITIVITY_IMAGES = {"rec": 12, "det": 1}  # all values that the graph makes of them are stored
+COMPARED_IMAGES = {"rec": 512, "det": 16}  # of them, for what the engine looks at once for each candidate
+SENSITIVITY_IMAGES = {"rec": 12, "det": 1}  # of a batch: all values that the graph makes of it are stored
+SENSITIVITY_BATCHES = {"rec": 6, "det": 2}  # of a climb: what a site costs, it costs on few lines
 FEWEST = 4  # images; below that a split leaves nothing to judge by
 RENDERED = {"rec": 2000, "det": 80}
 BATCH = {"rec": 8, "det": 2}
@@ -172,9 +174,9 @@ def validation_batches(data: TrainingData, profile: Profile, seed: int) -> list[
     return _natural(data, data.held[: VALIDATION_IMAGES[data.task]], profile, seed)
 
 
-def sensitivity_batch(data: TrainingData, profile: Profile, seed: int) -> Tensor:
-    """Return the first batch of :func:`sensitivity_batches`."""
-    return sensitivity_batches(data, profile, seed)[0]
+def compared_batches(data: TrainingData, profile: Profile, seed: int) -> list[Tensor]:
+    """Return batches of the first held-back images, more than :func:`validation_batches` does."""
+    return _natural(data, data.held[: COMPARED_IMAGES[data.task]], profile, seed)
 
 
 def sensitivity_batches(data: TrainingData, profile: Profile, seed: int, images: int | None = None) -> list[Tensor]:
@@ -184,10 +186,11 @@ def sensitivity_batches(data: TrainingData, profile: Profile, seed: int, images:
         data: of it, only ``train``.
         profile: pre-processing.
         seed: as elsewhere.
-        images: about how many, batches are of one size; ``None`` is one batch, :data:`SENSITIVITY_IMAGES`.
+        images: about how many, batches are of one size; ``None`` is :data:`SENSITIVITY_BATCHES` full ones.
     """
     size, seen = SENSITIVITY_IMAGES[data.task], CALIBRATION_IMAGES[data.task]
-    chosen = (*data.train[seen:], *data.train[:seen])[: images or size]
+    wanted = images or size * SENSITIVITY_BATCHES[data.task]
+    chosen = (*data.train[seen : seen + wanted], *data.train[:seen])[:wanted]
     parts = math.ceil(len(chosen) / size)
     source = _batches(data, chosen, profile, seed, augment=False, batch=len(chosen) // parts)
     return [torch.from_numpy(source.batch(step)) for step in range(parts)]
