@@ -256,7 +256,7 @@ def _add_sensitivity(commands: argparse._SubParsersAction[argparse.ArgumentParse
     parser.add_argument("--out", type=Path, metavar="DIR", help="write sensitivity.json, .csv and .svg there")
     parser.add_argument("--profile", metavar="NAME", help="pre-processing; see eval")
     parser.add_argument("--observer", default="output", choices=OBSERVERS, help="see compress; default: %(default)s")
-    parser.add_argument("--images", type=_positive, metavar="N", help="to measure on; default: 72 lines or 2 pages")
+    parser.add_argument("--images", type=_positive, metavar="N", help="to measure on; default: 48 lines or 2 pages")
     parser.add_argument("--seed", type=_natural, default=0, metavar="N", help="default: %(default)s")
     parser.add_argument("--threads", type=_positive, default=2, metavar="N", help="default: %(default)s")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")

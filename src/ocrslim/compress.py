@@ -73,6 +73,7 @@ __all__ = ["CompressSettings", "compress"]
 
 STEPS = {"rec": 200, "det": 100}  # some four minutes on two cores
 LEARNING_RATE = {"rec": 5e-4, "det": 1e-4}  # two crops of a page teach less surely than eight lines
+USUAL_RATIO = DistillationSettings.label_ratio
 LABELLED_RATE = {"det": 5e-4}
 MIN_BENCH_SECONDS = 3.0
 AUTO = "auto"  # the target that a file of PaddleSlim's means
@@ -227,8 +228,8 @@ def _open_data(
     if settings.example is not None:
         follow = open_following(settings, source)
         return follow, follow.data.training, follow.settings(settings)
-    characters = source.characters or ()
-    return None, open_training_data(source.task, settings.data, settings.data_dir, characters, settings.seed), settings
+    data = open_training_data(source.task, settings.data, settings.data_dir, source.characters or (), settings.seed)
+    return None, data, settings
 
 
 def _run(
@@ -258,11 +259,7 @@ def _run(
         return Pair(source, original, compressed, profile, "fixed", follow.config.metric.ignore_space, known)
 
     by_labels = follow is None and _learns_from_labels(data, settings)
-    if (
-        follow is None
-        and not by_labels
-        and settings.distillation.label_ratio not in (0, DistillationSettings.label_ratio)
-    ):
+    if follow is None and not by_labels and settings.distillation.label_ratio not in (0, USUAL_RATIO):
         log.say("--label-ratio: without effect, only the labels of a detector's pages teach")
 
     kept = {"fingerprint": run_fingerprint(source, settings, data_sha256), "team": team, "precision": precision}
@@ -364,8 +361,7 @@ def _trainer(
     **kept: Any,
 ) -> Trainer:
     """Set up the training of the fake-quantized student to answer as the float teacher does, and as labels say."""
-    points, task = distillation_points(graph), source.task
-    student = quantization.module
+    points, task, student = distillation_points(graph), source.task, quantization.module
     steps, give_up_at = settings.steps, None  # whoever names the steps wants them
     if steps is None:
         steps = settings.compute.steps(round(STEPS[task] * EFFORTS[settings.effort].steps))

@@ -21,21 +21,20 @@ from ocrslim.config.profile import Task
 from ocrslim.engines.session import InferenceSession
 from ocrslim.export.onnx_qdq import export_qdq
 from ocrslim.graph.executor.graph_module import GraphModule
-from ocrslim.learning import verify_module
+from ocrslim.learning import channel_factors, verify_module
 from ocrslim.report.result import interval_in_words, loss_in_words
 from ocrslim.scene import FLOAT_REASON, Candidate, Climb, Scene
 from ocrslim.sensitivity import measure_site_gains, measure_sites
 from ocrslim.slimming.quantization.calibration import calibrate_fully
-from ocrslim.slimming.quantization.channels import find_factors
 from ocrslim.slimming.quantization.equalization import equalize, find_pairs
 from ocrslim.slimming.quantization.placement import Placement, place
 from ocrslim.slimming.quantization.prepare import Quantization, prepare, transfer
 from ocrslim.slimming.quantization.ranges import OUTPUT_ERROR, choose_output_ranges
-from ocrslim.slimming.training.distillation import compare
+from ocrslim.slimming.training.distillation import compare, distances
 
 __all__ = ["climb"]
 
-NEARER = {"labels": 1.0, "float": 0.7}
+NEARER = {"labels": 1.0, "float": 0.8}
 """Share of the divergence that a better candidate may have. Against the float model's own answers every change counts
 as a loss, so that only what is much nearer is worth its time."""
 
@@ -44,7 +43,7 @@ WEIGHTS_GO_BACK = frozenset({"paddle"})
 
 LOOKED_AT = 2  # calibration batches on which the grids of outputs are chosen
 
-MUCH_NEARER = 0.7
+MUCH_NEARER = 0.8
 """Share of the divergence from which on a candidate counts as better though it seems to lose a little more: on a
 thousand lines the loss is known to half a point: PP-OCRv6 small rec, which seemed to gain 0.3, lost 0.5 on others."""
 
@@ -100,10 +99,10 @@ def _calibrated(scene: Scene) -> tuple[Scene, list[Candidate]]:
     observers = scene.effort.observers if settings.observer == OUTPUT_ERROR else (settings.observer,)
     samples: Mapping[str, Tensor] | None = None
     found = []
-    factors = _factors(scene, placement)
+    factors = channel_factors(scene.source.task, scene.target, scene.teacher, placement, scene.calibration)
     ways = [(observer, factors) for observer in observers]
     if factors and scene.effort.equalize:
-        ways.append((observers[0], {}))
+        ways.append((observers[-1], {}))
     for observer, given in ways:
         words = f"{observer}, a scale for each channel" if given else observer
         with scene.log.stage(f"calibrate ({words})"):
@@ -112,7 +111,7 @@ def _calibrated(scene: Scene) -> tuple[Scene, list[Candidate]]:
             _settle_outputs(scene, quantization)
             found.append((scene, _exported(scene, f"calibrated ({words})", quantization)))
     pairs = find_pairs(scene.graph, placement.sites)
-    if pairs and scene.effort.equalize and scene.target.name not in WEIGHTS_GO_BACK:
+    if pairs and not factors and scene.effort.equalize and scene.target.name not in WEIGHTS_GO_BACK:
         with scene.log.stage("equalize"):
             equal = replace(scene, graph=equalize(scene.graph, pairs, scene.calibration))
             quantization = _prepared(equal, placement)
@@ -121,13 +120,6 @@ def _calibrated(scene: Scene) -> tuple[Scene, list[Candidate]]:
             found.append((equal, _exported(equal, f"equalised and calibrated ({observers[0]})", quantization)))
     found.sort(key=lambda item: (item[1].verified.passed, -item[1].divergence))
     return found[-1][0], [candidate for _, candidate in found]
-
-
-def _factors(scene: Scene, placement: Placement) -> Mapping[str, Tensor]:
-    """Return the channels' factors where they cost no time: a detector's maps are large, and took 7 % more there."""
-    if scene.source.task != "rec" or not scene.target.channel_scales:
-        return {}
-    return find_factors(scene.teacher, placement, scene.target.activation, scene.calibration)
 
 
 def _settle_outputs(scene: Scene, quantization: Quantization) -> None:
@@ -149,10 +141,7 @@ def _settle_outputs(scene: Scene, quantization: Quantization) -> None:
 
 def _relieve(scene: Scene, result: Climb) -> None:
     """Rung 1b: where single sites of little work make much of the divergence, make them float."""
-    with scene.log.stage("sensitivity"):
-        rows = measure_sites(scene.source.task, result.best.quantization, scene.teacher, scene.watched, scene.logits)
-    result.sensitivity = rows
-    gains, costs = _gains_and_costs(rows)
+    gains, costs = _gains_and_costs(_sensitivity(scene, result))
     kept: list[str] = []
     for node in _worthiest(gains, costs, LITTLE_COST)[:RELIEVED]:
         kept.append(node)
@@ -178,10 +167,7 @@ def _trained(scene: Scene, best: Candidate) -> Candidate:
 
 def _with_float_sites(scene: Scene, result: Climb) -> Iterator[Candidate]:
     """Rung 3: make the sites float whose error is largest for the time that int8 saves there."""
-    with scene.log.stage("sensitivity"):
-        rows = measure_sites(scene.source.task, result.best.quantization, scene.teacher, scene.watched, scene.logits)
-    result.sensitivity = rows
-    gains, costs = _gains_and_costs(rows)
+    gains, costs = _gains_and_costs(_sensitivity(scene, result))
     kept = _relieved(result.best.quantization.placement)
     for turn in range(scene.effort.turns):
         before = len(kept)
@@ -196,6 +182,17 @@ def _with_float_sites(scene: Scene, result: Climb) -> Iterator[Candidate]:
             gains = measure_site_gains(
                 scene.source.task, candidate.quantization, scene.teacher, scene.watched, scene.logits
             )
+
+
+def _sensitivity(scene: Scene, result: Climb) -> list[dict[str, Any]]:
+    """Return what each site of the best candidate costs, measured unless it was before."""
+    if result.measured is not result.best:
+        with scene.log.stage("sensitivity"):
+            result.sensitivity = measure_sites(
+                scene.source.task, result.best.quantization, scene.teacher, scene.watched, scene.logits
+            )
+        result.measured = result.best
+    return result.sensitivity
 
 
 def _gains_and_costs(rows: Collection[Mapping[str, Any]]) -> tuple[dict[str, float], dict[str, float]]:
@@ -258,11 +255,14 @@ def _exported(scene: Scene, rung: str, quantization: Quantization) -> Candidate:
 
 
 def _divergence(scene: Scene, session: InferenceSession) -> float:
-    """Return how far the engine's answers are from those of the float model in it."""
+    """Return how far the engine's answers are from those of the float model in it, the mean of an image."""
     task = scene.source.task
-    targets = (_logits(task, scene.original.run(batch.numpy())) for batch in scene.compared)
-    answers = (_logits(task, session.run(batch.numpy())) for batch in scene.compared)
-    return compare(task, answers, targets)[0]
+
+    def ask(asked: InferenceSession, batch: Tensor) -> Tensor:
+        return _logits(task, asked.run(batch.numpy()))
+
+    found = [distances(task, ask(session, batch), ask(scene.original, batch)) for batch in scene.compared]
+    return torch.cat(found).mean().item()
 
 
 def _logits(task: Task, output: Any) -> Tensor:

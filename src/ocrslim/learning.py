@@ -12,13 +12,17 @@ from torch import Tensor, nn
 
 from ocrslim.config.profile import Task
 from ocrslim.engines.session import InferenceSession
+from ocrslim.engines.targets import Target
 from ocrslim.export.verify import Verification, verify_det, verify_rec
+from ocrslim.graph.executor.graph_module import GraphModule
 from ocrslim.report.run_log import RunLog
+from ocrslim.slimming.quantization.channels import find_factors
+from ocrslim.slimming.quantization.placement import Placement
 from ocrslim.slimming.quantization.prepare import Quantization
 from ocrslim.slimming.training.lifeline import LostRankError
 from ocrslim.slimming.training.trainer import ParameterGroup, Trainer, TrainingResult
 
-__all__ = ["SMALLEST_RMS", "proportional", "run_trainer", "scales_and_biases", "verify_module"]
+__all__ = ["SMALLEST_RMS", "channel_factors", "proportional", "run_trainer", "scales_and_biases", "verify_module"]
 
 SMALLEST_BIAS = 1e-3  # root mean square that a smaller tensor of biases counts as, so that one of zeros can learn
 SMALLEST_RMS = 1e-4  # of a weight, so that one of zeros can learn
@@ -88,6 +92,25 @@ def run_trainer(
         log.note(" ".join(f"{key} {value:.5g}" for key, value in line.items()))
     log.say(f"best step {training.best_step} of {training.steps}: {dict(training.best.figures)}")
     return training
+
+
+def channel_factors(
+    task: Task, target: Target, teacher: GraphModule, placement: Placement, batches: Iterable[Tensor]
+) -> dict[str, Tensor]:
+    """Return the factors of :func:`.channels.find_factors` where a scale for each channel costs little time.
+
+    It takes 0 to 4 % of a recogniser's. A detector's maps are large: PP-OCRv4 mobile det took 7 % more in OpenVINO.
+
+    Args:
+        task: det or rec.
+        target: of the placement.
+        teacher: the float model.
+        placement: of it.
+        batches: calibration images.
+    """
+    if task != "rec" or not target.channel_scales:
+        return {}
+    return find_factors(teacher, placement, target.activation, batches)
 
 
 def verify_module(

@@ -134,7 +134,8 @@ class Candidate:
         quantization: frozen or not; its module computes what ``path`` holds.
         path: the exported file.
         verified: that file in the engine against the module.
-        divergence: of that file in the engine from the float model, on the validation images.
+        divergence: of that file in the engine from the float model there, the mean of
+            :func:`ocrslim.slimming.training.distillation.distances` on the compared images.
         judged: on the held-back part; ``None`` where another candidate of the rung was nearer to float.
         training: what training did, to it or to the candidate that it was made of.
     """
@@ -161,11 +162,13 @@ class Climb:
         best: the candidate with the least loss, or the first that surely holds the budget.
         tried: every candidate, in order.
         sensitivity: rows of the sites, worst first; empty where the climb ended before.
+        measured: the candidate that they are of.
     """
 
     best: Candidate
     tried: list[Candidate]
     sensitivity: list[dict[str, Any]] = field(default_factory=list)
+    measured: Candidate | None = None
 
     def to_json(self, max_drop: float) -> dict[str, Any]:
         """Return what ``result.json`` says of the budget."""

@@ -26,6 +26,7 @@ from ocrslim.graph.importers.onnx import load_onnx
 from ocrslim.graph.importers.source import ModelSource, open_model
 from ocrslim.graph.passes.canonical import canonicalize
 from ocrslim.graph.points import distillation_points
+from ocrslim.learning import channel_factors
 from ocrslim.report.result import sha256_of, write_json
 from ocrslim.report.run_log import progress_bar
 from ocrslim.report.sensitivity import write_sensitivity
@@ -66,7 +67,7 @@ class SensitivitySettings:
         profile: pre-processing; see :func:`ocrslim.config.profile.load_profile`.
         seed: of everything random.
         threads: of torch.
-        images: to measure on; ``None`` is 72 lines or two pages.
+        images: to measure on; ``None`` is 48 lines or two pages.
         observer: of activation ranges; see :class:`ocrslim.compress.CompressSettings`.
         dictionary: file of a recogniser's characters, for one that comes without.
     """
@@ -138,7 +139,8 @@ def measure_sites(
         task: decides how answers are compared.
         quantization: calibrated.
         teacher: the float model.
-        batches: of images ``[N, 3, H, W]``; all values that the graph makes of one are kept in memory.
+        batches: of images ``[N, 3, H, W]``; all values that the graph makes of one are kept in memory. What a site does
+            alone is measured on the first of them, what it gains as float, by which sites are chosen, on all.
         logits: name of the value to compare.
 
     Returns:
@@ -148,8 +150,10 @@ def measure_sites(
             comes first.
     """
     found = Findings()
-    _measure(task, quantization, teacher, batches, logits, found, lambda: None)
-    return _rows(quantization, batches, found)
+    _measure(task, quantization, teacher, batches[:1], logits, found, lambda: None)
+    if len(batches) > 1:
+        found.gains[0] = measure_site_gains(task, quantization, teacher, batches, logits)
+    return _rows(quantization, batches[:1], found)
 
 
 @torch.no_grad()
@@ -182,8 +186,10 @@ def _run(
     graph = canonicalize(load_onnx(source.path))
     teacher = GraphModule(graph).eval()
     _say(console, f"{source.name} for {target.name}: calibrating")
-    quantization = prepare(GraphModule(graph).eval(), place(graph, target), target)
-    calibrate_fully(quantization, calibration_batches(data, profile, settings.seed), settings.observer, settings.seed)
+    placement, calibration = place(graph, target), calibration_batches(data, profile, settings.seed)
+    factors = channel_factors(source.task, target, teacher, placement, calibration)
+    quantization = prepare(GraphModule(graph).eval(), placement, target, factors=factors)
+    calibrate_fully(quantization, calibration, settings.observer, settings.seed)
     batches = sensitivity_batches(data, profile, settings.seed, settings.images)
     calibrated = time.monotonic()
     _say(console, f"calibrated in {calibrated - began:.1f} s")

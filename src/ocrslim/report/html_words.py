@@ -145,6 +145,7 @@ PHRASES = tuple(
             r"agreement with the float model \(no labels\) on images of (.+) held back from training",
             r"\1 中未参与训练的图像上与浮点模型的一致性（无标注）",
         ),
+        (r"calibrated \((.+), a scale for each channel\)", r"校准（\1，每个通道一个尺度）"),
         (r"calibrated \((.+)\)", r"校准（\1）"),
         (r"equalised and calibrated \((.+)\)", r"均衡后校准（\1）"),
         (r"trained (\d+) steps", r"训练 \1 步"),

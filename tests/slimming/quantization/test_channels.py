@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocrslim.engines.targets import get_target
+from ocrslim.engines.targets import TARGETS, get_target
 from ocrslim.graph.executor.graph_module import GraphModule
 from ocrslim.slimming.quantization.calibration import calibrate_fully
 from ocrslim.slimming.quantization.channels import MOST, factors_of, find_factors
@@ -72,7 +72,8 @@ def test_only_what_convolutions_alone_read_gets_factors() -> None:
     assert set(found) == {"stem.r", "first.r", "second.s"}  # `turned` is read by a product
     onnxruntime = get_target("onnxruntime", ["avx2"])
     found = find_factors(GraphModule(graph), place(graph, onnxruntime), U8, images())
-    assert "first.r" not in found  # a site quantizes it behind itself, with one scale
+    # Sites quantize `first.r` and `second.y` behind themselves, and `second.s` is made of the latter alone.
+    assert set(found) == {"stem.r"}
 
 
 def test_a_loud_channel_costs_the_others_nothing() -> None:
@@ -151,7 +152,6 @@ def test_a_zero_point_is_not_learned_with_factors() -> None:
         prepare(GraphModule(graph), placement, OPENVINO, learn_zero_points=True, factors=factors)
 
 
-def test_only_openvino_takes_a_scale_for_each_channel() -> None:
-    assert [name for name in ("onnxruntime", "openvino", "paddle", "tensorrt") if get_target(name).channel_scales] == [
-        "openvino"
-    ]
+def test_engines_without_a_kernel_for_it_get_none() -> None:
+    takes = [name for name in TARGETS if get_target(name).channel_scales]
+    assert takes == ["onnxruntime", "openvino"]

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ocrslim.slimming.training.distillation import Distillation, DistillationSettings, TeacherJudge
+from ocrslim.slimming.training.distillation import Distillation, DistillationSettings, TeacherJudge, distances
+from ocrslim.slimming.training.losses import ctc_js, db_map_loss
 
 
 class Rec(nn.Module):
@@ -92,3 +93,22 @@ def test_the_judge_counts_frames_by_hand() -> None:
     with torch.no_grad():
         mine, theirs = (module(IMAGES, ("logits",))["logits"].argmax(-1) for module in (student, teacher))
     assert score.figures["frame_agreement"] == pytest.approx((mine == theirs).float().mean().item())
+
+
+def test_the_distance_of_a_line_is_the_root_of_its_own_divergence() -> None:
+    generator = torch.Generator().manual_seed(0)
+    target = torch.randn(3, 7, 5, generator=generator)
+    answer = target + torch.tensor([0.0, 0.1, 3.0]).reshape(3, 1, 1) * torch.randn(3, 7, 5, generator=generator)
+    found = distances("rec", answer, target)
+    assert found.shape == (3,)
+    assert found[0].item() == pytest.approx(0.0, abs=1e-3)
+    for index in (1, 2):
+        alone = ctc_js(answer[index : index + 1], target[index : index + 1])
+        assert found[index].item() == pytest.approx(alone.sqrt().item(), rel=1e-5)
+
+
+def test_the_distance_of_a_page_is_the_loss_on_its_map() -> None:
+    generator = torch.Generator().manual_seed(0)
+    target, answer = torch.randn(2, 2, 1, 8, 8, generator=generator)
+    found = distances("det", answer, target)
+    assert found.tolist() == pytest.approx([db_map_loss(answer[i : i + 1], target[i : i + 1]).item() for i in (0, 1)])

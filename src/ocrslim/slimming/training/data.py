@@ -41,9 +41,9 @@ HELD_MOST = {"rec": 2000, "det": 150}  # to tell some half a point; a training l
 VALIDATION_IMAGES = {"rec": 128, "det": 8}  # of them, for what torch looks at often
 LABELLED_VALIDATION = 24  # pages; labels tell less than the float model's answers
 LABELLED_PIXELS = 50_000_000  # of them, 20 bytes each: photos of 12 megapixels are fewer
-COMPARED_IMAGES = {"rec": 512, "det": 16}  # of them, for what the engine looks at once for each candidate
+COMPARED_IMAGES = {"rec": 256, "det": 16}  # of them, for what the engine looks at once for each candidate
 SENSITIVITY_IMAGES = {"rec": 12, "det": 1}  # of a batch: all values that the graph makes of it are stored
-SENSITIVITY_BATCHES = {"rec": 6, "det": 2}  # of a climb: what a site costs, it costs on few lines
+SENSITIVITY_BATCHES = {"rec": 4, "det": 2}  # of a climb: what a site costs, it costs on few lines
 FEWEST = 4  # images; below that a split leaves nothing to judge by
 RENDERED = {"rec": 2000, "det": 80}
 BATCH = {"rec": 8, "det": 2}
@@ -174,9 +174,16 @@ def validation_batches(data: TrainingData, profile: Profile, seed: int) -> list[
     return _natural(data, data.held[: VALIDATION_IMAGES[data.task]], profile, seed)
 
 
-def compared_batches(data: TrainingData, profile: Profile, seed: int) -> list[Tensor]:
-    """Return batches of the first held-back images, more than :func:`validation_batches` does."""
-    return _natural(data, data.held[: COMPARED_IMAGES[data.task]], profile, seed)
+def compared_batches(data: TrainingData, profile: Profile, seed: int, images: int | None = None) -> list[Tensor]:
+    """Return batches of the first held-back images, more than :func:`validation_batches` does.
+
+    Args:
+        data: the first of its held-back images are taken.
+        profile: pre-processing.
+        seed: as elsewhere.
+        images: how many; ``None`` is :data:`COMPARED_IMAGES`.
+    """
+    return _natural(data, data.held[: images or COMPARED_IMAGES[data.task]], profile, seed)
 
 
 def sensitivity_batches(data: TrainingData, profile: Profile, seed: int, images: int | None = None) -> list[Tensor]:

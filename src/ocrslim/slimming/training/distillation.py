@@ -17,7 +17,7 @@ from ocrslim.slimming.training.losses import ctc_js, ctc_kl, db_map_loss, featur
 from ocrslim.slimming.training.task_losses import LabelledBatch, TaskLoss
 from ocrslim.slimming.training.trainer import Criterion, Score
 
-__all__ = ["Distillation", "DistillationSettings", "LossJudge", "TeacherJudge", "compare"]
+__all__ = ["Distillation", "DistillationSettings", "LossJudge", "TeacherJudge", "compare", "distances"]
 
 
 MASK_THRESHOLD = 0.3  # DB's default threshold of the probability map
@@ -112,8 +112,8 @@ class Distillation:
 class TeacherJudge:
     """Scores the student by how near it is to the teacher on held-back batches; needs no labels.
 
-    The value is the negative divergence, which tells apart students that read every line alike; the figures are
-    what a person would ask for: the share of frames with the same class, or the overlap of the text masks.
+    The value is the negative mean of :func:`distances`, which tells apart students that read every line alike; the
+    figures are what a person would ask for: the share of frames with the same class, or the overlap of the text masks.
 
     Args:
         student: judged as it is at the time of the call.
@@ -135,10 +135,14 @@ class TeacherJudge:
 
     def __call__(self) -> Score:
         """Return the score; more is better, 0 is the teacher itself."""
+        far, decisions = [], []
         with torch.no_grad():
-            answers = (self.student(images, fetch=(self.logits,))[self.logits] for images in self.batches)
-            divergence, agreed = compare(self.task, answers, (taught.float() for taught in self.taught))
-        return Score(-divergence, {"frame_agreement" if self.task == "rec" else "mask_iou": agreed})
+            for images, taught in zip(self.batches, self.taught, strict=True):
+                pair = self.student(images, fetch=(self.logits,))[self.logits], taught.float()
+                far.append(distances(self.task, *pair))
+                decisions.append(_decisions(self.task, *pair))
+        named = "frame_agreement" if self.task == "rec" else "mask_iou"
+        return Score(-torch.cat(far).mean().item(), {named: _share(decisions)})
 
 
 class LossJudge:
@@ -173,15 +177,41 @@ def compare(task: Task, answers: Iterable[Tensor], targets: Iterable[Tensor]) ->
     Returns:
         tuple: mean divergence of an image, 0 for equal answers; the share, 0 to 1.
     """
-    divergence, same, total, images = 0.0, 0.0, 0.0, 0
+    loss = ctc_js if task == "rec" else db_map_loss
+    divergence, images, decisions = 0.0, 0, []
     for answer, target in zip(answers, targets, strict=True):
         images += len(target)
-        if task == "rec":
-            divergence += ctc_js(answer, target).item() * len(target)
-            equal = answer.argmax(-1) == target.argmax(-1)
-            same, total = same + equal.sum().item(), total + equal.numel()
-        else:
-            divergence += db_map_loss(answer, target).item() * len(target)
-            a, b = torch.sigmoid(answer) > MASK_THRESHOLD, torch.sigmoid(target) > MASK_THRESHOLD
-            same, total = same + (a & b).sum().item(), total + (a | b).sum().item()
-    return divergence / max(1, images), same / max(1.0, total)
+        divergence += loss(answer, target).item() * len(target)
+        decisions.append(_decisions(task, answer, target))
+    return divergence / max(1, images), _share(decisions)
+
+
+def _decisions(task: Task, answer: Tensor, target: Tensor) -> tuple[int, int]:
+    """Return how many decisions are the same, and of how many: frames, or pixels of text in either mask."""
+    if task == "rec":
+        equal = answer.argmax(-1) == target.argmax(-1)
+        return int(equal.sum()), equal.numel()
+    a, b = torch.sigmoid(answer) > MASK_THRESHOLD, torch.sigmoid(target) > MASK_THRESHOLD
+    return int((a & b).sum()), int((a | b).sum())
+
+
+def _share(decisions: Sequence[tuple[int, int]]) -> float:
+    return sum(same for same, _ in decisions) / max(1, sum(total for _, total in decisions))
+
+
+def distances(task: Task, answer: Tensor, target: Tensor) -> Tensor:
+    """Return how far a batch's answers are from the teacher's, ``[N]``.
+
+    Of a line it is the root of :func:`ctc_js`, the Jensen-Shannon distance (Endres and Schindelin, IEEE Transactions on
+    Information Theory 49, 2003): as the texts that are read otherwise, it grows with the noise, not with its square, so
+    that its mean is not that of the few lines that nobody can read. Of a page it is :func:`db_map_loss`.
+
+    Args:
+        task: det or rec.
+        answer: logits of the student.
+        target: the teacher's.
+    """
+    pairs = [(answer[index : index + 1], target[index : index + 1]) for index in range(len(target))]
+    if task == "rec":
+        return torch.stack([ctc_js(*pair).clamp(min=0.0).sqrt() for pair in pairs])
+    return torch.stack([db_map_loss(*pair) for pair in pairs])
