@@ -1,7 +1,8 @@
 """How many texts a recogniser reads otherwise after each way of calibration, in the engine that it is made for.
 
 Held-back lines tell what a loss in points cannot: on 1,600 lines that is known to half a point, while the number of
-texts that changed is known to a tenth. Nothing is trained here.
+texts that changed is known to a tenth. Nothing is trained here, no operator is made float, and the ranges of values
+that no int8 operator reads stay percentiles, which ``ocrslim compress`` may better.
 """
 
 from __future__ import annotations
@@ -53,8 +54,9 @@ def rows(source: ModelSource, target_name: str, data: Path, lines: int) -> Itera
     graph = canonicalize(load_onnx(source.path))
     placement = place(graph, target)
     truth = texts(charset, open_session(source.path, target.engine), held)
-    found = find_factors(GraphModule(graph), placement, target.activation, calibration)
-    ways: tuple[Mapping[str, Tensor], ...] = ({}, found) if target.channel_scales else ({},)
+    ways: list[Mapping[str, Tensor]] = [{}]
+    if target.channel_scales:
+        ways.append(find_factors(GraphModule(graph), placement, target.activation, calibration))
     samples: Mapping[str, Tensor] | None = None
     for factors in ways:
         for observer in OBSERVERS:

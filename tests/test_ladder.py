@@ -188,7 +188,8 @@ def _candidate(points: float, divergence: float, against: str = "labels") -> Can
     ],
 )
 def test_what_is_better(points: float, divergence: float, against: str, by_labels: bool, better: bool) -> None:
-    assert ladder._is_better(_candidate(points, divergence, against), _candidate(0.5, 1.0), by_labels) == better
+    much = ladder.MUCH_NEARER["rec"]
+    assert ladder._is_better(_candidate(points, divergence, against), _candidate(0.5, 1.0), by_labels, much) == better
 
 
 def test_more_effort_tries_more() -> None:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+import onnx_ir as ir
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from ocrslim.slimming.quantization.placement import Placement
+from ocrslim.engines.targets import get_target
+from ocrslim.graph.executor.graph_module import GraphModule
+from ocrslim.slimming.quantization.placement import place
+from ocrslim.slimming.quantization.prepare import Quantization, prepare
 from ocrslim.slimming.training.distributed import ALONE, Team
-from ocrslim.together import dismiss, lead, moved, own_folder, wait_for
+from ocrslim.together import assist, dismiss, lead, moved, own_folder, wait_for
 
 
 def test_only_rank_0_writes_for_the_user(tmp_path: Path) -> None:
@@ -48,11 +55,48 @@ class _Heard(Team):
 HEARD: list[dict[str, Any]] = []
 
 
-def test_the_others_are_told_which_nodes_the_climb_made_float() -> None:
-    """They prepare the same sites, or what they are given would not fit."""
-    quantization = SimpleNamespace(placement=Placement((), {"Conv.3": "sensitive", "Conv.0": "stem"}))
-    lead(_Heard(0, 2), lambda *given: None)("graph", quantization)  # type: ignore[arg-type, return-value]
-    assert HEARD == [{"do": "train", "float": ["Conv.3", "Conv.0"]}]
+class _Told(Team):
+    """Rank 1 of two, who hears what rank 0 said, as it comes over the wire."""
+
+    def tell(self, message: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        return json.loads(json.dumps(HEARD.pop(0))) if HEARD else {"do": "end"}
+
+    def part(self) -> None:
+        pass
+
+
+def _network() -> ir.Model:
+    """Return a stem and two pointwise convolutions of 72 channels, the second with more weights than stay float."""
+    rng = np.random.default_rng(0)
+    nodes, weights, source = [], [], "x"
+    for name, shape in {"stem": (72, 3, 1, 1), "first": (128, 72, 1, 1), "second": (72, 128, 1, 1)}.items():
+        weights.append(numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), f"{name}.w"))
+        nodes.append(helper.make_node("Conv", [source, f"{name}.w"], [f"{name}.y"], name))
+        nodes.append(helper.make_node("Sigmoid", [f"{name}.y"], [f"{name}.s"], f"{name}.act"))
+        source = f"{name}.s"
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * 4) for name in ("x", source)]
+    graph = helper.make_graph(nodes, "net", ends[:1], ends[1:], weights)
+    return ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]))
+
+
+def test_the_others_prepare_what_rank_0_trains() -> None:
+    """The same sites float, the same factors of channels: or what they are given would not fit."""
+    graph, target = _network(), get_target("openvino")
+    placement = place(graph, target, {"first"})
+    factors = {"second.s": torch.ones(3), "first.s": torch.rand(128) + 0.1}
+    ours = prepare(GraphModule(graph), placement, target, factors=factors)
+    HEARD.clear()
+    lead(_Heard(0, 2), lambda *given: None)(graph, ours)  # type: ignore[arg-type, return-value]
+    assert [word["do"] for word in HEARD] == ["train"]
+    found: list[Quantization] = []
+    scene = SimpleNamespace(graph=graph, target=target, pact=False)
+    assist(_Told(1, 2), scene, lambda graph, theirs: found.append(theirs))  # type: ignore[arg-type, return-value, func-returns-value]
+    (theirs,) = found
+    assert [site.node for site in theirs.placement.sites] == ["second"]
+    assert list(theirs.factors) == ["first.s"]
+    assert torch.equal(theirs.factors["first.s"], factors["first.s"])
+    own, other = ours.module.state_dict(), theirs.module.state_dict()
+    assert {name: value.shape for name, value in own.items()} == {name: value.shape for name, value in other.items()}
 
 
 def test_modules_come_back_to_the_cpu() -> None:

@@ -34,18 +34,15 @@ from ocrslim.slimming.training.distillation import compare, distances
 
 __all__ = ["climb"]
 
-NEARER = {"labels": 1.0, "float": 0.8}
-"""Share of the divergence that a better candidate may have. Against the float model's own answers every change counts
-as a loss, so that only what is much nearer is worth its time."""
+MUCH_NEARER = {"rec": 0.8, "det": 0.7}  # a line's is a root
+"""Share of the divergence from which on a candidate counts as better though it seems to lose a little more: on a
+thousand lines the loss is known to half a point: PP-OCRv6 small rec, which seemed to gain 0.3, lost 0.5 on others.
+Against the float model's own answers every change counts as a loss, so that only what is much nearer is better."""
 
 WEIGHTS_GO_BACK = frozenset({"paddle"})
 """Targets whose weights are written back into a file that knows only the tensors of the sites and their biases."""
 
 LOOKED_AT = 2  # calibration batches on which the grids of outputs are chosen
-
-MUCH_NEARER = 0.8
-"""Share of the divergence from which on a candidate counts as better though it seems to lose a little more: on a
-thousand lines the loss is known to half a point: PP-OCRv6 small rec, which seemed to gain 0.3, lost 0.5 on others."""
 
 LITTLE_COST = 0.05  # of a site that may become float before anything is trained; see _gains_and_costs
 RELIEVED = 2  # sites at most
@@ -97,24 +94,28 @@ def _calibrated(scene: Scene) -> tuple[Scene, list[Candidate]]:
     settings = scene.settings
     placement = place(scene.graph, scene.target, scene.keep_float)
     observers = scene.effort.observers if settings.observer == OUTPUT_ERROR else (settings.observer,)
-    samples: Mapping[str, Tensor] | None = None
-    found = []
     factors = channel_factors(scene.source.task, scene.target, scene.teacher, placement, scene.calibration)
-    ways = [(observer, factors) for observer in observers]
-    if factors and scene.effort.equalize:
-        ways.append((observers[-1], {}))
-    for observer, given in ways:
+    samples: Mapping[str, Tensor] | None = None
+
+    def calibrate(observer: str, given: Mapping[str, Tensor]) -> tuple[Scene, Candidate]:
+        nonlocal samples
         words = f"{observer}, a scale for each channel" if given else observer
         with scene.log.stage(f"calibrate ({words})"):
             quantization = _prepared(scene, placement, given)
             samples = calibrate_fully(quantization, scene.calibration, observer, settings.seed, samples)
             _settle_outputs(scene, quantization)
-            found.append((scene, _exported(scene, f"calibrated ({words})", quantization)))
-    pairs = find_pairs(scene.graph, placement.sites)
-    if pairs and not factors and scene.effort.equalize and scene.target.name not in WEIGHTS_GO_BACK:
+            return scene, _exported(scene, f"calibrated ({words})", quantization)
+
+    found = [calibrate(observer, factors) for observer in observers]
+    if factors and scene.effort.equalize:
+        found.append(calibrate(observers[min(1, len(observers) - 1)], {}))
+    elif factors and not found[0][1].verified.passed:  # an engine may compute a scale for each channel otherwise
+        found.append(calibrate(observers[0], {}))
+    pairs = [pair for pair in find_pairs(scene.graph, placement.sites) if pair.value not in factors]
+    if pairs and scene.effort.equalize and scene.target.name not in WEIGHTS_GO_BACK:
         with scene.log.stage("equalize"):
             equal = replace(scene, graph=equalize(scene.graph, pairs, scene.calibration))
-            quantization = _prepared(equal, placement)
+            quantization = _prepared(equal, placement, factors)
             calibrate_fully(quantization, scene.calibration, observers[0], settings.seed)
             _settle_outputs(equal, quantization)
             found.append((equal, _exported(equal, f"equalised and calibrated ({observers[0]})", quantization)))
@@ -143,11 +144,12 @@ def _relieve(scene: Scene, result: Climb) -> None:
     """Rung 1b: where single sites of little work make much of the divergence, make them float."""
     gains, costs = _gains_and_costs(_sensitivity(scene, result))
     kept: list[str] = []
+    much = MUCH_NEARER[scene.source.task]
     for node in _worthiest(gains, costs, LITTLE_COST)[:RELIEVED]:
         kept.append(node)
         with scene.log.stage(f"float sites ({len(kept)})"):
             candidate = _without(scene, result.best, kept)
-        if result.best.verified.passed and candidate.divergence > MUCH_NEARER * result.best.divergence:
+        if result.best.verified.passed and candidate.divergence > much * result.best.divergence:
             result.tried.append(candidate)  # the best one's loss is known; this one's is not worth the time
             return
         _add(scene, result, candidate)
@@ -187,9 +189,10 @@ def _with_float_sites(scene: Scene, result: Climb) -> Iterator[Candidate]:
 def _sensitivity(scene: Scene, result: Climb) -> list[dict[str, Any]]:
     """Return what each site of the best candidate costs, measured unless it was before."""
     if result.measured is not result.best:
+        watched = scene.watched[: scene.effort.watched]
         with scene.log.stage("sensitivity"):
             result.sensitivity = measure_sites(
-                scene.source.task, result.best.quantization, scene.teacher, scene.watched, scene.logits
+                scene.source.task, result.best.quantization, scene.teacher, watched, scene.logits
             )
         result.measured = result.best
     return result.sensitivity
@@ -290,11 +293,12 @@ def _add(scene: Scene, result: Climb, candidate: Candidate) -> None:
         return
     if result.best.verified.passed and not scene.by_labels and candidate.divergence >= result.best.divergence:
         return  # whatever its loss, it is no better; judging takes minutes in some engines
-    if _is_better(_judged(scene, candidate), result.best, scene.by_labels) or not result.best.verified.passed:
+    much = MUCH_NEARER[scene.source.task]
+    if _is_better(_judged(scene, candidate), result.best, scene.by_labels, much) or not result.best.verified.passed:
         result.best = candidate
 
 
-def _is_better(candidate: Candidate, best: Candidate, by_labels: bool) -> bool:
+def _is_better(candidate: Candidate, best: Candidate, by_labels: bool, much: float) -> bool:
     """Tell whether a candidate loses less and is nearer to float.
 
     A few images more or less are luck; what is no nearer to the float model is no better for it, and what is much
@@ -303,9 +307,9 @@ def _is_better(candidate: Candidate, best: Candidate, by_labels: bool) -> bool:
     pages, lost 1.1 on 177 others.
     """
     assert candidate.judged is not None
-    if candidate.divergence <= MUCH_NEARER * best.divergence:
+    if candidate.divergence <= much * best.divergence:
         return candidate.points <= best.points + _standard_error(candidate)
-    if candidate.divergence < NEARER[candidate.judged.drop["against"]] * best.divergence:
+    if candidate.divergence < (1.0 if candidate.judged.drop["against"] == "labels" else much) * best.divergence:
         return candidate.points < best.points
     return by_labels and candidate.points + _standard_error(candidate) < best.points
 

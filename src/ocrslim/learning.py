@@ -22,8 +22,17 @@ from ocrslim.slimming.quantization.prepare import Quantization
 from ocrslim.slimming.training.lifeline import LostRankError
 from ocrslim.slimming.training.trainer import ParameterGroup, Trainer, TrainingResult
 
-__all__ = ["SMALLEST_RMS", "channel_factors", "proportional", "run_trainer", "scales_and_biases", "verify_module"]
+__all__ = [
+    "RECIPE",
+    "SMALLEST_RMS",
+    "channel_factors",
+    "proportional",
+    "run_trainer",
+    "scales_and_biases",
+    "verify_module",
+]
 
+RECIPE = 2  # of what is trained and how it is judged: what another one left unfinished is not gone on with
 SMALLEST_BIAS = 1e-3  # root mean square that a smaller tensor of biases counts as, so that one of zeros can learn
 SMALLEST_RMS = 1e-4  # of a weight, so that one of zeros can learn
 

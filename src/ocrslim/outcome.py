@@ -20,6 +20,7 @@ from ocrslim.engines.session import InferenceSession
 from ocrslim.engines.timing import BenchRow
 from ocrslim.following import Following
 from ocrslim.graph.importers.source import ModelSource
+from ocrslim.learning import RECIPE
 from ocrslim.ocr.labels import DetSample, RecSample, read_samples
 from ocrslim.report.result import budget_in_words, sha256_of, verdict
 from ocrslim.report.run_log import RunLog
@@ -196,7 +197,7 @@ def _paths(settings: CompressSettings) -> tuple[Path, ...]:
 def run_fingerprint(source: ModelSource, settings: CompressSettings, data_sha256: str | None) -> str:
     """Return what the training depends on, as JSON: the model, the data and the settings, not the output folder."""
     free = dict.fromkeys(("out", "eval", "max_drop", "max_minutes"))
-    data = plain(settings) | free | {"model": source.sha256, "data_sha256": data_sha256}
+    data = plain(settings) | free | {"model": source.sha256, "data_sha256": data_sha256, "recipe": RECIPE}
     return json.dumps(data, sort_keys=True)
 
 

@@ -43,7 +43,9 @@ class Effort:
         steps: training steps, as a multiple of the task's usual number; 0 does not train.
         turns: how often further sites are made float, two of them at a time after the first.
         most_float: share of the sites' multiplications that may become float so, or of twice their weights.
-        equalize: whether the first of the observers is also tried on equalised channels.
+        watched: batches of training images on which sites are measured.
+        equalize: whether the first of the observers is also tried on equalised channels, and one of them without a
+            scale for each channel.
         relieve: whether single sites that cost much and save little time are made float before anything is trained.
     """
 
@@ -51,12 +53,13 @@ class Effort:
     steps: float
     turns: int
     most_float: float
+    watched: int = 4
     equalize: bool = True
     relieve: bool = True
 
 
 EFFORTS: Mapping[str, Effort] = {
-    "quick": Effort((OUTPUT_ERROR,), 0.0, 1, 0.15, equalize=False, relieve=False),
+    "quick": Effort((OUTPUT_ERROR,), 0.0, 1, 0.15, watched=1, equalize=False, relieve=False),
     "normal": Effort((OUTPUT_ERROR, "percentile"), 1.0, 6, 0.3),
     "max": Effort((OUTPUT_ERROR, "percentile", "mse"), 4.0, 8, 0.5),
 }

@@ -26,7 +26,7 @@ from ocrslim.graph.importers.onnx import load_onnx
 from ocrslim.graph.importers.source import ModelSource, open_model
 from ocrslim.graph.passes.canonical import canonicalize
 from ocrslim.graph.points import distillation_points
-from ocrslim.learning import channel_factors
+from ocrslim.learning import RECIPE, channel_factors
 from ocrslim.report.result import sha256_of, write_json
 from ocrslim.report.run_log import progress_bar
 from ocrslim.report.sensitivity import write_sensitivity
@@ -152,7 +152,9 @@ def measure_sites(
     found = Findings()
     _measure(task, quantization, teacher, batches[:1], logits, found, lambda: None)
     if len(batches) > 1:
-        found.gains[0] = measure_site_gains(task, quantization, teacher, batches, logits)
+        others = measure_site_gains(task, quantization, teacher, batches[1:], logits)
+        share = len(batches[0]) / sum(map(len, batches))
+        found.gains[0] = {node: share * gain + (1 - share) * others[node] for node, gain in found.gains[0].items()}
     return _rows(quantization, batches[:1], found)
 
 
@@ -308,6 +310,7 @@ def _identity(source: ModelSource, profile: Profile, settings: SensitivitySettin
     """Return what the measurements depend on, as JSON's types: not the folder, and not the threads."""
     told: dict[str, Any] = _plain(settings) | {
         "ocrslim": __version__,
+        "recipe": RECIPE,
         "torch": torch.__version__,
         "model": source.sha256,
         "data": None if settings.data is None else sha256_of(settings.data),

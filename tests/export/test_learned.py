@@ -15,7 +15,8 @@ from ocrslim.errors import ModelError
 from ocrslim.export.learned import Grid, read_learned
 from ocrslim.export.onnx_qdq import export_qdq
 from ocrslim.graph.executor.graph_module import GraphModule
-from ocrslim.slimming.quantization.numerics import quantize
+from ocrslim.slimming.quantization.channels import find_factors
+from ocrslim.slimming.quantization.numerics import along_axis, quantize
 from ocrslim.slimming.quantization.placement import place
 from ocrslim.slimming.quantization.prepare import calibrate, prepare
 
@@ -48,6 +49,26 @@ def test_what_export_qdq_writes_is_read(task: str, target_name: str, twin: Calla
             assert found is not None
             step = grid.input_scale * grid.scale if target.quantize_bias else 1e-6
             assert np.all(np.abs(found.array - bias.detach().numpy()) <= 0.51 * step + 1e-6)
+
+
+def test_weights_are_those_of_the_model_where_channels_have_factors(twin: Callable[[str], Any]) -> None:
+    model, target = twin("rec"), get_target("openvino", [])
+    module, image = GraphModule(model.canonical).eval(), torch.from_numpy(model.x)
+    placement = place(model.canonical, target)
+    factors = find_factors(module, placement, target.activation, [image])
+    assert factors
+    assert min(factor.min() for factor in factors.values()) < 0.5
+    quantization = prepare(module, placement, target, factors=factors)
+    calibrate(quantization, [image], observer="minmax")
+    quantization.freeze()
+    learned = read_learned(export_qdq(quantization))
+    with torch.no_grad():
+        for site in placement.sites:
+            weight, step = module.parameter(site.weight_name), quantization.weights[site.weight_name]
+            unit = along_axis(step.scale, weight.dim(), step.spec) * (1.0 if step.factor is None else step.factor)
+            off = (torch.from_numpy(learned.grids[site.weight_name].weight) - step(weight)) / unit
+            assert off.abs().max() < 1.01  # an integer, where the weight lies on a tie
+            assert (off.abs() > 0.01).float().mean() < 0.001
 
 
 @pytest.mark.parametrize("task", ["det", "rec"])

@@ -273,9 +273,10 @@ def test_a_target_of_signed_activations_is_written_as_int8() -> None:
     assert constants["r0_zero_point"].const_value.numpy() == 0
 
 
-def test_channels_with_factors_are_divided_by_the_node_that_quantizes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", ["openvino", "onnxruntime"])
+def test_channels_with_factors_are_divided_by_the_node_that_quantizes(tmp_path: Path, target: str) -> None:
     model = network(MOBILE, "y")
-    goal = get_target("openvino", ["avx2"])
+    goal = get_target(target, ["avx2"])
     placement = place(model, goal)
     factors = find_factors(GraphModule(model), placement, goal.activation, [images()])
     quantization = prepare(GraphModule(model).eval(), placement, goal, factors=factors)
@@ -288,13 +289,18 @@ def test_channels_with_factors_are_divided_by_the_node_that_quantizes(tmp_path: 
     arrays = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
     makers = [node for node in graph.node if node.op_type == "QuantizeLinear"]
     readers = [node for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] not in arrays]
-    assert len(makers) == len(readers) == 2
-    for node in makers:
+    divided = [node for node in makers if node.attribute]
+    assert {node.input[0] for node in divided} == set(factors)
+    assert len(factors) >= 1
+    for node in divided:
         assert node.attribute[0].name == "axis"
         assert arrays[node.input[1]].shape == arrays[node.input[2]].shape == (CHANNELS,)
         factor = arrays[node.input[1]] / arrays[f"{node.input[0]}_scale"]
         assert np.allclose(factor, factors[node.input[0]].numpy())
-    assert all(arrays[node.input[1]].shape == () for node in readers)
+    of_factors = [node for node in readers if node.input[0].removesuffix("_quantized") in factors]
+    assert of_factors
+    assert all(arrays[node.input[1]].shape == () for node in of_factors)
     with torch.no_grad():
         expected = quantization.module(images()).numpy()
-    assert np.abs(open_session(path, "openvino").run(images().numpy()) - expected).max() < 2e-3
+    off = np.abs(open_session(path, target).run(images().numpy()) - expected)
+    assert np.mean(off > 2e-3) < 5e-3  # a tie between two integers may fall either way

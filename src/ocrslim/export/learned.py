@@ -37,6 +37,8 @@ class Grid:
         input_scale: of the operator's input.
         input_zero_point: of the operator's input.
         signed: the input becomes int8; uint8 otherwise.
+        factors: what each input channel of a convolution is divided by before it becomes integers, and its weights
+            multiplied, float32 ``[channels]``; ``None`` where all have one scale.
     """
 
     integers: Array
@@ -45,12 +47,15 @@ class Grid:
     input_scale: float
     input_zero_point: int
     signed: bool
+    factors: Array | None = None
 
     @property
     def weight(self) -> Array:
         """The real numbers that the integers stand for, float32."""
         shape = [-1 if axis == self.axis else 1 for axis in range(self.integers.ndim)]
         weight: Array = self.integers.astype(np.float32) * self.scale.astype(np.float32).reshape(shape)
+        if self.factors is not None:
+            weight = weight / self.factors.reshape([-1 if axis == 1 else 1 for axis in range(self.integers.ndim)])
         return weight
 
 
@@ -141,8 +146,16 @@ def _read_product(node: ir.Node, grids: dict[str, Grid], apart: set[str]) -> str
         float(step.reshape(-1)[0]),
         int(zero.reshape(-1)[0]),
         zero.dtype == np.int8,
+        _factors(source, step),
     )
     return name
+
+
+def _factors(source: ir.Node, step: Array) -> Array | None:
+    """Return the scale of each channel in the QuantizeLinear behind a DequantizeLinear, in units of the latter's."""
+    maker = source.inputs[0].producer() if source.inputs[0] is not None else None
+    scales = array_of(maker.inputs[1]) if maker is not None and maker.op_type == "QuantizeLinear" else None
+    return None if scales is None or scales.size == 1 else scales.astype(np.float32) / np.float32(step.reshape(-1)[0])
 
 
 def _read_bias(node: ir.Node) -> Bias | None:

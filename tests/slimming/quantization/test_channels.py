@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from hypothesis import given
@@ -46,14 +48,25 @@ def error(quantization: Quantization) -> float:
 
 
 @given(st.lists(SIDES, min_size=1, max_size=6))
-def test_every_channel_fits_the_grid_of_all(sides: list[tuple[float, float]]) -> None:
+def test_factors_are_shares_of_the_largest(sides: list[tuple[float, float]]) -> None:
     low, high = torch.tensor(sides).t()
     factors = factors_of(low, high, U8)
     assert factors.max().item() == pytest.approx(1.0)
     assert factors.min().item() >= 1.0 / MOST - 1e-6
-    below, above = (-low / factors).max(), (high / factors).max()
-    # No channel alone would need a grid much wider than that of all of them together.
-    assert (below + above).item() <= 1.05 * ((high - low).max() * 2).item()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_other_zero_point_fits_the_channels_better(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    low, high = -torch.rand(8, generator=generator) * 2, 1.0 + torch.rand(8, generator=generator) * 3
+
+    def cost(zero: int) -> float:
+        steps = [max(-a / max(zero, 1e-6), b / max(255 - zero, 1e-6)) for a, b in zip(low, high, strict=True)]
+        return float(sum((step / (b - a)) ** 2 for step, a, b in zip(steps, low, high, strict=True)))
+
+    zero = min(range(256), key=cost)
+    steps = torch.maximum(-low / zero, high / (255 - zero))
+    assert torch.allclose(factors_of(low, high, U8), steps / steps.max(), rtol=1e-4)
 
 
 def test_channels_of_one_shape_get_factors_in_proportion_to_their_ranges() -> None:
@@ -74,6 +87,15 @@ def test_only_what_convolutions_alone_read_gets_factors() -> None:
     found = find_factors(GraphModule(graph), place(graph, onnxruntime), U8, images())
     # Sites quantize `first.r` and `second.y` behind themselves, and `second.s` is made of the latter alone.
     assert set(found) == {"stem.r"}
+
+
+def test_a_weight_that_reads_two_values_can_take_the_factors_of_neither() -> None:
+    graph = network()
+    placement = place(graph, OPENVINO)
+    first, *others = placement.sites
+    twin = dataclasses.replace(first, node="twin", input_value=others[0].input_value)
+    shared = dataclasses.replace(placement, sites=(*placement.sites, twin))
+    assert set(find_factors(GraphModule(graph), shared, U8, images())) == {"second.s"}
 
 
 def test_a_loud_channel_costs_the_others_nothing() -> None:

@@ -72,3 +72,21 @@ def test_a_value_that_no_site_reads_gets_the_range_that_the_answers_like() -> No
     for name, quantizer in quantization.activations.items():
         assert quantizer.mode == "quantize"
         assert name == made[-1] or quantizer.scale.item() == before[name]
+
+
+def test_a_range_stays_unless_another_is_much_better() -> None:
+    target = get_target("onnxruntime")
+    graph = network()
+    quantization = prepare(GraphModule(graph).eval(), place(graph, target), target)
+    batches = [torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))]
+    calibrate(quantization, batches, observer="minmax")
+    before = {name: (q.scale.item(), q.zero_point.item()) for name, q in quantization.activations.items()}
+    last = quantization.activations[
+        [name for name in before if name not in {site.input_value for site in quantization.placement.sites}][-1]
+    ]
+
+    def distance() -> float:  # a little better the wider it is
+        return 1.0 - 0.01 * last.scale.item() if last.mode == "quantize" else 1e-12
+
+    assert choose_output_ranges(quantization, batches, distance) == {}
+    assert {name: (q.scale.item(), q.zero_point.item()) for name, q in quantization.activations.items()} == before

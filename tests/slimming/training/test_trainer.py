@@ -107,6 +107,14 @@ def test_another_runs_checkpoints_are_refused(tmp_path: Path) -> None:
         make(tmp_path, fingerprint="other").resume()
 
 
+def test_checkpoints_of_a_student_with_other_parts_are_refused(tmp_path: Path) -> None:
+    make(tmp_path).run(batches)
+    other = make(tmp_path)
+    other.student.register_buffer("factor", torch.ones(1))
+    with pytest.raises(OcrslimError, match=r"another candidate of the climb; delete them"):
+        other.resume()
+
+
 def test_accumulation_equals_one_large_batch() -> None:
     def halves(start: int, count: int) -> Iterator[Tensor]:
         for index in range(start, start + count):

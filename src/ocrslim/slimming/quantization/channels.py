@@ -34,7 +34,8 @@ def find_factors(
     Left out are values that a site quantizes behind itself, where the convolution's own kernel quantizes, and those
     that are made of such alone: between two int8 convolutions ONNX Runtime lays channels last, where its kernel for a
     scale for each channel took six times as long as the rest of PP-OCRv6 tiny rec, and a sum of dequantized values it
-    makes an int8 operator, which takes one scale.
+    makes an int8 operator, which takes one scale. A weight that several values are multiplied with could take the
+    factors of one only.
 
     Args:
         module: the float model.
@@ -45,12 +46,16 @@ def find_factors(
     Returns:
         dict: name of a value -> ``[channels]``, the largest of them 1.
     """
+    readers: dict[str, set[str]] = {}
+    for site in placement.sites:
+        readers.setdefault(site.weight_name, set()).add(site.input_value)
+    shared = {value for values in readers.values() if len(values) > 1 for value in values}
     made = {site.output_value for site in placement.sites} - {None}
     inner = {value.name for node in module.model.graph if _reads_only(node, made) for value in node.outputs}
     kinds: dict[str, set[str]] = {}
     for site in placement.sites:
         kinds.setdefault(site.input_value, set()).add(site.kind)
-    values = [value for value, found in kinds.items() if found == {"conv"} and value not in made | inner]
+    values = [value for value, found in kinds.items() if found == {"conv"} and value not in made | inner | shared]
     lows: dict[str, Tensor] = {}
     highs: dict[str, Tensor] = {}
     for batch in batches:

@@ -223,4 +223,4 @@ def _weight_quantizer(module: GraphModule, site: Site, target: Target, factor: T
 
 def _over_channels(factor: Tensor | None) -> Tensor | None:
     """Return ``[channels]`` as ``[1, channels, 1, 1]``: so lie those of images and those that a weight reads."""
-    return None if factor is None else factor.reshape(1, -1, 1, 1)
+    return None if factor is None else factor.reshape(1, -1, 1, 1).clone()

@@ -148,7 +148,8 @@ class Trainer:
         Rank 0 alone reads it; the others are given what it holds when :meth:`run` begins.
 
         Raises:
-            OcrslimError: the checkpoint belongs to a run with other settings; the message names them.
+            OcrslimError: the checkpoint belongs to a run with other settings, which the message names, or to a student
+                with other parts.
         """
         found = latest_checkpoint(self.folder) if self.folder and self.team.leads else None
         if found is None or self.folder is None:
@@ -156,6 +157,8 @@ class Trainer:
         tensors, state = found
         refuse_another_run(self.folder, state["fingerprint"], self.fingerprint)
         own = self.student.state_dict()
+        if {name.removeprefix("student.") for name in tensors if name.startswith("student.")} != own.keys():
+            raise OcrslimError(f"{self.folder}: holds checkpoints of another candidate of the climb; delete them")
         self.student.load_state_dict({name: tensors[f"student.{name}"] for name in own})
         self._load_optimizer(tensors)
         self.best_tensors = {name: tensors[f"best.{name}"] for name in own}
