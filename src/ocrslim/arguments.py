@@ -92,7 +92,7 @@ def _add_compress(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         "--learning-rate",
         type=float,
         metavar="X",
-        help="change of a bias or scale in a step, as a share of its size; default: 5e-4, for det without labels 1e-4",
+        help="change of a bias or scale in a step, as a share of its size; default: 1e-4, for det with labels 5e-4",
     )
     parser.add_argument(
         "--label-ratio",

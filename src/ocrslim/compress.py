@@ -72,9 +72,9 @@ from ocrslim.together import aligned, assist, dismiss, gather_damaged, lead, mov
 __all__ = ["CompressSettings", "compress"]
 
 STEPS = {"rec": 200, "det": 100}  # some four minutes on two cores
-LEARNING_RATE = {"rec": 5e-4, "det": 1e-4}  # two crops of a page teach less surely than eight lines
+LEARNING_RATE = 1e-4  # of scales and biases; five times that is farther from float for half of the steps
 USUAL_RATIO = DistillationSettings.label_ratio
-LABELLED_RATE = {"det": 5e-4}
+LABELLED_RATE = 5e-4
 MIN_BENCH_SECONDS = 3.0
 AUTO = "auto"  # the target that a file of PaddleSlim's means
 
@@ -97,7 +97,7 @@ class CompressSettings:
         threads: of training, scoring and timing.
         observer: of activation ranges; ``output`` chooses each range by the error at the outputs of what reads it.
         learning_rate: change of a bias in a step, as a share of the root mean square of its tensor, or of a scale, as
-            a share of itself. ``None`` is 5e-4, and 1e-4 for a detector without labels.
+            a share of itself. ``None`` is 1e-4, and 5e-4 for a detector with labels.
         distillation: the losses.
         max_drop: points of accuracy or hmean that may be lost; see :func:`ocrslim.ladder.climb`.
         effort: one of :data:`ocrslim.scene.EFFORTS`.
@@ -369,7 +369,7 @@ def _trainer(
     validation = [kept["precision"].place(batch) for batch in validation[: None if kept["team"].leads else 1]]
     by_labels = isinstance(validation[0], LabelledBatch)
     labels = task_loss(task) if by_labels else None
-    usual = (LABELLED_RATE if by_labels else LEARNING_RATE)[task]
+    usual = LABELLED_RATE if by_labels else LEARNING_RATE
     rate = usual if settings.learning_rate is None else settings.learning_rate
     distilled = Distillation(student, teacher, task, points.logits, points.features, settings.distillation, labels)
     if by_labels:

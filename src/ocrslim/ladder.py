@@ -170,8 +170,13 @@ def _trained(scene: Scene, best: Candidate) -> Candidate:
 def _with_float_sites(scene: Scene, result: Climb) -> Iterator[Candidate]:
     """Rung 3: make the sites float whose error is largest for the time that int8 saves there."""
     gains, costs = _gains_and_costs(_sensitivity(scene, result))
-    kept = _relieved(result.best.quantization.placement)
+    kept, candidate = _relieved(result.best.quantization.placement), result.best
     for turn in range(scene.effort.turns):
+        if turn > 0:
+            with scene.log.stage("sensitivity"):
+                gains = measure_site_gains(
+                    scene.source.task, candidate.quantization, scene.teacher, _watched(scene), scene.logits
+                )
         before = len(kept)
         for _ in range(1 if turn == 0 else 2):
             room = scene.effort.most_float - sum(costs.get(node, 0.0) for node in kept)
@@ -180,22 +185,22 @@ def _with_float_sites(scene: Scene, result: Climb) -> Iterator[Candidate]:
             return
         with scene.log.stage(f"float sites ({len(kept)})"):
             candidate = _without(scene, result.best, kept)
-            yield candidate
-            gains = measure_site_gains(
-                scene.source.task, candidate.quantization, scene.teacher, scene.watched, scene.logits
-            )
+        yield candidate
 
 
 def _sensitivity(scene: Scene, result: Climb) -> list[dict[str, Any]]:
     """Return what each site of the best candidate costs, measured unless it was before."""
     if result.measured is not result.best:
-        watched = scene.watched[: scene.effort.watched]
         with scene.log.stage("sensitivity"):
             result.sensitivity = measure_sites(
-                scene.source.task, result.best.quantization, scene.teacher, watched, scene.logits
+                scene.source.task, result.best.quantization, scene.teacher, _watched(scene), scene.logits
             )
         result.measured = result.best
     return result.sensitivity
+
+
+def _watched(scene: Scene) -> list[Tensor]:
+    return scene.watched[: scene.effort.watched]
 
 
 def _gains_and_costs(rows: Collection[Mapping[str, Any]]) -> tuple[dict[str, float], dict[str, float]]:
