@@ -34,6 +34,7 @@ def little(monkeypatch: pytest.MonkeyPatch, zoo: Callable[[str], Path]) -> None:
     monkeypatch.setattr(data_module, "RENDERED", {"rec": 60, "det": 6})
     monkeypatch.setattr(data_module, "CALIBRATION_IMAGES", {"rec": 16, "det": 2})
     monkeypatch.setattr(data_module, "SENSITIVITY_IMAGES", {"rec": 3, "det": 1})
+    monkeypatch.setattr(data_module, "SENSITIVITY_BATCHES", {"rec": 2, "det": 1})
     monkeypatch.setattr(module, "MIN_BENCH_SECONDS", 0.1)
     monkeypatch.setattr(module, "STEPS", {"rec": 2, "det": 1})
     monkeypatch.setattr(verify, "REQUIRED_AGREEMENT", 0.9)

@@ -23,10 +23,17 @@ from ocrslim import cli
 from ocrslim import compress as compress_module
 from ocrslim import sensitivity as module
 from ocrslim.compress import CompressSettings, compress
+from ocrslim.engines.targets import get_target
 from ocrslim.errors import InputError
 from ocrslim.export import verify
+from ocrslim.graph.executor.graph_module import GraphModule
+from ocrslim.graph.importers.onnx import load_onnx
+from ocrslim.graph.passes.canonical import canonicalize
+from ocrslim.graph.points import distillation_points
 from ocrslim.scene import FLOAT_REASON
-from ocrslim.sensitivity import PROGRESS, SensitivitySettings, sensitivity
+from ocrslim.sensitivity import PROGRESS, SensitivitySettings, measure_site_gains, measure_sites, sensitivity
+from ocrslim.slimming.quantization.placement import place
+from ocrslim.slimming.quantization.prepare import calibrate, prepare
 from ocrslim.slimming.training import data as data_module
 
 from .test_ladder import liveliest_channel, with_loud_channel
@@ -36,6 +43,7 @@ LITTLE = {
     "RENDERED": {"rec": 40, "det": 6},
     "CALIBRATION_IMAGES": {"rec": 16, "det": 2},
     "SENSITIVITY_IMAGES": {"rec": 3, "det": 1},
+    "SENSITIVITY_BATCHES": {"rec": 1, "det": 1},
 }
 FILES = ["sensitivity.csv", "sensitivity.json", "sensitivity.svg"]
 
@@ -178,6 +186,23 @@ def test_more_images_are_measured_in_batches_and_averaged(tmp_path: Path, monkey
         assert row["changed_alone"] == pytest.approx(parts[:, 3].mean())
         assert row["sqnr_db"] == pytest.approx(10 * np.log10(parts[:, 0].sum() / parts[:, 1].sum()))
         assert row["gain_if_float"] == pytest.approx(np.mean([batch[row["node"]] for batch in last["gains"]]))
+
+
+def test_a_climb_takes_gains_from_all_batches_and_the_rest_from_the_first(zoo: Callable[[str], Path]) -> None:
+    graph, target = canonicalize(load_onnx(zoo(REC))), get_target("openvino")
+    teacher, logits = GraphModule(graph).eval(), distillation_points(graph).logits
+    quantization = prepare(GraphModule(graph).eval(), place(graph, target), target)
+    generator = torch.Generator().manual_seed(0)
+    batches = [torch.rand(count, 3, 48, width, generator=generator) for count, width in ((2, 64), (1, 96))]
+    calibrate(quantization, batches, "minmax")
+    rows = {row["node"]: row for row in measure_sites("rec", quantization, teacher, batches, logits)}
+    alone = {row["node"]: row for row in measure_sites("rec", quantization, teacher, batches[:1], logits)}
+    gains = measure_site_gains("rec", quantization, teacher, batches, logits)
+    assert rows.keys() == alone.keys() == gains.keys()
+    for node, row in rows.items():
+        assert row["divergence_alone"] == alone[node]["divergence_alone"]
+        assert row["gain_if_float"] == pytest.approx(gains[node], rel=1e-5, abs=1e-9)
+    assert any(row["gain_if_float"] != alone[node]["gain_if_float"] for node, row in rows.items())
 
 
 def test_the_command_prints_json_alone_and_writes_nothing_unasked(
