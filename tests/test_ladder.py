@@ -59,7 +59,7 @@ def test_an_impossible_budget_ends_with_the_truth(tmp_path: Path) -> None:
     assert min(tried) <= budget["drop"]["points"] <= min(tried) + len(tried) * one
     if not budget["sure"]:
         assert rungs(result)[0] in ("calibrated", "equalised")
-        assert "trained" in rungs(result)
+        assert any(rung["rung"].startswith("trained") for rung in budget["rungs"])  # judged only if a step was better
         channels = "a scale for each channel"
         ways = {f"calibrated (output, {channels})", f"calibrated (percentile, {channels})", "calibrated (percentile)"}
         assert ways <= {rung["rung"] for rung in budget["rungs"]}
