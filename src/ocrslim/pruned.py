@@ -33,7 +33,7 @@ from ocrslim.graph.importers.onnx import load_onnx
 from ocrslim.graph.importers.source import ModelSource, open_model
 from ocrslim.graph.passes.canonical import canonicalize
 from ocrslim.graph.points import distillation_points
-from ocrslim.learning import proportional, run_trainer, verify_module
+from ocrslim.learning import RECIPE, proportional, run_trainer, verify_module
 from ocrslim.ocr.labels import read_samples
 from ocrslim.outcome import judge_held, plain
 from ocrslim.report.result import sha256_of, write_json
@@ -287,7 +287,8 @@ def _save(model: ir.Model, path: Path) -> None:
 
 def _fingerprint(source: ModelSource, settings: PruneSettings, pruning: PruningResult) -> str:
     """Return what the training depends on, as JSON: the model, the data, the settings, which channels are gone."""
-    about = plain(settings) | dict.fromkeys(("out", "eval")) | {"model": source.sha256, "gone": pruning.removed}
+    about = plain(settings) | dict.fromkeys(("out", "eval")) | {"model": source.sha256, "recipe": RECIPE}
+    about["gone"] = pruning.removed
     about["data_sha256"] = sha256_of(settings.data) if settings.data else None
     return json.dumps(about, sort_keys=True)
 

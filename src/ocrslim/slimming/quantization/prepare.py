@@ -135,8 +135,8 @@ def prepare(
         pact: give the activations' scales the gradient of PACT's bound.
         factors: see :func:`.channels.find_factors`; those of values that no site reads are left out.
     """
-    of_sites = {site.input_value: site for site in placement.sites}
-    factors = {value: factor for value, factor in (factors or {}).items() if value in of_sites}
+    read = {site.input_value for site in placement.sites}
+    factors = {value: factor for value, factor in (factors or {}).items() if value in read}
     weights: dict[str, FakeQuantizer] = {}
     activations: dict[str, FakeQuantizer] = {}
     for site in placement.sites:
