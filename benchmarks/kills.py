@@ -95,11 +95,12 @@ def child(places: list[Path]) -> int:
         places: where to write; the data.
     """
     from ocrslim import compress as recipe
+    from ocrslim import learning
     from ocrslim.errors import OcrslimError
     from ocrslim.slimming.training.trainer import TrainSettings
 
     often = functools.partial(TrainSettings, judge_every=EVERY, checkpoint_every=EVERY)
-    recipe.TrainSettings = often  # type: ignore[attr-defined, assignment]
+    learning.TrainSettings = often  # type: ignore[attr-defined, assignment]
     recipe.MIN_BENCH_SECONDS = 0.1
     out, data = places
     settings = recipe.CompressSettings(

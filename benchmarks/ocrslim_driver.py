@@ -29,7 +29,7 @@ def _compress(settings: dict[str, Any], watch: Stopwatch) -> None:
     from rich.console import Console
 
     # The recipe's own trainer, private to it: what is measured must be what users get.
-    from ocrslim.compress import CompressSettings, _trainer
+    from ocrslim.compress import CompressSettings
     from ocrslim.engines.targets import get_target
     from ocrslim.export.onnx_qdq import export_qdq
     from ocrslim.export.paddle import export_paddle
@@ -37,6 +37,7 @@ def _compress(settings: dict[str, Any], watch: Stopwatch) -> None:
     from ocrslim.graph.importers.onnx import load_onnx
     from ocrslim.graph.importers.source import open_model
     from ocrslim.graph.passes.canonical import canonicalize
+    from ocrslim.learning import open_trainer
     from ocrslim.report.run_log import RunLog
     from ocrslim.slimming.quantization.calibration import calibrate_fully
     from ocrslim.slimming.quantization.placement import place
@@ -57,7 +58,7 @@ def _compress(settings: dict[str, Any], watch: Stopwatch) -> None:
     recipe = CompressSettings("paddle", out, steps=settings["steps"], threads=settings["threads"])
     calibrate_fully(quantization, given.first(CALIBRATION_IMAGES[source.task]), recipe.observer, recipe.seed)
     log = RunLog(out, Console(quiet=True))
-    trainer = _trainer(graph, quantization, teacher, given.held(), source, recipe, log, team=ALONE, precision=FULL)
+    trainer = open_trainer(graph, quantization, teacher, given.held(), source, recipe, log, team=ALONE, precision=FULL)
     trainer.folder = None  # no checkpoints, as PaddleSlim
     trainer.progress = lambda done, total, figures: watch.mark("step", done=done, **figures)
     training = trainer.run(lambda start, count: watch.timed(given.train(start, count)))

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from ocrslim import compress as module
+from ocrslim import learning
 from ocrslim.compress import CompressSettings, compress
 from ocrslim.config.profile import Task
 from ocrslim.engines.session import open_session
@@ -141,7 +142,7 @@ def test_labels_teach_a_detector(
 ) -> None:
     """With labels training is tried though the budget holds."""
     zoo("PP-OCRv6_tiny_det")
-    monkeypatch.setitem(module.STEPS, "det", 2)
+    monkeypatch.setitem(learning.STEPS, "det", 2)
     lines = (real_data / "det" / "labels" / "train.txt").read_text(encoding="utf-8").splitlines()[:8]
     few = tmp_path / "few.txt"
     few.write_text("\n".join(lines), encoding="utf-8")
@@ -155,7 +156,7 @@ def test_labels_teach_a_detector(
 
 @pytest.mark.parametrize(
     ("task", "labelled", "ratio", "learns"),
-    [("det", True, 0.5, True), ("det", True, 0.0, False), ("det", False, 0.5, False), ("rec", True, 0.5, False)],
+    [("det", True, 0.5, True), ("det", True, 0.0, False), ("det", False, 0.5, False), ("rec", True, 0.5, True)],
 )
 def test_whether_labels_teach(task: Task, labelled: bool, ratio: float, learns: bool) -> None:
     data = data_module.TrainingData(task, (), (), (), rendered=False, labelled=labelled, skipped=())

@@ -15,7 +15,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from ocrslim import compress as module
-from ocrslim import ladder
+from ocrslim import ladder, learning
 from ocrslim.compress import CompressSettings, compress
 from ocrslim.delivery import INT8
 from ocrslim.errors import InputError
@@ -36,7 +36,7 @@ def little(monkeypatch: pytest.MonkeyPatch, zoo: Callable[[str], Path]) -> None:
     monkeypatch.setattr(data_module, "SENSITIVITY_IMAGES", {"rec": 3, "det": 1})
     monkeypatch.setattr(data_module, "SENSITIVITY_BATCHES", {"rec": 2, "det": 1})
     monkeypatch.setattr(module, "MIN_BENCH_SECONDS", 0.1)
-    monkeypatch.setattr(module, "STEPS", {"rec": 2, "det": 1})
+    monkeypatch.setattr(learning, "STEPS", {"rec": 2, "det": 1})
     monkeypatch.setattr(verify, "REQUIRED_AGREEMENT", 0.9)
 
 

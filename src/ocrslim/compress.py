@@ -10,12 +10,11 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import onnx_ir as ir
 import torch
 from rich.console import Console
-from torch import Tensor
 
 from ocrslim import __version__
 from ocrslim.config.paddleslim import ExampleConfig
@@ -33,9 +32,8 @@ from ocrslim.graph.executor.graph_module import GraphModule
 from ocrslim.graph.importers.onnx import load_onnx
 from ocrslim.graph.importers.source import ModelSource, open_model
 from ocrslim.graph.passes.canonical import canonicalize
-from ocrslim.graph.points import distillation_points
 from ocrslim.ladder import climb
-from ocrslim.learning import run_trainer, scales_and_biases
+from ocrslim.learning import open_trainer, run_trainer
 from ocrslim.outcome import build_result, data_fingerprint, judge_held, judge_last, plain, run_fingerprint
 from ocrslim.report.html import NAME as REPORT
 from ocrslim.report.html import write_report
@@ -60,21 +58,18 @@ from ocrslim.slimming.training.data import (
     training_batches,
     validation_batches,
 )
-from ocrslim.slimming.training.distillation import Distillation, DistillationSettings, LossJudge, TeacherJudge
+from ocrslim.slimming.training.distillation import DistillationSettings
 from ocrslim.slimming.training.distributed import ALONE, Team
 from ocrslim.slimming.training.labelled_loader import check_paths
 from ocrslim.slimming.training.precision import open_precision, pick_device
 from ocrslim.slimming.training.prefetch import Shard
-from ocrslim.slimming.training.task_losses import LabelledBatch, task_loss
-from ocrslim.slimming.training.trainer import Score, Trainer, TrainingResult, TrainSettings
+from ocrslim.slimming.training.trainer import TrainingResult
+from ocrslim.teaching import NAME as TAUGHT
 from ocrslim.together import aligned, assist, dismiss, gather_damaged, lead, moved, own_folder, wait_for
 
 __all__ = ["CompressSettings", "compress"]
 
-STEPS = {"rec": 200, "det": 100}  # some four minutes on two cores
-LEARNING_RATE = 1e-4  # of scales and biases; five times that is farther from float for half of the steps
 USUAL_RATIO = DistillationSettings.label_ratio
-LABELLED_RATE = 5e-4
 MIN_BENCH_SECONDS = 3.0
 AUTO = "auto"  # the target that a file of PaddleSlim's means
 
@@ -258,9 +253,10 @@ def _run(
         # PaddleOCR's evaluation squeezes all lines into one width.
         return Pair(source, original, compressed, profile, "fixed", follow.config.metric.ignore_space, known)
 
-    by_labels = follow is None and _learns_from_labels(data, settings)
-    if follow is None and not by_labels and settings.distillation.label_ratio not in (0, USUAL_RATIO):
-        log.say("--label-ratio: without effect, only the labels of a detector's pages teach")
+    labels = follow is None and _learns_from_labels(data, settings)
+    by_labels, teaches = labels and data.task == "det", labels and data.task == "rec" and _learns(settings)
+    if follow is None and not (by_labels or teaches) and settings.distillation.label_ratio not in (0, USUAL_RATIO):
+        log.say("--label-ratio: without effect, there are no labels that could teach")
 
     kept = {"fingerprint": run_fingerprint(source, settings, data_sha256), "team": team, "precision": precision}
     shard = Shard(team.rank, team.size, settings.compute.accumulate)
@@ -273,7 +269,7 @@ def _run(
         with moved(precision.device, quantization.module, teacher):
             if follow is None:
                 judged = labelled_validation(data, profile, settings.seed) if by_labels else validation
-                trainer = _trainer(graph, quantization, teacher, judged, source, settings, log, **kept)
+                trainer = open_trainer(graph, quantization, teacher, judged, source, settings, log, **kept)
             else:
                 trainer = follow.trainer(graph, quantization, teacher, profile, settings, log, **kept)
             training = run_trainer(trainer, batches, log, follow.log_every if follow else None)
@@ -281,6 +277,7 @@ def _run(
         gather_damaged(team, data.damaged)
         return training
 
+    where = settings.data or (follow.words if follow else None)
     scene = Scene(
         source,
         graph,
@@ -296,13 +293,14 @@ def _run(
         sensitivity_batches(data, profile, settings.seed),
         partial,
         log,
-        lambda session: judge_held(pair(session), data, settings.data or (follow.words if follow else None), log),
+        lambda session: judge_held(pair(session), data, where, log, EFFORTS[settings.effort].judged),
         lead(team, train),
         delivery.open,
         delivery.required,
         keep_float,
         pact=follow is not None and follow.plan.quantization.pact,
         by_labels=by_labels or follow is not None,
+        teaches=teaches,
     )
     if not team.leads:
         assist(team, scene, train)
@@ -323,7 +321,7 @@ def _deliver(
     """Score and time the best candidate, and write all that the user gets."""
     source, settings, partial, log = scene.source, scene.settings, scene.folder, scene.log
     exported = climbed.best.path.replace(partial / "model.onnx")
-    for path in partial.glob("candidate-*"):
+    for path in (*partial.glob("candidate-*"), *partial.glob(f"{TAUGHT}*")):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     with log.stage("evaluate"):
         judged = judge_last(pair, delivery, exported, climbed, settings, log, follow)
@@ -346,45 +344,13 @@ def _deliver(
 
 
 def _learns_from_labels(data: TrainingData, settings: CompressSettings) -> bool:
-    """Tell whether labels teach beside the float model: those of pages do; lines have taught nothing more so far."""
-    return data.task == "det" and data.labelled and settings.distillation.label_ratio > 0
+    """Tell whether labels teach beside the float model: pages in training, lines the last layer before it."""
+    return data.labelled and settings.distillation.label_ratio > 0
 
 
-def _trainer(
-    graph: ir.Model,
-    quantization: Quantization,
-    teacher: GraphModule,
-    validation: list[Tensor] | list[LabelledBatch],
-    source: ModelSource,
-    settings: CompressSettings,
-    log: RunLog,
-    **kept: Any,
-) -> Trainer:
-    """Set up the training of the fake-quantized student to answer as the float teacher does, and as labels say."""
-    points, task, student = distillation_points(graph), source.task, quantization.module
-    steps, give_up_at = settings.steps, None  # whoever names the steps wants them
-    if steps is None:
-        steps = settings.compute.steps(round(STEPS[task] * EFFORTS[settings.effort].steps))
-        give_up_at = max(1, steps // 2)
-    validation = [kept["precision"].place(batch) for batch in validation[: None if kept["team"].leads else 1]]
-    by_labels = isinstance(validation[0], LabelledBatch)
-    labels = task_loss(task) if by_labels else None
-    usual = LABELLED_RATE if by_labels else LEARNING_RATE
-    rate = usual if settings.learning_rate is None else settings.learning_rate
-    distilled = Distillation(student, teacher, task, points.logits, points.features, settings.distillation, labels)
-    if by_labels:
-        judge: Callable[[], Score] = LossJudge(distilled, validation)
-    else:
-        judge = TeacherJudge(student, teacher, task, points.logits, cast("list[Tensor]", validation))
-    return Trainer(
-        student,
-        scales_and_biases(quantization),
-        distilled,
-        judge,
-        settings.compute.fit(TrainSettings(steps, rate, give_up_at=give_up_at), log.say),
-        folder=settings.out / "checkpoints",
-        **kept,
-    )
+def _learns(settings: CompressSettings) -> bool:
+    """Tell whether anything may learn, were it only the last layer: who calibrates only, or takes no step, said no."""
+    return not settings.ptq_only and settings.steps != 0
 
 
 def _follow_placement(

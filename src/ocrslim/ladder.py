@@ -31,6 +31,7 @@ from ocrslim.slimming.quantization.placement import Placement, place
 from ocrslim.slimming.quantization.prepare import Quantization, prepare, transfer
 from ocrslim.slimming.quantization.ranges import OUTPUT_ERROR, choose_output_ranges
 from ocrslim.slimming.training.distillation import compare, distances
+from ocrslim.teaching import teach
 
 __all__ = ["climb"]
 
@@ -56,7 +57,9 @@ def climb(scene: Scene) -> Climb:
     Raises:
         VerifyError: no candidate computes in the engine what it was made to compute.
     """
+    scene, taught = teach(scene) if scene.teaches else (scene, None)
     result = _climbed(scene)
+    result.taught = taught
     result.best.verified.check()
     return result
 

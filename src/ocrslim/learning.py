@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
+import onnx_ir as ir
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -15,24 +16,37 @@ from ocrslim.engines.session import InferenceSession
 from ocrslim.engines.targets import Target
 from ocrslim.export.verify import Verification, verify_det, verify_rec
 from ocrslim.graph.executor.graph_module import GraphModule
+from ocrslim.graph.importers.source import ModelSource
+from ocrslim.graph.points import distillation_points
 from ocrslim.report.run_log import RunLog
+from ocrslim.scene import EFFORTS
 from ocrslim.slimming.quantization.channels import find_factors
 from ocrslim.slimming.quantization.placement import Placement
 from ocrslim.slimming.quantization.prepare import Quantization
+from ocrslim.slimming.training.distillation import Distillation, LossJudge, TeacherJudge
 from ocrslim.slimming.training.lifeline import LostRankError
-from ocrslim.slimming.training.trainer import ParameterGroup, Trainer, TrainingResult
+from ocrslim.slimming.training.task_losses import LabelledBatch, task_loss
+from ocrslim.slimming.training.trainer import ParameterGroup, Score, Trainer, TrainingResult, TrainSettings
+
+if TYPE_CHECKING:
+    from ocrslim.compress import CompressSettings
 
 __all__ = [
     "RECIPE",
     "SMALLEST_RMS",
+    "STEPS",
     "channel_factors",
+    "open_trainer",
     "proportional",
     "run_trainer",
     "scales_and_biases",
     "verify_module",
 ]
 
-RECIPE = 2  # of what is trained and how it is judged: what another one left unfinished is not gone on with
+STEPS = {"rec": 200, "det": 100}  # some four minutes on two cores
+LEARNING_RATE = 1e-4  # of scales and biases; five times that is farther from float for half of the steps
+LABELLED_RATE = 5e-4
+RECIPE = 3  # of what is trained and how it is judged: what another one left unfinished is not gone on with
 SMALLEST_BIAS = 1e-3  # root mean square that a smaller tensor of biases counts as, so that one of zeros can learn
 SMALLEST_RMS = 1e-4  # of a weight, so that one of zeros can learn
 
@@ -101,6 +115,54 @@ def run_trainer(
         log.note(" ".join(f"{key} {value:.5g}" for key, value in line.items()))
     log.say(f"best step {training.best_step} of {training.steps}: {dict(training.best.figures)}")
     return training
+
+
+def open_trainer(
+    graph: ir.Model,
+    quantization: Quantization,
+    teacher: GraphModule,
+    validation: list[Tensor] | list[LabelledBatch],
+    source: ModelSource,
+    settings: CompressSettings,
+    log: RunLog,
+    **kept: Any,
+) -> Trainer:
+    """Set up the training of the fake-quantized student to answer as the float teacher does, and as labels say.
+
+    Args:
+        graph: canonical, of both.
+        quantization: of the student, calibrated; its integers are fixed.
+        teacher: the float model.
+        validation: batches to judge by; those with labels teach by labels too.
+        source: the model.
+        settings: of the run.
+        log: of the run.
+        kept: further arguments of the trainer, ``precision`` and ``team`` among them.
+    """
+    points, task, student = distillation_points(graph), source.task, quantization.module
+    steps, give_up_at = settings.steps, None  # whoever names the steps wants them
+    if steps is None:
+        steps = settings.compute.steps(round(STEPS[task] * EFFORTS[settings.effort].steps))
+        give_up_at = max(1, steps // 2)
+    validation = [kept["precision"].place(batch) for batch in validation[: None if kept["team"].leads else 1]]
+    by_labels = isinstance(validation[0], LabelledBatch)
+    labels = task_loss(task) if by_labels else None
+    usual = LABELLED_RATE if by_labels else LEARNING_RATE
+    rate = usual if settings.learning_rate is None else settings.learning_rate
+    distilled = Distillation(student, teacher, task, points.logits, points.features, settings.distillation, labels)
+    if by_labels:
+        judge: Callable[[], Score] = LossJudge(distilled, validation)
+    else:
+        judge = TeacherJudge(student, teacher, task, points.logits, cast("list[Tensor]", validation))
+    return Trainer(
+        student,
+        scales_and_biases(quantization),
+        distilled,
+        judge,
+        settings.compute.fit(TrainSettings(steps, rate, give_up_at=give_up_at), log.say),
+        folder=settings.out / "checkpoints",
+        **kept,
+    )
 
 
 def channel_factors(

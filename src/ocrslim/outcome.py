@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["build_result", "command", "data_fingerprint", "judge_held", "judge_last", "plain", "run_fingerprint"]
 
 
-def judge_held(pair: Pair, data: TrainingData, where: object, log: RunLog) -> Judged:
+def judge_held(pair: Pair, data: TrainingData, where: object, log: RunLog, most: int | None = None) -> Judged:
     """Score a model and the original on the held-back part of the data: by its labels, else by their agreement.
 
     Args:
@@ -43,16 +43,17 @@ def judge_held(pair: Pair, data: TrainingData, where: object, log: RunLog) -> Ju
         data: of the run.
         where: what the data is called.
         log: of the run.
+        most: images; ``None`` is all.
     """
     if pair.rec_width == "dynamic":  # an engine would make kernels for every width that there is, for each candidate
         pair = replace(pair, rec_width="padded")
     with log.bar("judge") as update:
         if data.labelled and data.held_samples:
             words = f"the labels of the part of {where} held back from training"
-            return judge_by_labels(pair, data.held_samples, (), words, update)
+            return judge_by_labels(pair, data.held_samples[:most], (), words, update)
         what = "rendered text" if data.rendered else f"images of {where}"
         words = f"agreement with the float model (no labels) on {what} held back from training"
-        return judge_by_agreement(pair, data.held, words, update)
+        return judge_by_agreement(pair, data.held[:most], words, update)
 
 
 def judge_last(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ from ocrslim.slimming.training.trainer import TrainingResult
 if TYPE_CHECKING:
     from ocrslim.compress import CompressSettings
 
-__all__ = ["EFFORTS", "FLOAT_REASON", "Candidate", "Climb", "Effort", "Scene", "images_needed"]
+__all__ = ["EFFORTS", "FLOAT_REASON", "Candidate", "Climb", "Effort", "Scene", "Taught", "images_needed"]
 
 FLOAT_REASON = "sensitive: quantized, it costs more accuracy than its time is worth"
 
@@ -46,6 +46,8 @@ class Effort:
         watched: batches of training images on which sites are measured.
         equalize: whether the first of the observers is also tried on equalised channels, and one of them without a
             scale for each channel.
+        taught: labelled lines at most that teach a recogniser's last layer.
+        judged: held-back images at most that judge a candidate.
         relieve: whether single sites that cost much and save little time are made float before anything is trained.
     """
 
@@ -56,12 +58,14 @@ class Effort:
     watched: int = 4
     equalize: bool = True
     relieve: bool = True
+    taught: int = 6000
+    judged: int = 2000
 
 
 EFFORTS: Mapping[str, Effort] = {
-    "quick": Effort((OUTPUT_ERROR,), 0.0, 1, 0.15, watched=1, equalize=False, relieve=False),
+    "quick": Effort((OUTPUT_ERROR,), 0.0, 1, 0.15, watched=1, equalize=False, relieve=False, taught=1500, judged=1000),
     "normal": Effort((OUTPUT_ERROR, "percentile"), 1.0, 6, 0.3),
-    "max": Effort((OUTPUT_ERROR, "percentile", "mse"), 4.0, 8, 0.5),
+    "max": Effort((OUTPUT_ERROR, "percentile", "mse"), 4.0, 8, 0.5, taught=20000),
 }
 
 
@@ -91,6 +95,7 @@ class Scene:
         keep_float: names of nodes that were asked to stay float.
         pact: see :func:`ocrslim.slimming.quantization.prepare.prepare`.
         by_labels: training learns from labels too, so that an answer unlike the float model's may be the better one.
+        teaches: labels may teach the last layer before the climb.
         began: when, by the monotonic clock, seconds.
     """
 
@@ -115,6 +120,7 @@ class Scene:
     keep_float: Collection[str] = ()
     pact: bool = False
     by_labels: bool = False
+    teaches: bool = False
     began: float = field(default_factory=time.monotonic)
 
     @property
@@ -126,6 +132,23 @@ class Scene:
     def logits(self) -> str:
         """Name of the value that is compared."""
         return distillation_points(self.graph).logits
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What labels taught a recogniser's last layer before it was made int8; see :mod:`ocrslim.teaching`.
+
+    Args:
+        lines: that taught.
+        held: lines that it was judged on, by the float model.
+        points: of accuracy gained on them.
+        folded: of accuracy with case, spaces and full-width signs folded.
+    """
+
+    lines: int
+    held: int
+    points: float
+    folded: float
 
 
 @dataclass
@@ -166,12 +189,14 @@ class Climb:
         tried: every candidate, in order.
         sensitivity: rows of the sites, worst first; empty where the climb ended before.
         measured: the candidate that they are of.
+        taught: what labels taught before; ``None`` where nothing.
     """
 
     best: Candidate
     tried: list[Candidate]
     sensitivity: list[dict[str, Any]] = field(default_factory=list)
     measured: Candidate | None = None
+    taught: Taught | None = None
 
     def to_json(self, max_drop: float) -> dict[str, Any]:
         """Return what ``result.json`` says of the budget."""
@@ -184,6 +209,7 @@ class Climb:
             "judged_by": judged.judged_by,
             "drop": judged.worse_drop,
             "images_to_tell": images_needed(judged.worse_drop, max_drop),
+            "taught": asdict(self.taught) if self.taught else None,
             "trained": self.best.training is not None and self.best.training.best_step > 0,
             "rungs": [
                 {

@@ -80,9 +80,22 @@ class Charset:
         if probabilities.ndim != 2 or probabilities.shape[1] != len(self.classes):
             raise ValueError(f"expected [T, {len(self.classes)}], got {list(probabilities.shape)}")
         best = probabilities.argmax(axis=1)
-        kept = best != BLANK
-        kept[1:] &= best[1:] != best[:-1]
-        text = "".join(self.classes[index] for index in best[kept])
+        kept = _kept(best)
         if not kept.any():
             return "", 0.0
-        return text, float(probabilities[np.flatnonzero(kept), best[kept]].mean())
+        return self.spell(best), float(probabilities[np.flatnonzero(kept), best[kept]].mean())
+
+    def spell(self, best: NDArray[np.int64]) -> str:
+        """Return the text that the best classes ``[T]`` of a line's frames spell.
+
+        >>> Charset(["a", "b"]).spell(np.array([1, 1, 0, 1, 2, 3, 0]))
+        'aab '
+        """
+        return "".join(self.classes[index] for index in best[_kept(best)])
+
+
+def _kept(best: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell of each frame whether it writes a character: no blank, and no repetition of the frame before."""
+    kept: NDArray[np.bool_] = best != BLANK
+    kept[1:] &= best[1:] != best[:-1]
+    return kept

@@ -43,9 +43,9 @@ def sensitivity(result: Mapping[str, Any]) -> Section:
 
 def training(result: Mapping[str, Any]) -> Section:
     """Draw the curves of a training, one small picture for each figure, training and held back together."""
-    found = result.get("training")
+    found, before = result.get("training"), _taught(result)
     if not found or not found["history"]:
-        return Section("training", said("training"), [paragraph(said("training none"))])
+        return Section("training", said("training"), [*before, paragraph(said("training none"))])
     told = said("training of", steps=found["steps"], seconds=f"{found['seconds']:.0f}", best=found["best_step"])
     history = found["history"]
     names = list(dict.fromkeys(name for row in history for name in row if name != "step"))
@@ -56,7 +56,17 @@ def training(result: Mapping[str, Any]) -> Section:
     heads = [said("Step"), *map(plain, names)]
     whole = table(said("training table"), heads, rows, range(1, len(names) + 1))
     fold = Html(f"<details><summary>{text(said('training table'))}</summary>{whole.markup}</details>")
-    return Section("training", said("training"), [paragraph(told), Html(f'<div class="curves">{pictures}</div>'), fold])
+    drawn = Html(f'<div class="curves">{pictures}</div>')
+    return Section("training", said("training"), [*before, paragraph(told), drawn, fold])
+
+
+def _taught(result: Mapping[str, Any]) -> list[Html]:
+    """Say what labels taught the last layer before anything was quantized, where they did."""
+    found = result["budget"].get("taught")
+    if not found:
+        return []
+    points, folded = (f"{found[name]:+.2f}" for name in ("points", "folded"))
+    return [paragraph(said("taught", lines=found["lines"], held=found["held"], points=points, folded=folded))]
 
 
 def _base(name: str) -> str:

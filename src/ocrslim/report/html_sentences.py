@@ -199,6 +199,12 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "{steps} steps in {seconds} s; the best after {best}.",
         "{steps} 步，{seconds} 秒；第 {best} 步最好。",
     ),
+    "taught": (
+        "Before anything was quantized the last layer learned from the labels of {lines} lines: {points} points of"
+        " accuracy on {held} others, {folded} with case, spaces and full-width signs folded.",
+        "量化之前，最后一层从 {lines} 行的标注学习：在另外 {held} 行上准确率变化 {points} 点，"
+        "忽略大小写、空格和全角之分时为 {folded} 点。",
+    ),
     "training none": ("Not trained: calibrated only.", "未训练：仅校准。"),
     "step": ("step", "步"),
     "Step": ("Step", "步数"),

@@ -63,6 +63,7 @@ class TrainingData:
         rendered: true where no data was given.
         labelled: true where the held-back samples have labels; a labelled page may have no text.
         skipped: label lines and images left out when the data was opened, with the reason.
+        train_samples: the labelled samples of ``train`` where both halves have labels, made anew when asked for.
         damaged: path -> reason, of the images that were found unreadable since, when batches were made of them.
     """
 
@@ -73,6 +74,7 @@ class TrainingData:
     rendered: bool
     labelled: bool
     skipped: tuple[Skipped, ...]
+    train_samples: Sequence[DetSample | RecSample] = ()
     damaged: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -110,14 +112,16 @@ def open_training_data(
         raise DataError(f"{path}: {len(samples)} usable images, at least {FEWEST} are needed ({len(skipped)} skipped)")
     learn, keep = _split(task, len(samples), seed)
     held = tuple(pick(samples, keep))
+    labelled = _are_labelled(held)
     return TrainingData(
         task,
         pick(samples, learn, _source),
         tuple(sample.image for sample in held),
         held,
         False,
-        _are_labelled(held),
+        labelled,
         tuple(skipped),
+        pick(samples, learn) if labelled else (),
     )
 
 
