@@ -98,7 +98,7 @@ def _add_compress(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         "--label-ratio",
         type=_weight,
         metavar="X",
-        help="weight of a detector's labels beside the float model; 0 learns from the float model alone; default: 0.5",
+        help="weight of the labels beside the float model; 0 learns from the float model alone; default: 0.5",
     )
     _add_compute(parser)
 

@@ -65,11 +65,11 @@ from ocrslim.slimming.training.precision import open_precision, pick_device
 from ocrslim.slimming.training.prefetch import Shard
 from ocrslim.slimming.training.trainer import TrainingResult
 from ocrslim.teaching import NAME as TAUGHT
+from ocrslim.teaching import USUAL_RATIO, Lesson
 from ocrslim.together import aligned, assist, dismiss, gather_damaged, lead, moved, own_folder, wait_for
 
 __all__ = ["CompressSettings", "compress"]
 
-USUAL_RATIO = DistillationSettings.label_ratio
 MIN_BENCH_SECONDS = 3.0
 AUTO = "auto"  # the target that a file of PaddleSlim's means
 
@@ -254,8 +254,8 @@ def _run(
         return Pair(source, original, compressed, profile, "fixed", follow.config.metric.ignore_space, known)
 
     labels = follow is None and _learns_from_labels(data, settings)
-    by_labels, teaches = labels and data.task == "det", labels and data.task == "rec" and _learns(settings)
-    if follow is None and not (by_labels or teaches) and settings.distillation.label_ratio not in (0, USUAL_RATIO):
+    by_labels = labels and data.task == "det"
+    if follow is None and not labels and settings.distillation.label_ratio not in (0, USUAL_RATIO):
         log.say("--label-ratio: without effect, there are no labels that could teach")
 
     kept = {"fingerprint": run_fingerprint(source, settings, data_sha256), "team": team, "precision": precision}
@@ -300,7 +300,7 @@ def _run(
         keep_float,
         pact=follow is not None and follow.plan.quantization.pact,
         by_labels=by_labels or follow is not None,
-        teaches=teaches,
+        lesson=_lesson(source, data, profile, settings, follow, partial, log) if labels or follow else None,
     )
     if not team.leads:
         assist(team, scene, train)
@@ -348,9 +348,26 @@ def _learns_from_labels(data: TrainingData, settings: CompressSettings) -> bool:
     return data.labelled and settings.distillation.label_ratio > 0
 
 
-def _learns(settings: CompressSettings) -> bool:
-    """Tell whether anything may learn, were it only the last layer: who calibrates only, or takes no step, said no."""
-    return not settings.ptq_only and settings.steps != 0
+def _lesson(
+    source: ModelSource,
+    data: TrainingData,
+    profile: Profile,
+    settings: CompressSettings,
+    follow: Following | None,
+    folder: Path,
+    log: RunLog,
+) -> Lesson | None:
+    """Return what labels teach a recogniser's last layer with; nothing where nothing may learn.
+
+    A file of the example says that its labels teach; PaddleOCR's evaluation squeezes all lines into one width.
+    """
+    if source.task != "rec" or settings.ptq_only or settings.steps == 0:
+        return None
+    effort, seed = EFFORTS[settings.effort], settings.seed
+    known = source, data, profile.rec, folder, log, settings.threads, seed
+    if follow is not None:
+        return Lesson(*known, width=profile.rec.width, ignore_space=follow.config.metric.ignore_space)
+    return Lesson(*known, ratio=settings.distillation.label_ratio, most=effort.taught, judged=effort.judged)
 
 
 def _follow_placement(

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ocrslim.config.profile import Task
 from ocrslim.engines.session import InferenceSession
+from ocrslim.export.onnx_float import export_float
 from ocrslim.export.onnx_qdq import export_qdq
 from ocrslim.graph.executor.graph_module import GraphModule
 from ocrslim.learning import channel_factors, verify_module
@@ -31,7 +32,8 @@ from ocrslim.slimming.quantization.placement import Placement, place
 from ocrslim.slimming.quantization.prepare import Quantization, prepare, transfer
 from ocrslim.slimming.quantization.ranges import OUTPUT_ERROR, choose_output_ranges
 from ocrslim.slimming.training.distillation import compare, distances
-from ocrslim.teaching import teach
+from ocrslim.teaching import NAME as TAUGHT
+from ocrslim.teaching import Taught, teach
 
 __all__ = ["climb"]
 
@@ -57,11 +59,22 @@ def climb(scene: Scene) -> Climb:
     Raises:
         VerifyError: no candidate computes in the engine what it was made to compute.
     """
-    scene, taught = teach(scene) if scene.teaches else (scene, None)
+    scene, taught = _taught(scene)
     result = _climbed(scene)
     result.taught = taught
     result.best.verified.check()
     return result
+
+
+def _taught(scene: Scene) -> tuple[Scene, Taught | None]:
+    """Rung 0: let labels teach the float model's last layer; what is made int8 is then that float model."""
+    found = teach(scene.graph, scene.lesson) if scene.lesson is not None else None
+    if found is None:
+        return scene, None
+    graph, taught = found
+    path = scene.folder / f"{TAUGHT}.onnx"
+    export_float(graph, scene.target, path)
+    return replace(scene, graph=graph, teacher=GraphModule(graph).eval(), original=scene.open(path)), taught
 
 
 def _climbed(scene: Scene) -> Climb:

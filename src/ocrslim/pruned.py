@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -50,6 +51,7 @@ from ocrslim.slimming.training.data import (
 )
 from ocrslim.slimming.training.distillation import Distillation, DistillationSettings, TeacherJudge
 from ocrslim.slimming.training.trainer import Trainer, TrainingResult, TrainSettings
+from ocrslim.teaching import Lesson, Taught, teach
 
 __all__ = ["PruneSettings", "SameChannels", "prune_and_distil"]
 
@@ -179,6 +181,7 @@ def _run(source: ModelSource, profile: Profile, settings: PruneSettings, log: Ru
     _save(pruning.model, untrained)
     with log.stage("train"):
         student, training = _distil(source, graph, pruning, data, profile, settings, log)
+    student, taught = _taught(student, source, data, profile, settings, log)
     _save(student.to_ir(), exported)
     with log.stage("evaluate"):
         session = open_session(exported, settings.target, settings.threads)
@@ -190,6 +193,7 @@ def _run(source: ModelSource, profile: Profile, settings: PruneSettings, log: Ru
         models = [("float", source.path), ("pruned", exported)]
         rows = bench(models, ENGINES, settings.threads, (1, 3, *SHAPES[source.task]), min_seconds=MIN_BENCH_SECONDS)
     result = _result(source, settings, pruning, training, before, after)
+    result |= {"taught": asdict(taught) if taught else None}
     result |= {"latency": [row.to_json() for row in rows], "verify": asdict(verified), "stages": log.stages}
     result["size"] = {"float": source.path.stat().st_size, "pruned": exported.stat().st_size}
     write_sidecars(settings.out, source.inference_yml, source.characters)
@@ -259,6 +263,23 @@ def _distil(
     )
     training = run_trainer(trainer, functools.partial(training_batches, data, profile, settings.seed), log)
     return student, training
+
+
+def _taught(
+    student: GraphModule,
+    source: ModelSource,
+    data: TrainingData,
+    profile: Profile,
+    settings: PruneSettings,
+    log: RunLog,
+) -> tuple[GraphModule, Taught | None]:
+    """Let labels teach a recogniser's last layer, on the features that are left."""
+    if source.task != "rec" or not data.labelled or not settings.distillation.label_ratio or settings.steps == 0:
+        return student, None
+    with tempfile.TemporaryDirectory() as folder:
+        lesson = Lesson(source, data, profile.rec, Path(folder), log, settings.threads, settings.seed)
+        found = teach(student.to_ir(), lesson)
+    return (student, None) if found is None else (GraphModule(found[0]).eval(), found[1])
 
 
 def _judge(

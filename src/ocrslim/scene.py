@@ -25,11 +25,12 @@ from ocrslim.slimming.quantization.prepare import Quantization
 from ocrslim.slimming.quantization.ranges import OUTPUT_ERROR
 from ocrslim.slimming.training.data import TrainingData
 from ocrslim.slimming.training.trainer import TrainingResult
+from ocrslim.teaching import Lesson, Taught
 
 if TYPE_CHECKING:
     from ocrslim.compress import CompressSettings
 
-__all__ = ["EFFORTS", "FLOAT_REASON", "Candidate", "Climb", "Effort", "Scene", "Taught", "images_needed"]
+__all__ = ["EFFORTS", "FLOAT_REASON", "Candidate", "Climb", "Effort", "Scene", "images_needed"]
 
 FLOAT_REASON = "sensitive: quantized, it costs more accuracy than its time is worth"
 
@@ -95,7 +96,7 @@ class Scene:
         keep_float: names of nodes that were asked to stay float.
         pact: see :func:`ocrslim.slimming.quantization.prepare.prepare`.
         by_labels: training learns from labels too, so that an answer unlike the float model's may be the better one.
-        teaches: labels may teach the last layer before the climb.
+        lesson: what labels teach the last layer with before the climb; ``None`` where they don't.
         began: when, by the monotonic clock, seconds.
     """
 
@@ -120,7 +121,7 @@ class Scene:
     keep_float: Collection[str] = ()
     pact: bool = False
     by_labels: bool = False
-    teaches: bool = False
+    lesson: Lesson | None = None
     began: float = field(default_factory=time.monotonic)
 
     @property
@@ -132,23 +133,6 @@ class Scene:
     def logits(self) -> str:
         """Name of the value that is compared."""
         return distillation_points(self.graph).logits
-
-
-@dataclass(frozen=True)
-class Taught:
-    """What labels taught a recogniser's last layer before it was made int8; see :mod:`ocrslim.teaching`.
-
-    Args:
-        lines: that taught.
-        held: lines that it was judged on, by the float model.
-        points: of accuracy gained on them.
-        folded: of accuracy with case, spaces and full-width signs folded.
-    """
-
-    lines: int
-    held: int
-    points: float
-    folded: float
 
 
 @dataclass

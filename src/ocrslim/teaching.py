@@ -8,7 +8,7 @@ exactly and with case, spaces and full-width signs folded, or it is not used.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -22,8 +22,7 @@ from torch import Tensor
 from ocrslim.config.profile import RecProfile
 from ocrslim.engines.session import InferenceSession, open_session
 from ocrslim.errors import DataError
-from ocrslim.export.onnx_float import export_float
-from ocrslim.graph.executor.graph_module import GraphModule
+from ocrslim.graph.importers.source import ModelSource
 from ocrslim.graph.passes.base import array_of, only_reader
 from ocrslim.graph.points import distillation_points
 from ocrslim.ocr.ctc import Charset
@@ -33,11 +32,14 @@ from ocrslim.ocr.labels import RecSample
 from ocrslim.ocr.metrics.recognition import RecognitionMetric, accuracy, loose_accuracy
 from ocrslim.ocr.render import render_lines
 from ocrslim.ocr.transforms import padded_width, resize_for_rec
-from ocrslim.scene import Scene, Taught
+from ocrslim.report.run_log import RunLog
+from ocrslim.slimming.training.data import TrainingData
 from ocrslim.slimming.training.distillation import DistillationSettings
 from ocrslim.slimming.training.last_layer import LastLayer, Line, fit_last_layer
 
 __all__ = [
+    "Lesson",
+    "Taught",
     "as_lines",
     "find_last_layer",
     "gains",
@@ -53,6 +55,7 @@ FEWEST = 200  # labelled lines; fewer would be learned by heart
 LONGEST = 10_000  # characters of a label: no bound of ours
 OTHER_TEXT = 800  # rendered lines of the model's characters
 NAME = "taught"  # of the files
+USUAL_RATIO = DistillationSettings.label_ratio
 
 
 @dataclass(frozen=True)
@@ -64,47 +67,93 @@ class _Place:
     bias: str
 
 
-def teach(scene: Scene) -> tuple[Scene, Taught | None]:
-    """Return the scene of a float model that labels taught, and what that gained; or the scene as it was.
+@dataclass(frozen=True)
+class Taught:
+    """What labels taught a recogniser's last layer.
 
     Args:
-        scene: of a recogniser, whose ``data.train_samples`` may have labels.
+        lines: that taught.
+        held: lines that it was judged on, by the float model.
+        points: of accuracy gained on them.
+        folded: of accuracy with case, spaces and full-width signs folded.
     """
-    place = find_last_layer(scene.graph)
-    samples = [cast("RecSample", sample) for sample in scene.data.train_samples[: scene.effort.taught]]
-    if place is None or len(samples) < FEWEST:
-        scene.log.note("no last layer that labels can teach" if place is None else f"{len(samples)} labelled lines")
-        return scene, None
-    with scene.log.stage("teach the last layer"):
-        found = _taught(scene, samples)
-        if found is None:
-            return scene, None
-        layer, taught = found
-        graph = with_last_layer(scene.graph, layer)
-        path = scene.folder / f"{NAME}.onnx"
-        export_float(graph, scene.target, path)
-        return replace(scene, graph=graph, teacher=GraphModule(graph).eval(), original=scene.open(path)), taught
+
+    lines: int
+    held: int
+    points: float
+    folded: float
 
 
-def _taught(scene: Scene, samples: Sequence[RecSample]) -> tuple[LastLayer, Taught] | None:
-    """Return the last layer that is better by the labels of held-back lines, and how much; ``None`` where none is."""
-    log, settings, profile = scene.log, scene.settings, scene.profile.rec
-    charset, damaged = Charset.from_source(scene.source), scene.data.damaged
-    session = open_features(scene.graph, scene.folder / f"{NAME}-features.onnx", settings.threads)
+@dataclass(frozen=True)
+class Lesson:
+    """What a last layer is taught with.
+
+    Args:
+        source: the recogniser.
+        data: its ``train_samples`` teach, its ``held_samples`` judge.
+        profile: pre-processing.
+        folder: for files that are of no use afterwards; their names begin with :data:`NAME`.
+        log: of the run.
+        threads: of the engine.
+        seed: of the order and of rendered text.
+        ratio: ``--label-ratio``.
+        most: lines that teach.
+        judged: lines that judge.
+        width: that all lines are squeezed into or padded to, pixels; ``None`` gives each its own.
+        ignore_space: leave spaces out of texts when they are compared.
+    """
+
+    source: ModelSource
+    data: TrainingData
+    profile: RecProfile
+    folder: Path
+    log: RunLog
+    threads: int
+    seed: int
+    ratio: float = USUAL_RATIO
+    most: int = 6000
+    judged: int = 2000
+    width: int | None = None
+    ignore_space: bool = False
+
+
+def teach(graph: ir.Model, lesson: Lesson) -> tuple[ir.Model, Taught] | None:
+    """Return the graph with the last layer that labels taught, and what that gained; ``None`` where it is no better.
+
+    Args:
+        graph: canonical, of a recogniser; not changed.
+        lesson: what it is taught with.
+    """
+    log, samples = lesson.log, [cast("RecSample", sample) for sample in lesson.data.train_samples[: lesson.most]]
+    if find_last_layer(graph) is None:
+        log.note("the last layer is no MatMul and Add of constants: labels can't teach it")
+        return None
+    if len(samples) < FEWEST:
+        log.say(f"{len(samples)} labelled lines are too few to teach the last layer, {FEWEST} are needed")
+        return None
+    with log.stage("teach the last layer"):
+        found = _learned(graph, lesson, samples)
+    return None if found is None else (with_last_layer(graph, found[0]), found[1])
+
+
+def _learned(graph: ir.Model, lesson: Lesson, samples: Sequence[RecSample]) -> tuple[LastLayer, Taught] | None:
+    """Return a last layer that reads held-back lines better, and how much; ``None`` where it doesn't."""
+    log, profile, width = lesson.log, lesson.profile, lesson.width
+    charset, damaged = Charset.from_source(lesson.source), lesson.data.damaged
+    session = open_features(graph, lesson.folder / f"{NAME}-features.onnx", lesson.threads)
     with log.bar("features") as update:
-        lines = as_lines(read_features(session, samples, profile, damaged, update), charset)
+        lines = as_lines(read_features(session, samples, profile, damaged, update, width), charset)
     if len(lines) < FEWEST:
         log.say(f"{len(lines)} of {len(samples)} labelled lines can teach the last layer, {FEWEST} are needed")
         return None
-    before = last_layer(scene.graph)
-    others = other_text(session, scene.source.characters or (), profile, settings.seed)
-    ratio = settings.distillation.label_ratio / DistillationSettings.label_ratio
+    before = last_layer(graph)
+    others = other_text(session, lesson.source.characters or (), profile, lesson.seed, width)
     with log.bar("teach") as update:
-        after = fit_last_layer(before, lines, others, settings.seed, ratio, update)
-    held = [cast("RecSample", sample) for sample in scene.data.held_samples[: scene.effort.judged]]
+        after = fit_last_layer(before, lines, others, lesson.seed, lesson.ratio / USUAL_RATIO, update)
+    held = [cast("RecSample", sample) for sample in lesson.data.held_samples[: lesson.judged]]
     with log.bar("compare") as update:
-        read = list(read_features(session, held, profile, damaged, update))
-    points, folded = gains(before, after, read, charset)
+        read = list(read_features(session, held, profile, damaged, update, width))
+    points, folded = gains(before, after, read, charset, lesson.ignore_space)
     log.say(
         f"labels of {len(lines)} lines: {points:+.2f} points of accuracy on {len(read)} held-back ones, {folded:+.2f}"
         " with case, spaces and full-width signs folded"
@@ -195,6 +244,7 @@ def read_features(
     profile: RecProfile,
     damaged: dict[str, str],
     progress: Callable[[int, int], None],
+    width: int | None = None,
 ) -> Iterator[tuple[RecSample, Tensor]]:
     """Yield the lines that can be read, each with what the last layer is given of it, ``[T, C]``.
 
@@ -204,6 +254,7 @@ def read_features(
         profile: pre-processing.
         damaged: path -> reason, of the images that can't be read; added to.
         progress: told (done, total).
+        width: of all lines, pixels; ``None`` gives each its own, in whole 32.
     """
     for done, sample in enumerate(samples, 1):
         try:
@@ -211,7 +262,7 @@ def read_features(
         except DataError as error:
             damaged[str(sample.image)] = str(error)
             continue
-        yield sample, _run(session, image, profile)
+        yield sample, _run(session, image, profile, width)
         progress(done, len(samples))
 
 
@@ -228,7 +279,9 @@ def as_lines(read: Iterable[tuple[RecSample, Tensor]], charset: Charset) -> list
     return [line for line in lines if line.fits]
 
 
-def other_text(session: InferenceSession, characters: Sequence[str], profile: RecProfile, seed: int) -> Tensor:
+def other_text(
+    session: InferenceSession, characters: Sequence[str], profile: RecProfile, seed: int, width: int | None = None
+) -> Tensor:
     """Return features of rendered lines of all of a model's characters ``[n, C]``.
 
     Args:
@@ -236,17 +289,22 @@ def other_text(session: InferenceSession, characters: Sequence[str], profile: Re
         characters: of the model.
         profile: pre-processing.
         seed: of the rendering.
+        width: see :func:`read_features`.
     """
-    return torch.cat([_run(session, image, profile) for image, _ in render_lines(characters, OTHER_TEXT, seed)])
+    return torch.cat([_run(session, image, profile, width) for image, _ in render_lines(characters, OTHER_TEXT, seed)])
 
 
-def _run(session: InferenceSession, image: NDArray[np.uint8], profile: RecProfile) -> Tensor:
-    width = padded_width([image.shape[1] / image.shape[0]], profile)
+def _run(session: InferenceSession, image: NDArray[np.uint8], profile: RecProfile, width: int | None) -> Tensor:
+    width = width or padded_width([image.shape[1] / image.shape[0]], profile)
     return torch.from_numpy(session.run(resize_for_rec(image, profile, width)[None])[0])
 
 
 def gains(
-    before: LastLayer, after: LastLayer, read: Sequence[tuple[RecSample, Tensor]], charset: Charset
+    before: LastLayer,
+    after: LastLayer,
+    read: Sequence[tuple[RecSample, Tensor]],
+    charset: Charset,
+    ignore_space: bool = False,
 ) -> tuple[float, float]:
     """Return by how many points of accuracy lines are read better, exactly and with case and spaces folded.
 
@@ -255,10 +313,11 @@ def gains(
         after: another.
         read: labelled lines, see :func:`read_features`.
         charset: of the model.
+        ignore_space: see :class:`ocrslim.ocr.metrics.recognition.RecognitionMetric`.
     """
     metrics = []
     for layer in (before, after):
-        metric = RecognitionMetric()
+        metric = RecognitionMetric(ignore_space)
         for (sample, _), frames in zip(read, layer.best([features for _, features in read]), strict=True):
             metric.update(charset.spell(frames), sample.text or "", str(sample.image))
         metrics.append(metric.records)

@@ -43,4 +43,6 @@ def _gain(result: Mapping[str, Any]) -> str:
 def _loss(result: Mapping[str, Any], which: str) -> str:
     drop = result["drop"][which]
     when = "before training" if which == "untrained" else f"after {result['training']['best_step']} steps"
+    if which != "untrained" and (taught := result.get("taught")):
+        when += f", and labels of {taught['lines']} lines for the last layer"
     return f"{when}: {loss_in_words(drop)} ({interval_in_words(drop)})"

@@ -141,6 +141,7 @@ def open_example_data(config: ExampleConfig, charset: Charset | None, seed: int)
         rendered=False,
         labelled=True,
         skipped=found.skipped,
+        train_samples=pick(train, _shuffled(len(train), seed)),
     )
     return ExampleData(
         training,
