@@ -67,7 +67,7 @@ class LastLayer:
 
     def best(self, features: Sequence[Tensor]) -> list[NDArray[np.int64]]:
         """Return the best class of each frame of each line; features of a line are ``[T, C]``."""
-        found = torch.cat([self.logits(part).argmax(-1) for part in torch.split(torch.cat(list(features)), AT_ONCE)])
+        found = torch.cat([self.logits(part).argmax(-1) for part in _parts(features)])
         return [line.numpy() for line in torch.split(found, [len(line) for line in features])]
 
 
@@ -192,10 +192,22 @@ def _classes(layer: LastLayer, lines: Sequence[Line]) -> Tensor:
     used = torch.zeros(len(layer.bias), dtype=torch.bool)
     used[0] = True
     used[torch.cat([line.classes for line in lines])] = True
-    for part in torch.split(torch.cat([line.features for line in lines]), AT_ONCE):
+    for part in _parts([line.features for line in lines]):
         logits = layer.logits(part)
         used |= (logits > logits.amax(-1, keepdim=True) - UNLIKELY).any(0)
     return used.nonzero()[:, 0]
+
+
+def _parts(features: Sequence[Tensor]) -> Iterator[Tensor]:
+    """Yield the frames of all lines, some :data:`AT_ONCE` at a time: all at once would be a second copy."""
+    held: list[Tensor] = []
+    for line in features:
+        held.append(line)
+        if sum(map(len, held)) >= AT_ONCE:
+            yield torch.cat(held)
+            held = []
+    if held:
+        yield torch.cat(held)
 
 
 def _batches(lines: Sequence[Line], rng: np.random.Generator) -> Iterator[list[Line]]:
