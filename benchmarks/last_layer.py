@@ -76,7 +76,7 @@ def _read(session: InferenceSession, samples: Sequence[RecSample], profile: RecP
     return list(read_features(session, samples, profile, {}, lambda *_: None))
 
 
-def _words(points: tuple[float, float]) -> tuple[str, str]:
+def _words(points: tuple[float, float, float]) -> tuple[str, str]:
     return f"{points[0]:+.2f}", f"{points[1]:+.2f}"
 
 

@@ -40,6 +40,7 @@ RECIPES = {
     "reader",
     "scoring",
     "sensitivity",
+    "teaching",
     "together",
 }
 UPPER = {"report", "export", "slimming"}

@@ -156,6 +156,9 @@ def _add_prune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--learning-rate", type=float, default=5e-4, metavar="X", help="see compress; default: %(default)s"
     )
+    parser.add_argument(
+        "--label-ratio", type=_weight, metavar="X", help="weight of labels for a recogniser's last layer; see compress"
+    )
     parser.add_argument("--profile", metavar="NAME", help="pre- and post-processing; see eval")
     parser.add_argument("--seed", type=_natural, default=0, metavar="N", help="default: %(default)s")
     parser.add_argument("--threads", type=_positive, default=2, metavar="N", help="default: %(default)s")

@@ -130,7 +130,7 @@ def _run_prune(options: argparse.Namespace) -> None:
     more = ("align", "importance", "learning_rate")
     settings = PruneSettings(**{name: getattr(options, name) for name in (*names, *more)})
     console = Console()
-    result = prune_and_distil(options.model, settings, console)
+    result = prune_and_distil(options.model, settings.by_labels(options.label_ratio), console)
     console.print(pruning_table(result), crop=False)
 
 

@@ -253,10 +253,8 @@ def _run(
         # PaddleOCR's evaluation squeezes all lines into one width.
         return Pair(source, original, compressed, profile, "fixed", follow.config.metric.ignore_space, known)
 
-    labels = follow is None and _learns_from_labels(data, settings)
-    by_labels = labels and data.task == "det"
-    if follow is None and not labels and settings.distillation.label_ratio not in (0, USUAL_RATIO):
-        log.say("--label-ratio: without effect, there are no labels that could teach")
+    by_labels = follow is None and data.task == "det" and _learns_from_labels(data, settings)
+    _say_unused_ratio(data, settings, log)
 
     kept = {"fingerprint": run_fingerprint(source, settings, data_sha256), "team": team, "precision": precision}
     shard = Shard(team.rank, team.size, settings.compute.accumulate)
@@ -300,7 +298,7 @@ def _run(
         keep_float,
         pact=follow is not None and follow.plan.quantization.pact,
         by_labels=by_labels or follow is not None,
-        lesson=_lesson(source, data, profile, settings, follow, partial, log) if labels or follow else None,
+        lesson=_lesson(source, data, profile, settings, follow, partial, log),
     )
     if not team.leads:
         assist(team, scene, train)
@@ -328,7 +326,7 @@ def _deliver(
     shutil.rmtree(exported.with_suffix(".paddle"), ignore_errors=True)  # what Paddle was given to judge
     with log.stage("bench"):
         delivery.finish(exported)
-        delivery.rewrite(scene.graph, exported)
+        delivery.rewrite(climbed.graph or scene.graph, exported)
         timed = exported, (1, 3, *SHAPES[source.task]), MIN_BENCH_SECONDS
         rows = [*delivery.bench_surely(*timed), *delivery.bench_alone(*timed)]
     result = build_result(
@@ -348,6 +346,13 @@ def _learns_from_labels(data: TrainingData, settings: CompressSettings) -> bool:
     return data.labelled and settings.distillation.label_ratio > 0
 
 
+def _say_unused_ratio(data: TrainingData, settings: CompressSettings, log: RunLog) -> None:
+    """Tell who gave ``--label-ratio`` that nothing learns from labels; with a file the command line has said so."""
+    learns = _learns_from_labels(data, settings) and not settings.ptq_only and settings.steps != 0
+    if settings.example is None and not learns and settings.distillation.label_ratio not in (0, USUAL_RATIO):
+        log.say("--label-ratio: without effect, there are no labels, or nothing may learn")
+
+
 def _lesson(
     source: ModelSource,
     data: TrainingData,
@@ -361,7 +366,8 @@ def _lesson(
 
     A file of the example says that its labels teach; PaddleOCR's evaluation squeezes all lines into one width.
     """
-    if source.task != "rec" or settings.ptq_only or settings.steps == 0:
+    learns = follow is not None or _learns_from_labels(data, settings)
+    if source.task != "rec" or settings.ptq_only or settings.steps == 0 or not learns:
         return None
     effort, seed = EFFORTS[settings.effort], settings.seed
     known = source, data, profile.rec, folder, log, settings.threads, seed

@@ -61,14 +61,14 @@ def climb(scene: Scene) -> Climb:
     """
     scene, taught = _taught(scene)
     result = _climbed(scene)
-    result.taught = taught
+    result.taught, result.graph = taught, scene.graph
     result.best.verified.check()
     return result
 
 
 def _taught(scene: Scene) -> tuple[Scene, Taught | None]:
     """Rung 0: let labels teach the float model's last layer; what is made int8 is then that float model."""
-    found = teach(scene.graph, scene.lesson) if scene.lesson is not None else None
+    found = teach(scene.graph, scene.lesson) if scene.lesson is not None and _has_time(scene) else None
     if found is None:
         return scene, None
     graph, taught = found

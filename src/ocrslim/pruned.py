@@ -10,7 +10,7 @@ import functools
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,10 @@ class PruneSettings:
     importance: Importance = "taylor"
     learning_rate: float = 5e-4
     distillation: DistillationSettings = field(default_factory=DistillationSettings)
+
+    def by_labels(self, ratio: float | None) -> PruneSettings:
+        """Return the settings with another weight of labels for a recogniser's last layer; ``None`` keeps the usual."""
+        return self if ratio is None else replace(self, distillation=replace(self.distillation, label_ratio=ratio))
 
     def goal(self) -> Goal:
         """Return the cost to reach.
@@ -277,7 +281,8 @@ def _taught(
     if source.task != "rec" or not data.labelled or not settings.distillation.label_ratio or settings.steps == 0:
         return student, None
     with tempfile.TemporaryDirectory() as folder:
-        lesson = Lesson(source, data, profile.rec, Path(folder), log, settings.threads, settings.seed)
+        ratio = settings.distillation.label_ratio
+        lesson = Lesson(source, data, profile.rec, Path(folder), log, settings.threads, settings.seed, ratio)
         found = teach(student.to_ir(), lesson)
     return (student, None) if found is None else (GraphModule(found[0]).eval(), found[1])
 

@@ -174,6 +174,7 @@ class Climb:
         sensitivity: rows of the sites, worst first; empty where the climb ended before.
         measured: the candidate that they are of.
         taught: what labels taught before; ``None`` where nothing.
+        graph: the canonical float graph that was made int8: the scene's, or with the last layer that labels taught.
     """
 
     best: Candidate
@@ -181,6 +182,7 @@ class Climb:
     sensitivity: list[dict[str, Any]] = field(default_factory=list)
     measured: Candidate | None = None
     taught: Taught | None = None
+    graph: ir.Model | None = None
 
     def to_json(self, max_drop: float) -> dict[str, Any]:
         """Return what ``result.json`` says of the budget."""

@@ -7,6 +7,7 @@ exactly and with case, spaces and full-width signs folded, or it is not used.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from ocrslim.config.profile import RecProfile
 from ocrslim.engines.session import InferenceSession, open_session
-from ocrslim.errors import DataError
+from ocrslim.errors import DataError, ModelError
 from ocrslim.graph.importers.source import ModelSource
 from ocrslim.graph.passes.base import array_of, only_reader
 from ocrslim.graph.points import distillation_points
@@ -39,6 +40,7 @@ from ocrslim.slimming.training.last_layer import LastLayer, Line, fit_last_layer
 
 __all__ = [
     "Lesson",
+    "Place",
     "Taught",
     "as_lines",
     "find_last_layer",
@@ -59,7 +61,7 @@ USUAL_RATIO = DistillationSettings.label_ratio
 
 
 @dataclass(frozen=True)
-class _Place:
+class Place:
     """The last layer in a graph: names of what it reads, and of its constants."""
 
     features: str
@@ -126,11 +128,16 @@ def teach(graph: ir.Model, lesson: Lesson) -> tuple[ir.Model, Taught] | None:
     """
     log, samples = lesson.log, [cast("RecSample", sample) for sample in lesson.data.train_samples[: lesson.most]]
     if find_last_layer(graph) is None:
-        log.note("the last layer is no MatMul and Add of constants: labels can't teach it")
+        log.say("the last layer is no MatMul and Add of constants that nothing else reads: labels can't teach it")
         return None
     if len(samples) < FEWEST:
         log.say(f"{len(samples)} labelled lines are too few to teach the last layer, {FEWEST} are needed")
         return None
+    if len(Charset.from_source(lesson.source)) != len(last_layer(graph).bias):
+        raise ModelError(
+            f"{lesson.source.name}: the model gives {len(last_layer(graph).bias)} classes, its dictionary needs"
+            f" {len(Charset.from_source(lesson.source))}; is it another model's?"
+        )
     with log.stage("teach the last layer"):
         found = _learned(graph, lesson, samples)
     return None if found is None else (with_last_layer(graph, found[0]), found[1])
@@ -147,24 +154,33 @@ def _learned(graph: ir.Model, lesson: Lesson, samples: Sequence[RecSample]) -> t
         log.say(f"{len(lines)} of {len(samples)} labelled lines can teach the last layer, {FEWEST} are needed")
         return None
     before = last_layer(graph)
-    others = other_text(session, lesson.source.characters or (), profile, lesson.seed, width)
+    others = _other_text(session, lesson, len(before.weight))
     with log.bar("teach") as update:
         after = fit_last_layer(before, lines, others, lesson.seed, lesson.ratio / USUAL_RATIO, update)
     held = [cast("RecSample", sample) for sample in lesson.data.held_samples[: lesson.judged]]
     with log.bar("compare") as update:
         read = list(read_features(session, held, profile, damaged, update, width))
-    points, folded = gains(before, after, read, charset, lesson.ignore_space)
+    points, folded, error = gains(before, after, read, charset, lesson.ignore_space)
     log.say(
-        f"labels of {len(lines)} lines: {points:+.2f} points of accuracy on {len(read)} held-back ones, {folded:+.2f}"
-        " with case, spaces and full-width signs folded"
+        f"labels of {len(lines)} lines: {points:+.2f} points of accuracy on {len(read)} held-back ones (standard error"
+        f" {error:.2f}), {folded:+.2f} with case, spaces and full-width signs folded"
     )
-    if min(points, folded) <= 0.0:
-        log.say("not used: it has to gain by both")
+    if min(points, folded) <= 0.0 or points <= error:
+        log.say("not used: it has to gain by both, and more than a standard error")
         return None
     return after, Taught(len(lines), len(read), points, folded)
 
 
-def find_last_layer(graph: ir.Model) -> _Place | None:
+def _other_text(session: InferenceSession, lesson: Lesson, count: int) -> Tensor:
+    """Return frames of rendered text, or none where nothing can be rendered: labels can teach all the same."""
+    try:
+        return other_text(session, lesson.source.characters or (), lesson.profile, lesson.seed, lesson.width)
+    except DataError as error:
+        lesson.log.say(f"without rendered text beside the labels: {error}")
+        return torch.empty(0, count)
+
+
+def find_last_layer(graph: ir.Model) -> Place | None:
     """Return the linear layer that makes the logits, a MatMul and an Add of constants that nothing else reads.
 
     Args:
@@ -179,10 +195,18 @@ def find_last_layer(graph: ir.Model) -> _Place | None:
         return None
     features, weight = product.inputs
     array, offset = array_of(weight), array_of(bias)
-    if features is None or weight is None or array is None or offset is None or array.ndim != 2 or offset.ndim != 1:
+    if (
+        features is None
+        or weight is None
+        or array is None
+        or offset is None
+        or array.ndim != 2
+        or offset.shape != array.shape[1:]
+    ):
         return None
     alone = all(value.is_initializer() and only_reader(value) is not None for value in (weight, bias))
-    return _Place(str(features.name), str(weight.name), str(bias.name)) if alone else None
+    alone = alone and features.producer() is not None
+    return Place(str(features.name), str(weight.name), str(bias.name)) if alone else None
 
 
 def with_last_layer(graph: ir.Model, layer: LastLayer) -> ir.Model:
@@ -258,24 +282,29 @@ def read_features(
     """
     for done, sample in enumerate(samples, 1):
         try:
-            image = read_image(sample.image)
+            image = read_image(sample.image) if str(sample.image) not in damaged else None
         except DataError as error:
-            damaged[str(sample.image)] = str(error)
-            continue
-        yield sample, _run(session, image, profile, width)
+            damaged[str(sample.image)], image = str(error), None
+        if image is not None:
+            yield sample, _run(session, image, profile, width)
         progress(done, len(samples))
 
 
 def as_lines(read: Iterable[tuple[RecSample, Tensor]], charset: Charset) -> list[Line]:
     """Return the lines that can teach: labelled, and with frames enough to spell the label.
 
+    A label of which the model does not have every character would teach to leave some out.
+
     Args:
         read: see :func:`read_features`.
         charset: of the model.
     """
     encoder = TextEncoder(charset, LONGEST)
-    found = ((features, encoder.ctc(sample.text or "")) for sample, features in read)
-    lines = [Line(features, torch.from_numpy(classes)) for features, classes in found if classes is not None]
+    lines: list[Line] = []
+    for sample, features in read:
+        classes = encoder.ctc(sample.text or "")
+        if classes is not None and "".join(charset.classes[number] for number in classes) == sample.text:
+            lines.append(Line(features, torch.from_numpy(classes)))
     return [line for line in lines if line.fits]
 
 
@@ -295,7 +324,7 @@ def other_text(
 
 
 def _run(session: InferenceSession, image: NDArray[np.uint8], profile: RecProfile, width: int | None) -> Tensor:
-    width = width or padded_width([image.shape[1] / image.shape[0]], profile)
+    width = session.input_shape[3] or width or padded_width([image.shape[1] / image.shape[0]], profile)
     return torch.from_numpy(session.run(resize_for_rec(image, profile, width)[None])[0])
 
 
@@ -305,8 +334,8 @@ def gains(
     read: Sequence[tuple[RecSample, Tensor]],
     charset: Charset,
     ignore_space: bool = False,
-) -> tuple[float, float]:
-    """Return by how many points of accuracy lines are read better, exactly and with case and spaces folded.
+) -> tuple[float, float, float]:
+    """Return by how many points lines are read better, exactly and folded, and the standard error of the first.
 
     Args:
         before: a last layer.
@@ -322,4 +351,6 @@ def gains(
             metric.update(charset.spell(frames), sample.text or "", str(sample.image))
         metrics.append(metric.records)
     was, now = metrics
-    return 100 * (accuracy(now) - accuracy(was)), 100 * (loose_accuracy(now) - loose_accuracy(was))
+    changed = sum(a.correct != b.correct for a, b in zip(was, now, strict=True))
+    error = 100 * math.sqrt(changed) / len(read) if read else math.inf
+    return 100 * (accuracy(now) - accuracy(was)), 100 * (loose_accuracy(now) - loose_accuracy(was)), error

@@ -37,9 +37,9 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "int8 在这里省不了时间：model.onnx 是浮点模型；int8 模型在旁边的 int8.onnx。",
     ),
     "rewritten delivered": (
-        "A float model is better here: model.onnx is the float one as this engine runs it fastest, with the same"
-        " answers; the int8 one lies beside it as int8.onnx.",
-        "这里浮点更好：model.onnx 是改写后的浮点模型，答案相同，在此引擎上最快；int8 模型在旁边的 int8.onnx。",
+        "A float model is better here: model.onnx is the float one as this engine runs it fastest, rounded nowhere; the"
+        " int8 one lies beside it as int8.onnx.",
+        "这里浮点更好：model.onnx 是改写后的浮点模型，没有舍入，在此引擎上最快；int8 模型在旁边的 int8.onnx。",
     ),
     "budget": ("Budget", "预算"),
     "budget of": ("at most {points} points lost", "最多损失 {points} 个百分点"),

@@ -85,6 +85,7 @@ def _how(result: Mapping[str, Any]) -> Iterator[str]:
             f" {taught['points']:+.2f} points of accuracy on {taught['held']} others as a float model,"
             f" {taught['folded']:+.2f} with case, spaces and full-width signs folded. It reads as those labels are"
             " written."
+            + (" Not so model.onnx, which is the float model that came in." if result["delivered"] == "float" else "")
         )
     training = result.get("training")
     if training and not result["budget"]["trained"]:

@@ -75,6 +75,13 @@ def verdict(result: Mapping[str, Any], engine: str) -> str:
         f"{loss_in_words(drop)} (95 % interval {interval_in_words(drop)}, {drop['n']} images),"
         f" {ratio:.2f} times the time of float on {timed}, {result['size']['ratio']:.2f} times the size"
     )
+    taught = result.get("budget", {}).get("taught")
+    if result.get("delivered") == "rewritten" and taught:
+        gained = f"{taught['points']:+.2f} points on {taught['held']} held-back images"
+        return (
+            f"float is better here: rewritten, with the last layer that labels taught ({gained}), it takes less time on"
+            f" {timed} than int8 does; int8: {cost}"
+        )
     if result.get("delivered") == "rewritten":
         return f"float is better here: rewritten without loss it takes less time on {timed} than int8 does; {cost}"
     if ratio >= 1.0:

@@ -34,6 +34,7 @@ RIVALS = 32  # classes of a frame of other text that are compared
 UNLIKELY = 5.0  # a class whose logit is lower by so much in every frame, and that no label names, is left out
 SORTED_TOGETHER = 8  # batches whose lines are sorted by length, to waste little on padding
 AT_ONCE = 1024  # frames
+MOST_PADDED = 4096  # frames of lines that are computed at once, with what pads them
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,8 @@ def fit_last_layer(
         progress: told (done, total) after each step.
     """
     lines = [line for line in lines if line.fits]
+    if not lines:
+        return layer
     used = _classes(layer, lines)
     few, number = layer.only(used), torch.zeros(len(layer.bias), dtype=torch.long)
     number[used] = torch.arange(len(used))
@@ -141,19 +144,35 @@ def fit_last_layer(
     for step, batch in enumerate(_batches(lines, rng)):
         for group in optimizer.param_groups:
             group["lr"] = RATE * min(1.0, (step + 1) / WARM_UP) * 0.5 * (1.0 + math.cos(math.pi * step / steps))
-        frames = torch.tensor([len(line.features) for line in batch])
-        features = torch.nn.utils.rnn.pad_sequence([line.features for line in batch], batch_first=True)
-        answer = few.logits(features @ matrix + offset)
-        loss = weight * labels_loss(answer, frames, [line.classes for line in batch])
-        real = torch.arange(features.shape[1]) < frames[:, None]
-        loss = loss + FAITHFUL * _divergence(answer[real], few.logits(features[real]))
-        loss = loss + ELSEWHERE * anchor.loss(matrix, offset, rng)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        (ELSEWHERE * anchor.loss(matrix, offset, rng)).backward()  # type: ignore[no-untyped-call]
+        whole = sum(len(line.features) for line in batch)
+        for part in _pieces(batch):
+            labels, answers = _costs(few, part, matrix, offset)
+            share, frames = len(part) / len(batch), sum(len(line.features) for line in part) / whole
+            (weight * share * labels + FAITHFUL * frames * answers).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if progress is not None:
             progress(step + 1, steps)
     return layer.after(matrix.detach(), offset.detach())
+
+
+def _pieces(batch: list[Line]) -> Iterator[list[Line]]:
+    """Split a batch of very long lines: a frame has a number for each of thousands of classes, several times."""
+    longest = max(len(line.features) for line in batch)
+    count = max(1, MOST_PADDED // longest)
+    for first in range(0, len(batch), count):
+        yield batch[first : first + count]
+
+
+def _costs(layer: LastLayer, lines: list[Line], matrix: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the loss on the labels, the mean of lines, and the divergence from the layer's answers, that of frames."""
+    frames = torch.tensor([len(line.features) for line in lines])
+    features = torch.nn.utils.rnn.pad_sequence([line.features for line in lines], batch_first=True)
+    answer = layer.logits(features @ matrix + offset)
+    real = torch.arange(features.shape[1]) < frames[:, None]
+    labels = labels_loss(answer, frames, [line.classes for line in lines])
+    return labels, _divergence(answer[real], layer.logits(features[real]))
 
 
 class _Anchor:
@@ -170,7 +189,7 @@ class _Anchor:
     def loss(self, matrix: Tensor, offset: Tensor, rng: np.random.Generator) -> Tensor:
         """Return the divergence from the layer's own answers on a few frames, 0 where there is no other text."""
         if not len(self._features):
-            return torch.zeros(())
+            return 0.0 * offset.sum()
         chosen = torch.from_numpy(rng.integers(0, len(self._features), FRAMES))
         features, rivals = self._features[chosen], self._rivals[chosen]
         weights, biases = self._weight[rivals], self._bias[rivals]
