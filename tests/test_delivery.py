@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.util
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from ocrslim import compress as module
 from ocrslim.cli import main
@@ -21,11 +23,15 @@ from ocrslim.engines.timing import BenchRow
 from ocrslim.errors import InputError, ModelError, OcrslimError
 from ocrslim.export import verify
 from ocrslim.export.deploy import export_folder
+from ocrslim.export.onnx_float import export_float
+from ocrslim.graph.executor.graph_module import GraphModule
 from ocrslim.graph.importers.onnx import load_onnx
 from ocrslim.graph.importers.paddle.program import read_parameters, read_program
 from ocrslim.graph.importers.source import open_model
 from ocrslim.graph.passes.canonical import canonicalize
 from ocrslim.slimming.training import data as data_module
+from ocrslim.slimming.training.last_layer import LastLayer
+from ocrslim.teaching import last_layer, with_last_layer
 
 HAS_PADDLE = importlib.util.find_spec("paddle") is not None
 NAME = "PP-OCRv4_mobile_det"
@@ -90,6 +96,30 @@ def test_with_paddle_it_runs_both_models(paddle_folder: Callable[[str], Path], m
         delivery = open_delivery(sources[task], "paddle", 1)
         assert (delivery.target.engine, delivery.by_paddle, delivery.notes) == ("paddle", True, ())
         assert delivery.required == least
+
+
+def test_the_float_model_that_labels_taught_is_written_for_paddle(
+    paddle_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Candidates are compared with it: Paddle's files of it answer as its ONNX file does."""
+    source = open_model(paddle_folder("PP-OCRv4_mobile_rec"))
+    delivery = open_delivery(source, "paddle", 1)
+    delivery = replace(delivery, target=replace(delivery.target, engine="paddle"))
+    opened: list[Path] = []
+    monkeypatch.setattr("ocrslim.delivery.open_session", lambda path, *_: opened.append(path))
+    graph = canonicalize(load_onnx(source.path))
+    layer = last_layer(graph)
+    changed = with_last_layer(graph, LastLayer(layer.weight.flip(0), layer.bias + torch.arange(len(layer.bias)) / 1e3))
+    path = tmp_path / "taught.onnx"
+    export_float(changed, delivery.target, path)
+    delivery.open(path)
+    assert opened == [tmp_path / "taught.paddle"]
+    (tmp_path / "dictionary.txt").write_text("\n".join(source.characters or ()), encoding="utf-8")
+    again = canonicalize(load_onnx(open_model(opened[0], tmp_path / "dictionary.txt").path))
+    image = torch.randn(1, 3, 48, 160, generator=torch.Generator().manual_seed(0))
+    answers = [GraphModule(model).eval()(image) for model in (changed, again, graph)]
+    assert torch.allclose(answers[0], answers[1], atol=1e-4)
+    assert not torch.allclose(answers[0], answers[2], atol=1e-2)
 
 
 def test_a_model_without_paddle_files_is_told_before_any_work(zoo: Callable[[str], Path], tmp_path: Path) -> None:
