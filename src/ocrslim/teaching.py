@@ -125,6 +125,9 @@ def teach(graph: ir.Model, lesson: Lesson) -> tuple[ir.Model, Taught] | None:
     Args:
         graph: canonical, of a recogniser; not changed.
         lesson: what it is taught with.
+
+    Raises:
+        ModelError: the dictionary has another number of entries than the model has classes.
     """
     log, samples = lesson.log, [cast("RecSample", sample) for sample in lesson.data.train_samples[: lesson.most]]
     if find_last_layer(graph) is None:

@@ -126,6 +126,18 @@ def test_how_it_was_made(result: dict[str, Any]) -> None:
     assert "--steps 100 --ptq-only`" in how
 
 
+def test_what_labels_taught_is_told_and_which_model_has_it(result: dict[str, Any]) -> None:
+    taught = {"lines": 300, "held": 200, "points": 1.5, "folded": 0.25}
+    result |= {"budget": {"trained": False, "taught": taught}}
+    how = section(model_card(result, SHA), "How it was made")
+    assert "labels of 300 lines before anything was quantized: +1.50 points of accuracy on 200 others" in how
+    assert "Not so model.onnx" not in how
+    result["delivered"] = "float"
+    assert "Not so model.onnx, which is the float model that came in." in section(
+        model_card(result, SHA), "How it was made"
+    )
+
+
 def test_a_training_that_was_not_taken_is_not_claimed(result: dict[str, Any]) -> None:
     result |= {"training": {"steps": 100, "best_step": 80}, "budget": {"trained": False}}
     how = section(model_card(result, SHA), "How it was made")

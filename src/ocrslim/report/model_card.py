@@ -79,13 +79,17 @@ def _how(result: Mapping[str, Any]) -> Iterator[str]:
     if settings.get("ptq_only"):
         said.append("--ptq-only")
     yield f"- `ocrslim compress {result['model']['name']} {' '.join(said)}`"
-    if taught := result["budget"].get("taught"):
+    if taught := result.get("budget", {}).get("taught"):
         yield (
             f"- The last layer learned from the labels of {taught['lines']} lines before anything was quantized:"
             f" {taught['points']:+.2f} points of accuracy on {taught['held']} others as a float model,"
             f" {taught['folded']:+.2f} with case, spaces and full-width signs folded. It reads as those labels are"
             " written."
-            + (" Not so model.onnx, which is the float model that came in." if result["delivered"] == "float" else "")
+            + (
+                " Not so model.onnx, which is the float model that came in."
+                if result.get("delivered") == "float"
+                else ""
+            )
         )
     training = result.get("training")
     if training and not result["budget"]["trained"]:
