@@ -64,7 +64,7 @@ class Effort:
 
 
 EFFORTS: Mapping[str, Effort] = {
-    "quick": Effort((OUTPUT_ERROR,), 0.0, 1, 0.15, watched=1, equalize=False, relieve=False, taught=1500, judged=1000),
+    "quick": Effort((OUTPUT_ERROR,), 0.0, 1, 0.15, watched=1, equalize=False, relieve=False, taught=1000, judged=800),
     "normal": Effort((OUTPUT_ERROR, "percentile"), 1.0, 6, 0.3),
     "max": Effort((OUTPUT_ERROR, "percentile", "mse"), 4.0, 8, 0.5, taught=20000),
 }
