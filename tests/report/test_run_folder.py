@@ -72,6 +72,7 @@ def test_what_is_no_result(tmp_path: Path, content: bytes, told: str) -> None:
             lambda r: r["training"]["history"].append({"loss": []}),
             "training.history[2].loss is list, int or float was expected",
         ),
+        (lambda r: r.update(metrics=1), "metrics is int, an object was expected"),
         (lambda r: r.update(engine="paddle"), "drop says nothing of paddle"),
         (lambda r: r["metrics"]["int8"].clear(), "int8 says nothing of openvino"),
         (lambda r: r["differences"].update(shown=[1]), "differences.shown[0] is int, an object was expected"),

@@ -115,7 +115,8 @@ def _other(result: Mapping[str, Any]) -> str:
     """Return which of our other commands wrote a result; nothing if none did."""
     if "pruning" in result:
         return "prune"
-    return "compress --float" if "rewritten" in (result.get("metrics") or ()) else ""
+    metrics = result.get("metrics")
+    return "compress --float" if isinstance(metrics, dict) and "rewritten" in metrics else ""
 
 
 def _wrong(value: Any, shape: Any, where: str) -> str:
