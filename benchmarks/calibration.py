@@ -14,17 +14,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
+from recognisers import print_rows
 from torch import Tensor
 
 from ocrslim.config.profile import load_profile
 from ocrslim.engines.cpu import cpu_info, versions
 from ocrslim.engines.session import InferenceSession, open_session
 from ocrslim.engines.targets import get_target
-from ocrslim.errors import InputError, OcrslimError
 from ocrslim.export.onnx_qdq import export_qdq
 from ocrslim.graph.executor.graph_module import GraphModule
 from ocrslim.graph.importers.onnx import load_onnx
-from ocrslim.graph.importers.source import ModelSource, open_model
+from ocrslim.graph.importers.source import ModelSource
 from ocrslim.graph.passes.canonical import canonicalize
 from ocrslim.ocr.ctc import Charset
 from ocrslim.slimming.quantization.calibration import calibrate_fully
@@ -85,18 +85,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, metavar="LABELS", help="lines; labels are not looked at")
     parser.add_argument("--lines", type=int, default=1600, metavar="N", help="default: %(default)s")
     options = parser.parse_args(arguments)
-    print(f"| {' | '.join(HEADINGS)} |\n|{'---|' * len(HEADINGS)}", flush=True)
-    try:
-        with torch.no_grad():
-            for model in options.models:
-                source = open_model(model)
-                if source.task != "rec":
-                    raise InputError(f"{model}: is a detector; give recognisers")
-                for row in rows(source, options.target, options.data, options.lines):
-                    print(f"| {' | '.join(row)} |", flush=True)
-    except OcrslimError as error:
-        print(f"calibration.py: {error}", file=sys.stderr)
-        return 2
+
+    def of(source: ModelSource) -> Iterator[tuple[str, ...]]:
+        return rows(source, options.target, options.data, options.lines)
+
+    with torch.no_grad():
+        if not print_rows("calibration.py", options.models, HEADINGS, of):
+            return 2
     engine = get_target(options.target).engine
     print(f"\n{cpu_info().model}, {engine} {versions().get(engine)}")
     return 0

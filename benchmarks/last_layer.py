@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
+from recognisers import print_rows
 from torch import Tensor
 
 from ocrslim.config.profile import RecProfile, load_profile
 from ocrslim.engines.cpu import cpu_info, versions
 from ocrslim.engines.session import InferenceSession
-from ocrslim.errors import InputError, OcrslimError
 from ocrslim.graph.importers.onnx import load_onnx
-from ocrslim.graph.importers.source import ModelSource, open_model
+from ocrslim.graph.importers.source import ModelSource
 from ocrslim.graph.passes.canonical import canonicalize
 from ocrslim.ocr.ctc import Charset
 from ocrslim.ocr.labels import RecSample, read_samples
@@ -88,16 +88,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--eval", type=Path, metavar="LABELS", help="more lines to read")
     parser.add_argument("--threads", type=int, default=2, metavar="N", help="default: %(default)s")
     options = parser.parse_args(arguments)
-    print(f"| {' | '.join(HEADINGS)} |\n|{'---|' * len(HEADINGS)}", flush=True)
-    try:
-        for model in options.models:
-            source = open_model(model)
-            if source.task != "rec":
-                raise InputError(f"{model}: is a detector; give recognisers")
-            for row in rows(source, options.data, options.eval, options.threads):
-                print(f"| {' | '.join(row)} |", flush=True)
-    except OcrslimError as error:
-        print(f"last_layer.py: {error}", file=sys.stderr)
+
+    def of(source: ModelSource) -> Iterator[tuple[str, ...]]:
+        return rows(source, options.data, options.eval, options.threads)
+
+    if not print_rows("last_layer.py", options.models, HEADINGS, of):
         return 2
     print(f"\n{cpu_info().model}, onnxruntime {versions().get('onnxruntime')}; points of accuracy")
     return 0

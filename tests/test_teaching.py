@@ -119,6 +119,13 @@ def settings(few: tuple[Path, Path], out: Path) -> CompressSettings:
     return CompressSettings("openvino", out, few[0], data_dir=few[1], effort="quick", max_drop=100.0, observer="minmax")
 
 
+@pytest.fixture
+def little(zoo: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model is there, and a short timing is enough."""
+    zoo(NAME)
+    monkeypatch.setattr("ocrslim.compress.MIN_BENCH_SECONDS", 0.1)
+
+
 FIVE = 50.0
 
 
@@ -131,15 +138,10 @@ def obvious(layer: LastLayer, *_: Any) -> LastLayer:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["openvino", "onnxruntime"])
+@pytest.mark.usefixtures("little")
 def test_a_run_makes_int8_what_labels_taught(
-    target: str,
-    zoo: Callable[[str], Path],
-    few: tuple[Path, Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    target: str, few: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    zoo(NAME)
-    monkeypatch.setattr("ocrslim.compress.MIN_BENCH_SECONDS", 0.1)
     monkeypatch.setattr(teaching, "FEWEST", 100)
     monkeypatch.setattr(teaching, "fit_last_layer", obvious)
     monkeypatch.setattr(teaching, "gains", lambda *_: (0.5, 0.25, 0.1))
@@ -194,7 +196,7 @@ def test_labels_that_cannot_be_spelled_do_not_teach(
     given = lesson(few, tmp_path)
     charset = Charset.from_source(given.source)
     session = open_features(graph, tmp_path / "features.onnx", 2)
-    sample = next(item for item in given.data.train_samples if isinstance(item, RecSample) and item.text == item.text)
+    sample = next(item for item in given.data.train_samples if isinstance(item, RecSample))
     (tmp_path / "broken.png").write_bytes(b"no image")
     samples = [
         replace(sample, text=text, image=image)
@@ -229,7 +231,7 @@ def test_nothing_to_render_is_no_end(
         raise DataError("there is no font")
 
     monkeypatch.setattr(teaching, "render_lines", none)
-    found = teach(graph, lesson(few, tmp_path, most=300, judged=100, width=320, ignore_space=True))
+    found = teach(graph, lesson(few, tmp_path, most=300, judged=100, rec_width="fixed", ignore_space=True))
     assert "without rendered text beside the labels: there is no font" in said(tmp_path)
     assert "points of accuracy on 100 held-back ones" in said(tmp_path)
     assert (found is None) == ("not used" in said(tmp_path))
@@ -253,15 +255,10 @@ def test_gains_are_counted_by_hand() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("found", [(0.5, 0.0, 0.1), (-0.1, 0.4, 0.1), (0.5, 0.25, 0.6)])
+@pytest.mark.usefixtures("little")
 def test_what_gains_too_little_is_not_used(
-    found: tuple[float, float, float],
-    zoo: Callable[[str], Path],
-    few: tuple[Path, Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    found: tuple[float, float, float], few: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    zoo(NAME)
-    monkeypatch.setattr("ocrslim.compress.MIN_BENCH_SECONDS", 0.1)
     monkeypatch.setattr(teaching, "gains", lambda *_: found)
     result = compress(NAME, settings(few, tmp_path / "out"))
     assert result["budget"]["taught"] is None

@@ -326,7 +326,7 @@ def _deliver(
     shutil.rmtree(exported.with_suffix(".paddle"), ignore_errors=True)  # what Paddle was given to judge
     with log.stage("bench"):
         delivery.finish(exported)
-        delivery.rewrite(climbed.graph or scene.graph, exported)
+        delivery.rewrite(climbed.graph, exported)
         timed = exported, (1, 3, *SHAPES[source.task]), MIN_BENCH_SECONDS
         rows = [*delivery.bench_surely(*timed), *delivery.bench_alone(*timed)]
     result = build_result(
@@ -346,9 +346,14 @@ def _learns_from_labels(data: TrainingData, settings: CompressSettings) -> bool:
     return data.labelled and settings.distillation.label_ratio > 0
 
 
+def _may_learn(settings: CompressSettings) -> bool:
+    """Tell whether anything may learn, were it only a last layer: who only calibrates, or takes no step, said no."""
+    return not settings.ptq_only and settings.steps != 0
+
+
 def _say_unused_ratio(data: TrainingData, settings: CompressSettings, log: RunLog) -> None:
     """Tell who gave ``--label-ratio`` that nothing learns from labels; with a file the command line has said so."""
-    learns = _learns_from_labels(data, settings) and not settings.ptq_only and settings.steps != 0
+    learns = _may_learn(settings) and _learns_from_labels(data, settings)
     if settings.example is None and not learns and settings.distillation.label_ratio not in (0, USUAL_RATIO):
         log.say("--label-ratio: without effect, there are no labels, or nothing may learn")
 
@@ -367,12 +372,12 @@ def _lesson(
     A file of the example says that its labels teach; PaddleOCR's evaluation squeezes all lines into one width.
     """
     learns = follow is not None or _learns_from_labels(data, settings)
-    if source.task != "rec" or settings.ptq_only or settings.steps == 0 or not learns:
+    if source.task != "rec" or not _may_learn(settings) or not learns:
         return None
     effort, seed = EFFORTS[settings.effort], settings.seed
     known = source, data, profile.rec, folder, log, settings.threads, seed
     if follow is not None:
-        return Lesson(*known, width=profile.rec.width, ignore_space=follow.config.metric.ignore_space)
+        return Lesson(*known, rec_width="fixed", ignore_space=follow.config.metric.ignore_space)
     return Lesson(*known, ratio=settings.distillation.label_ratio, most=effort.taught, judged=effort.judged)
 
 

@@ -26,12 +26,10 @@ from ocrslim.ocr.labels import IGNORED, DetSample, RecSample, Skipped, read_samp
 from ocrslim.ocr.metrics.bootstrap import Interval, compute_figures, figures_per_set, paired_bootstrap
 from ocrslim.ocr.metrics.detection import COVERED, IOU, DetectionMetric, DetRecord, hmean
 from ocrslim.ocr.metrics.recognition import RecognitionMetric, RecRecord, accuracy
-from ocrslim.ocr.transforms import normalize, padded_width, resize_for_det, resize_for_rec
+from ocrslim.ocr.transforms import RecWidth, line_width, normalize, resize_for_det, resize_for_rec
 from ocrslim.report.run_log import progress_bar
 
 __all__ = ["EvalResult", "RecWidth", "evaluate", "evaluate_file", "read_line", "read_page", "readable_samples"]
-
-RecWidth = Literal["dynamic", "padded", "fixed"]
 
 _S = TypeVar("_S", DetSample, RecSample)
 
@@ -268,10 +266,7 @@ def read_line(
     Raises:
         ModelError: the model has another number of classes than the charset.
     """
-    width = session.input_shape[3]
-    if width is None and rec_width != "dynamic":
-        ratio = image.shape[1] / image.shape[0]
-        width = profile.width if rec_width == "fixed" else padded_width([ratio], profile)
+    width = session.input_shape[3] or line_width(image, profile, rec_width)
     frames = session.run(resize_for_rec(image, profile, width)[None])
     if frames.ndim != 3 or frames.shape[2] != len(charset):
         raise ModelError(

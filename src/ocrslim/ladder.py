@@ -61,7 +61,7 @@ def climb(scene: Scene) -> Climb:
     """
     scene, taught = _taught(scene)
     result = _climbed(scene)
-    result.taught, result.graph = taught, scene.graph
+    result.taught = taught
     result.best.verified.check()
     return result
 
@@ -79,9 +79,10 @@ def _taught(scene: Scene) -> tuple[Scene, Taught | None]:
 
 def _climbed(scene: Scene) -> Climb:
     """Climb; the best candidate is one that agrees with its module, where there is one."""
+    graph = scene.graph
     scene, tried = _calibrated(scene)
     best = _judged(scene, tried[-1])
-    result = Climb(best, tried)
+    result = Climb(best, tried, graph)
     if not _is_sure(scene, best) and scene.effort.relieve and _has_time(scene):
         _relieve(scene, result)
     due = _must_train(scene) or not _is_sure(scene, result.best)

@@ -171,18 +171,18 @@ class Climb:
     Args:
         best: the candidate with the least loss, or the first that surely holds the budget.
         tried: every candidate, in order.
+        graph: the canonical float graph that was made int8: the scene's, or with the last layer that labels taught.
         sensitivity: rows of the sites, worst first; empty where the climb ended before.
         measured: the candidate that they are of.
         taught: what labels taught before; ``None`` where nothing.
-        graph: the canonical float graph that was made int8: the scene's, or with the last layer that labels taught.
     """
 
     best: Candidate
     tried: list[Candidate]
+    graph: ir.Model
     sensitivity: list[dict[str, Any]] = field(default_factory=list)
     measured: Candidate | None = None
     taught: Taught | None = None
-    graph: ir.Model | None = None
 
     def to_json(self, max_drop: float) -> dict[str, Any]:
         """Return what ``result.json`` says of the budget."""

@@ -23,16 +23,17 @@ from torch import Tensor
 from ocrslim.config.profile import RecProfile
 from ocrslim.engines.session import InferenceSession, open_session
 from ocrslim.errors import DataError, ModelError
+from ocrslim.evaluate import readable_samples
+from ocrslim.graph.executor.graph_module import GraphModule
 from ocrslim.graph.importers.source import ModelSource
 from ocrslim.graph.passes.base import array_of, only_reader
 from ocrslim.graph.points import distillation_points
 from ocrslim.ocr.ctc import Charset
-from ocrslim.ocr.image import read_image
 from ocrslim.ocr.label_encode import TextEncoder
-from ocrslim.ocr.labels import RecSample
+from ocrslim.ocr.labels import RecSample, Skipped
 from ocrslim.ocr.metrics.recognition import RecognitionMetric, accuracy, loose_accuracy
 from ocrslim.ocr.render import render_lines
-from ocrslim.ocr.transforms import padded_width, resize_for_rec
+from ocrslim.ocr.transforms import RecWidth, line_width, resize_for_rec
 from ocrslim.report.run_log import RunLog
 from ocrslim.slimming.training.data import TrainingData
 from ocrslim.slimming.training.distillation import DistillationSettings
@@ -101,7 +102,7 @@ class Lesson:
         ratio: ``--label-ratio``.
         most: lines that teach.
         judged: lines that judge.
-        width: that all lines are squeezed into or padded to, pixels; ``None`` gives each its own.
+        rec_width: see :func:`ocrslim.ocr.transforms.line_width`.
         ignore_space: leave spaces out of texts when they are compared.
     """
 
@@ -115,7 +116,7 @@ class Lesson:
     ratio: float = USUAL_RATIO
     most: int = 6000
     judged: int = 2000
-    width: int | None = None
+    rec_width: RecWidth = "padded"
     ignore_space: bool = False
 
 
@@ -136,27 +137,28 @@ def teach(graph: ir.Model, lesson: Lesson) -> tuple[ir.Model, Taught] | None:
     if len(samples) < FEWEST:
         log.say(f"{len(samples)} labelled lines are too few to teach the last layer, {FEWEST} are needed")
         return None
-    if len(Charset.from_source(lesson.source)) != len(last_layer(graph).bias):
+    before, charset = last_layer(graph), Charset.from_source(lesson.source)
+    if len(charset) != len(before.bias):
         raise ModelError(
-            f"{lesson.source.name}: the model gives {len(last_layer(graph).bias)} classes, its dictionary needs"
-            f" {len(Charset.from_source(lesson.source))}; is it another model's?"
+            f"{lesson.source.name}: the model gives {len(before.bias)} classes, its dictionary needs {len(charset)};"
+            " is it another model's?"
         )
     with log.stage("teach the last layer"):
-        found = _learned(graph, lesson, samples)
+        session = open_features(graph, lesson.folder / f"{NAME}-features.onnx", lesson.threads)
+        found = _learned(before, session, charset, lesson, samples)
     return None if found is None else (with_last_layer(graph, found[0]), found[1])
 
 
-def _learned(graph: ir.Model, lesson: Lesson, samples: Sequence[RecSample]) -> tuple[LastLayer, Taught] | None:
+def _learned(
+    before: LastLayer, session: InferenceSession, charset: Charset, lesson: Lesson, samples: Sequence[RecSample]
+) -> tuple[LastLayer, Taught] | None:
     """Return a last layer that reads held-back lines better, and how much; ``None`` where it doesn't."""
-    log, profile, width = lesson.log, lesson.profile, lesson.width
-    charset, damaged = Charset.from_source(lesson.source), lesson.data.damaged
-    session = open_features(graph, lesson.folder / f"{NAME}-features.onnx", lesson.threads)
+    log, profile, width, damaged = lesson.log, lesson.profile, lesson.rec_width, lesson.data.damaged
     with log.bar("features") as update:
         lines = as_lines(read_features(session, samples, profile, damaged, update, width), charset)
     if len(lines) < FEWEST:
         log.say(f"{len(lines)} of {len(samples)} labelled lines can teach the last layer, {FEWEST} are needed")
         return None
-    before = last_layer(graph)
     others = _other_text(session, lesson, len(before.weight))
     with log.bar("teach") as update:
         after = fit_last_layer(before, lines, others, lesson.seed, lesson.ratio / USUAL_RATIO, update)
@@ -177,7 +179,7 @@ def _learned(graph: ir.Model, lesson: Lesson, samples: Sequence[RecSample]) -> t
 def _other_text(session: InferenceSession, lesson: Lesson, count: int) -> Tensor:
     """Return frames of rendered text, or none where nothing can be rendered: labels can teach all the same."""
     try:
-        return other_text(session, lesson.source.characters or (), lesson.profile, lesson.seed, lesson.width)
+        return other_text(session, lesson.source.characters or (), lesson.profile, lesson.seed, lesson.rec_width)
     except DataError as error:
         lesson.log.say(f"without rendered text beside the labels: {error}")
         return torch.empty(0, count)
@@ -219,15 +221,13 @@ def with_last_layer(graph: ir.Model, layer: LastLayer) -> ir.Model:
         graph: has a last layer, see :func:`find_last_layer`.
         layer: of the same shapes.
     """
-    place = find_last_layer(graph)
+    place, module = find_last_layer(graph), GraphModule(graph)
     assert place is not None
-    model = graph.clone()
-    for name, tensor in ((place.weight, layer.weight), (place.bias, layer.bias)):
-        value = model.graph.initializers[name]
-        assert value.const_value is not None
-        array = tensor.numpy().astype(value.const_value.dtype.numpy())
-        value.const_value = ir.tensor(np.ascontiguousarray(array), name=name)
-    return model
+    constants = dict(module.named_initializers())
+    with torch.no_grad():
+        constants[place.weight].copy_(layer.weight)
+        constants[place.bias].copy_(layer.bias)
+    return module.to_ir()
 
 
 def last_layer(graph: ir.Model) -> LastLayer:
@@ -271,7 +271,7 @@ def read_features(
     profile: RecProfile,
     damaged: dict[str, str],
     progress: Callable[[int, int], None],
-    width: int | None = None,
+    rec_width: RecWidth = "padded",
 ) -> Iterator[tuple[RecSample, Tensor]]:
     """Yield the lines that can be read, each with what the last layer is given of it, ``[T, C]``.
 
@@ -281,16 +281,12 @@ def read_features(
         profile: pre-processing.
         damaged: path -> reason, of the images that can't be read; added to.
         progress: told (done, total).
-        width: of all lines, pixels; ``None`` gives each its own, in whole 32.
+        rec_width: see :func:`ocrslim.ocr.transforms.line_width`.
     """
-    for done, sample in enumerate(samples, 1):
-        try:
-            image = read_image(sample.image) if str(sample.image) not in damaged else None
-        except DataError as error:
-            damaged[str(sample.image)], image = str(error), None
-        if image is not None:
-            yield sample, _run(session, image, profile, width)
-        progress(done, len(samples))
+    left_out: list[Skipped] = []
+    for sample, image in readable_samples(samples, left_out, progress):
+        yield sample, _run(session, image, profile, rec_width)
+    damaged.update((item.where, item.reason) for item in left_out)
 
 
 def as_lines(read: Iterable[tuple[RecSample, Tensor]], charset: Charset) -> list[Line]:
@@ -312,7 +308,7 @@ def as_lines(read: Iterable[tuple[RecSample, Tensor]], charset: Charset) -> list
 
 
 def other_text(
-    session: InferenceSession, characters: Sequence[str], profile: RecProfile, seed: int, width: int | None = None
+    session: InferenceSession, characters: Sequence[str], profile: RecProfile, seed: int, rec_width: RecWidth = "padded"
 ) -> Tensor:
     """Return features of rendered lines of all of a model's characters ``[n, C]``.
 
@@ -321,13 +317,14 @@ def other_text(
         characters: of the model.
         profile: pre-processing.
         seed: of the rendering.
-        width: see :func:`read_features`.
+        rec_width: see :func:`read_features`.
     """
-    return torch.cat([_run(session, image, profile, width) for image, _ in render_lines(characters, OTHER_TEXT, seed)])
+    lines = render_lines(characters, OTHER_TEXT, seed)
+    return torch.cat([_run(session, image, profile, rec_width) for image, _ in lines])
 
 
-def _run(session: InferenceSession, image: NDArray[np.uint8], profile: RecProfile, width: int | None) -> Tensor:
-    width = session.input_shape[3] or width or padded_width([image.shape[1] / image.shape[0]], profile)
+def _run(session: InferenceSession, image: NDArray[np.uint8], profile: RecProfile, rec_width: RecWidth) -> Tensor:
+    width = session.input_shape[3] or line_width(image, profile, rec_width)
     return torch.from_numpy(session.run(resize_for_rec(image, profile, width)[None])[0])
 
 

@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocrslim.config.profile import DetProfile, RecProfile
-from ocrslim.ocr.transforms import normalize, padded_width, rec_width, resize_for_det, resize_for_rec
+from ocrslim.ocr.transforms import (
+    line_width,
+    normalize,
+    padded_width,
+    rec_width,
+    resize_for_det,
+    resize_for_rec,
+)
 
 MIN_736 = DetProfile()
 MAX_960 = DetProfile(limit_side_len=960, limit_type="max")
@@ -122,3 +129,10 @@ def test_rec_height_and_normalisation_are_the_profiles() -> None:
     out = resize_for_rec(np.full((64, 64, 3), 51, np.uint8), profile)
     assert out.shape == (3, 32, 100)
     np.testing.assert_allclose(out[:, :, :32], 0.2, atol=1e-6)
+
+
+def test_the_width_of_a_line_that_is_read_alone() -> None:
+    line = np.zeros((24, 200, 3), np.uint8)  # 400 pixels at a height of 48
+    assert line_width(line, RecProfile(), "dynamic") is None
+    assert line_width(line, RecProfile(), "padded") == 416
+    assert line_width(line, RecProfile(), "fixed") == RecProfile().width

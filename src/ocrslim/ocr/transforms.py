@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -14,7 +15,9 @@ from numpy.typing import NDArray
 
 from ocrslim.config.profile import DetProfile, RecProfile
 
-__all__ = ["normalize", "padded_width", "rec_width", "resize_for_det", "resize_for_rec"]
+__all__ = ["RecWidth", "line_width", "normalize", "padded_width", "rec_width", "resize_for_det", "resize_for_rec"]
+
+RecWidth = Literal["dynamic", "padded", "fixed"]
 
 STRIDE = 32  # a detector's sides are multiples of it, and widths of lines that come again
 SMALLEST = 64  # images with a smaller sum of height and width are padded to 32 x 32 first
@@ -89,6 +92,19 @@ def padded_width(ratios: Sequence[float], profile: RecProfile) -> int:
         profile: height, least and most width.
     """
     return min(profile.max_width, -(-rec_width(ratios, profile) // STRIDE) * STRIDE)
+
+
+def line_width(image: NDArray[np.uint8], profile: RecProfile, rule: RecWidth) -> int | None:
+    """Return the width that a line is brought to when it is read alone, pixels; ``None`` is its own.
+
+    Args:
+        image: ``[H, W, 3]``.
+        profile: height and widths.
+        rule: ``dynamic`` gives each line its own width, ``padded`` that in whole 32 pixels, ``fixed`` the profile's.
+    """
+    if rule == "padded":
+        return padded_width([image.shape[1] / image.shape[0]], profile)
+    return profile.width if rule == "fixed" else None
 
 
 def resize_for_rec(image: NDArray[np.uint8], profile: RecProfile, width: int | None = None) -> NDArray[np.float32]:
