@@ -80,6 +80,12 @@ def _add_compress(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         help="accuracy or hmean that may be lost, in points; the climb ends where it holds; default: 0.3",
     )
     parser.add_argument("--effort", choices=("quick", "normal", "max"), help="how far to climb; default: normal")
+    parser.add_argument(
+        "--placement",
+        choices=("measured", "policy"),
+        help="where int8 goes: measured asks this machine's clock, policy takes what usually pays; default: measured,"
+        " but policy with --effort quick",
+    )
     parser.add_argument("--max-minutes", type=float, metavar="N", help="start no further rung after N minutes")
     parser.add_argument("--threads", type=_positive, default=2, metavar="N", help="default: %(default)s")
     parser.add_argument("--profile", metavar="NAME", help="pre- and post-processing; see eval")

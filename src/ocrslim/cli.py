@@ -72,7 +72,7 @@ def _run_compress(options: argparse.Namespace) -> None:
 
     names = (
         *("target", "data", "eval", "data_dir", "profile", "seed", "steps", "ptq_only", "threads", "observer"),
-        *("learning_rate", "max_drop", "effort", "max_minutes"),
+        *("learning_rate", "max_drop", "effort", "max_minutes", "placement"),
     )
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     given |= {"dictionary": options.dict, "compute": _compute(options)}
@@ -81,7 +81,8 @@ def _run_compress(options: argparse.Namespace) -> None:
     if options.config_path is not None:
         from ocrslim.config.paddleslim import load_config
 
-        for name, said in (("effort", "how long to train"), ("label_ratio", "what teaches")):
+        told = {"effort": "how long to train", "label_ratio": "what teaches", "placement": "what becomes int8"}
+        for name, said in told.items():
             if getattr(options, name) is not None:
                 print(f"ocrslim: --{name.replace('_', '-')}: without effect, the file says {said}", file=sys.stderr)
         settings = CompressSettings.from_example(load_config(options.config_path), options.out, **given)
@@ -98,7 +99,7 @@ def _run_float(options: argparse.Namespace) -> None:
     from ocrslim.report.table import rewritten_table
 
     of_int8 = ("steps", "ptq_only", "max_drop", "effort", "max_minutes", "observer", "learning_rate", "label_ratio")
-    for name in ("config_path", *of_int8):
+    for name in ("config_path", *of_int8, "placement"):
         if getattr(options, name):
             raise InputError(f"--float: nothing is learned or quantized, leave out --{name.replace('_', '-')}")
     if options.model is None or options.target is None:

@@ -97,6 +97,8 @@ class CompressSettings:
         max_drop: points of accuracy or hmean that may be lost; see :func:`ocrslim.ladder.climb`.
         effort: one of :data:`ocrslim.scene.EFFORTS`.
         max_minutes: no rung is begun after so long.
+        placement: ``measured`` asks the clock where int8 pays, ``policy`` takes what usually does; ``None`` goes by the
+            effort.
         dictionary: file of a recogniser's characters, for one that comes without.
         compute: what the training runs on.
         example: a file of the PaddleSlim example, see :meth:`from_example`; ``data``, ``eval``, ``profile`` and
@@ -119,6 +121,7 @@ class CompressSettings:
     max_drop: float = 0.3
     effort: str = "normal"
     max_minutes: float | None = None
+    placement: str | None = None
     dictionary: Path | None = None
     compute: Compute = field(default_factory=Compute)
     example: ExampleConfig | None = None

@@ -2,8 +2,9 @@
 
 Read it from top to bottom: :func:`climb` is the whole ladder, each function below it one rung. What a rung makes is a
 :class:`Candidate`, exported, compared with the model that it was made from, and judged in the engine on the held-back
-part of the data. Which rungs are tried depends on figures and the seed, never on the clock, so that a second run makes
-the same file; ``max_minutes`` alone may cut a climb short.
+part of the data. Which rungs are tried depends on figures and the seed, and where int8 goes on a table of what the
+clock said once (:mod:`ocrslim.placing`), so that a second run makes the same file; ``max_minutes`` alone may cut a
+climb short.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from ocrslim.export.onnx_float import export_float
 from ocrslim.export.onnx_qdq import export_qdq
 from ocrslim.graph.executor.graph_module import GraphModule
 from ocrslim.learning import channel_factors, verify_module
+from ocrslim.placing import measured, place_sites
 from ocrslim.report.result import interval_in_words, loss_in_words
 from ocrslim.scene import FLOAT_REASON, Candidate, Climb, Scene
 from ocrslim.sensitivity import measure_site_gains, measure_sites
 from ocrslim.slimming.quantization.calibration import calibrate_fully
 from ocrslim.slimming.quantization.equalization import equalize, find_pairs
-from ocrslim.slimming.quantization.placement import Placement, place
+from ocrslim.slimming.quantization.placement import Placement
 from ocrslim.slimming.quantization.prepare import Quantization, prepare, transfer
 from ocrslim.slimming.quantization.ranges import OUTPUT_ERROR, choose_output_ranges
 from ocrslim.slimming.training.distillation import compare, distances
@@ -60,8 +62,10 @@ def climb(scene: Scene) -> Climb:
         VerifyError: no candidate computes in the engine what it was made to compute.
     """
     scene, taught = _taught(scene)
+    scene = measured(scene) if _has_time(scene) else scene
     result = _climbed(scene)
     result.taught = taught
+    result.placed = scene.measured if scene.measured.trials else None
     result.best.verified.check()
     return result
 
@@ -78,12 +82,37 @@ def _taught(scene: Scene) -> tuple[Scene, Taught | None]:
 
 
 def _climbed(scene: Scene) -> Climb:
-    """Climb; the best candidate is one that agrees with its module, where there is one."""
+    """Climb with the fastest placement, and with the usual one where that is too much.
+
+    Returns:
+        Climb: the best candidate is one that agrees with its module, where there is one.
+    """
     graph = scene.graph
-    scene, tried = _calibrated(scene)
-    best = _judged(scene, tried[-1])
-    result = Climb(best, tried, graph)
-    if not _is_sure(scene, best) and scene.effort.relieve and _has_time(scene):
+    usual, tried = _calibrated(scene)
+    best = _judged(usual, tried[-1])
+    if scene.measured.fast and _has_time(scene):
+        faster, found = _calibrated(replace(scene, fast=True), lean=True)
+        candidate = _judged(faster, found[-1])
+        tried = [*tried, candidate]
+        if _is_worth_its_loss(faster, candidate, best):
+            result = _climb_on(faster, Climb(candidate, tried, graph))
+            if result.best.verified.passed and result.best.points <= scene.settings.max_drop:
+                return result
+            tried = result.tried
+    return _climb_on(usual, Climb(best, tried, graph))
+
+
+def _is_worth_its_loss(scene: Scene, faster: Candidate, usual: Candidate) -> bool:
+    """Tell whether the fastest placement is worth going on with: it loses little more, and may hold the budget."""
+    if not faster.verified.passed:
+        return False
+    little = max(scene.settings.max_drop, _standard_error(faster))
+    return faster.points <= usual.points + little and (_is_enough(scene, faster) or _may_train(scene))
+
+
+def _climb_on(scene: Scene, result: Climb) -> Climb:
+    """Go on from a calibrated candidate of the scene's placement; return the result, changed."""
+    if not _is_sure(scene, result.best) and scene.effort.relieve and _has_time(scene):
         _relieve(scene, result)
     due = _must_train(scene) or not _is_sure(scene, result.best)
     if due and _may_train(scene) and _has_time(scene):
@@ -102,34 +131,40 @@ def _climbed(scene: Scene) -> Climb:
     return result
 
 
-def _calibrated(scene: Scene) -> tuple[Scene, list[Candidate]]:
+def _calibrated(scene: Scene, *, lean: bool = False) -> tuple[Scene, list[Candidate]]:
     """Rung 1: find ranges in several ways and round the weights; keep what is nearest to float in the engine.
+
+    Args:
+        scene: see there.
+        lean: only in the way that usually wins.
 
     Returns:
         tuple: the scene, with an equalised graph where the nearest candidate has one; the candidates, it last.
     """
     settings = scene.settings
-    placement = place(scene.graph, scene.target, scene.keep_float)
+    placement = place_sites(scene)
     observers = scene.effort.observers if settings.observer == OUTPUT_ERROR else (settings.observer,)
+    observers, even = (observers[:1], False) if lean else (observers, scene.effort.equalize)
+    more = f", {len(scene.measured.fast)} more sites in int8" if scene.fast else ""
     factors = channel_factors(scene.source.task, scene.target, scene.teacher, placement, scene.calibration)
     samples: Mapping[str, Tensor] | None = None
 
     def calibrate(observer: str, given: Mapping[str, Tensor]) -> tuple[Scene, Candidate]:
         nonlocal samples
         words = f"{observer}, a scale for each channel" if given else observer
-        with scene.log.stage(f"calibrate ({words})"):
+        with scene.log.stage(f"calibrate ({words}{more})"):
             quantization = _prepared(scene, placement, given)
             samples = calibrate_fully(quantization, scene.calibration, observer, settings.seed, samples)
             _settle_outputs(scene, quantization)
-            return scene, _exported(scene, f"calibrated ({words})", quantization)
+            return scene, _exported(scene, f"calibrated ({words}{more})", quantization)
 
     found = [calibrate(observer, factors) for observer in observers]
-    if factors and scene.effort.equalize:
+    if factors and even:
         found.append(calibrate(observers[min(1, len(observers) - 1)], {}))
     elif factors and not found[0][1].verified.passed:  # an engine may compute a scale for each channel otherwise
         found.append(calibrate(observers[0], {}))
     pairs = [pair for pair in find_pairs(scene.graph, placement.sites) if pair.value not in factors]
-    if pairs and scene.effort.equalize and scene.target.name not in WEIGHTS_GO_BACK:
+    if pairs and even and scene.target.name not in WEIGHTS_GO_BACK:
         with scene.log.stage("equalize"):
             equal = replace(scene, graph=equalize(scene.graph, pairs, scene.calibration))
             quantization = _prepared(equal, placement, factors)
@@ -238,7 +273,7 @@ def _worthiest(gains: Mapping[str, float], costs: Mapping[str, float], most: flo
 
 def _without(scene: Scene, best: Candidate, kept: Collection[str]) -> Candidate:
     """Return a candidate like the best one in which some sites are float."""
-    quantization = _copied(scene, best.quantization, _place_without(scene, kept))
+    quantization = _copied(scene, best.quantization, place_sites(scene, kept))
     candidate = _exported(scene, f"{len(kept)} sites float: {', '.join(kept)}", quantization)
     candidate.training = best.training
     return candidate
@@ -247,12 +282,6 @@ def _without(scene: Scene, best: Candidate, kept: Collection[str]) -> Candidate:
 def _relieved(placement: Placement) -> list[str]:
     """Return the nodes that were made float because they cost too much."""
     return [node for node, reason in placement.float_nodes.items() if reason == FLOAT_REASON]
-
-
-def _place_without(scene: Scene, nodes: Collection[str]) -> Placement:
-    placement = place(scene.graph, scene.target, {*scene.keep_float, *nodes})
-    reasons = {node: FLOAT_REASON if node in nodes else said for node, said in placement.float_nodes.items()}
-    return replace(placement, float_nodes=reasons)
 
 
 def _prepared(scene: Scene, placement: Placement, factors: Mapping[str, Tensor] | None = None) -> Quantization:

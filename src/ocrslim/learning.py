@@ -46,7 +46,7 @@ __all__ = [
 STEPS = {"rec": 200, "det": 100}  # some four minutes on two cores
 LEARNING_RATE = 1e-4  # of scales and biases; five times that is farther from float for half of the steps
 LABELLED_RATE = 5e-4
-RECIPE = 3  # of what is trained and how it is judged: what another one left unfinished is not gone on with
+RECIPE = 4  # of what is trained and how it is judged: what another one left unfinished is not gone on with
 SMALLEST_BIAS = 1e-3  # root mean square that a smaller tensor of biases counts as, so that one of zeros can learn
 SMALLEST_RMS = 1e-4  # of a weight, so that one of zeros can learn
 

@@ -158,6 +158,7 @@ def build_result(
                 {"node": node, "op": operators.get(node, ""), "reason": reason}
                 for node, reason in placement.float_nodes.items()
             ],
+            "measured": _measured(climbed),
         },
         "differences": judged.differences,
         "verify": [asdict(climbed.best.verified)],
@@ -171,6 +172,20 @@ def build_result(
     words = (verdict(result, target.engine), budget_in_words(result["budget"]), *delivery.notes)
     result["verdict"] = "; ".join(words)
     return result
+
+
+def _measured(climbed: Climb) -> dict[str, Any] | None:
+    """Return what the clock said of the placement, and whether what it wanted in int8 is."""
+    if climbed.placed is None:
+        return None
+    sites = {site.node for site in climbed.best.quantization.placement.sites}
+    return {
+        "ratio": climbed.placed.ratio,
+        "fast": sorted(climbed.placed.fast),
+        "slow": sorted(climbed.placed.slow),
+        "used": bool(climbed.placed.fast & sites),
+        "trials": [asdict(trial) for trial in climbed.placed.trials],
+    }
 
 
 def command() -> str | None:

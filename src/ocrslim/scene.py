@@ -21,6 +21,7 @@ from ocrslim.graph.importers.source import ModelSource
 from ocrslim.graph.points import distillation_points
 from ocrslim.report.run_log import RunLog
 from ocrslim.scoring import Judged
+from ocrslim.slimming.quantization.measured import Measured
 from ocrslim.slimming.quantization.prepare import Quantization
 from ocrslim.slimming.quantization.ranges import OUTPUT_ERROR
 from ocrslim.slimming.training.data import TrainingData
@@ -50,6 +51,7 @@ class Effort:
         taught: labelled lines at most that teach a recogniser's last layer.
         judged: held-back images at most that judge a candidate.
         relieve: whether single sites that cost much and save little time are made float before anything is trained.
+        measure: whether the clock is asked where int8 pays; see :mod:`ocrslim.placing`.
     """
 
     observers: tuple[str, ...]
@@ -61,10 +63,13 @@ class Effort:
     relieve: bool = True
     taught: int = 6000
     judged: int = 2000
+    measure: bool = True
 
 
 EFFORTS: Mapping[str, Effort] = {
-    "quick": Effort((OUTPUT_ERROR,), 0.0, 1, 0.15, watched=1, equalize=False, relieve=False, taught=1000, judged=800),
+    "quick": Effort(
+        (OUTPUT_ERROR,), 0.0, 1, 0.15, watched=1, equalize=False, relieve=False, taught=1000, judged=800, measure=False
+    ),
     "normal": Effort((OUTPUT_ERROR, "percentile"), 1.0, 6, 0.3),
     "max": Effort((OUTPUT_ERROR, "percentile", "mse"), 4.0, 8, 0.5, taught=20000),
 }
@@ -97,6 +102,8 @@ class Scene:
         pact: see :func:`ocrslim.slimming.quantization.prepare.prepare`.
         by_labels: training learns from labels too, so that an answer unlike the float model's may be the better one.
         lesson: what labels teach the last layer with before the climb; ``None`` where they don't.
+        measured: where the clock wants int8.
+        fast: the optional nodes that it wants in int8 are, too.
         began: when, by the monotonic clock, seconds.
     """
 
@@ -122,6 +129,8 @@ class Scene:
     pact: bool = False
     by_labels: bool = False
     lesson: Lesson | None = None
+    measured: Measured = field(default_factory=Measured)
+    fast: bool = False
     began: float = field(default_factory=time.monotonic)
 
     @property
@@ -175,6 +184,7 @@ class Climb:
         sensitivity: rows of the sites, worst first; empty where the climb ended before.
         measured: the candidate that they are of.
         taught: what labels taught before; ``None`` where nothing.
+        placed: where the clock wanted int8; ``None`` where it wasn't asked.
     """
 
     best: Candidate
@@ -183,6 +193,7 @@ class Climb:
     sensitivity: list[dict[str, Any]] = field(default_factory=list)
     measured: Candidate | None = None
     taught: Taught | None = None
+    placed: Measured | None = None
 
     def to_json(self, max_drop: float) -> dict[str, Any]:
         """Return what ``result.json`` says of the budget."""

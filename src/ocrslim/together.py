@@ -71,7 +71,9 @@ def lead(team: Team, train: Train) -> Train:
     def together(graph: ir.Model, quantization: Quantization) -> TrainingResult:
         if team.size > 1:
             factors = {value: factor.tolist() for value, factor in quantization.factors.items()}
-            team.tell({"do": TRAIN, "float": list(quantization.placement.float_nodes), "factors": factors})
+            placement = quantization.placement
+            also = [site.node for site in placement.sites if site.node in placement.optional]
+            team.tell({"do": TRAIN, "float": list(placement.float_nodes), "also": also, "factors": factors})
         return train(graph, quantization)
 
     return together
@@ -104,7 +106,7 @@ def assist(team: Team, scene: Scene, train: Train) -> None:
     while (word := team.tell())["do"] != END:
         if word["do"] != TRAIN:
             raise OcrslimError(f"rank 0 says {word!r}: all processes have to run the same version of this program")
-        placement = place(scene.graph, scene.target, word["float"])  # the climb may have made more sites float
+        placement = place(scene.graph, scene.target, word["float"], word["also"])  # as the climb has it now
         factors = {value: torch.tensor(factor) for value, factor in word["factors"].items()}
         module = GraphModule(scene.graph).eval()
         train(scene.graph, prepare(module, placement, scene.target, pact=scene.pact, factors=factors))

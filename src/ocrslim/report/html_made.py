@@ -132,7 +132,27 @@ def kept_float(result: Mapping[str, Any]) -> Section:
     ]
     told = said("kept float of", quantized=len(placement["quantized"]), kept=len(placement["float"]))
     heads = [said(key) for key in ("reason", "count", "nodes")]
-    return Section("float", said("kept float"), [table(told, heads, rows, (1,))])
+    return Section("float", said("kept float"), [table(told, heads, rows, (1,)), *_clock(placement.get("measured"))])
+
+
+def _clock(found: Mapping[str, Any] | None) -> list[Html]:
+    """Say what the clock said of the placement, where it was asked."""
+    if not found:
+        return []
+    key = "placement used" if found["used"] else "placement not used" if found["fast"] else "placement usual"
+    told = said(key, ratio=f"{found['ratio']:.2f}")
+    rows: list[list[Said | Html | str]] = [
+        [
+            translated(trial["group"]),
+            str(len(trial["nodes"])),
+            "int8" if trial["int8"] else "float",
+            f"{100 * trial['saved']:+.1f} %",
+            said("yes" if trial["kept"] else "no"),
+        ]
+        for trial in found["trials"]
+    ]
+    heads = [said(key) for key in ("changed alone", "count", "changed to", "time saved", "part of the fastest")]
+    return [table(told, heads, rows, (1, 3))]
 
 
 def _names(items: Sequence[Mapping[str, str]]) -> str:

@@ -228,6 +228,28 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "{quantized} operators in int8, {kept} convolutions and products in float.",
         "{quantized} 个算子为 int8，{kept} 个卷积和乘积为浮点。",
     ),
+    "placement used": (
+        "The clock of this machine was asked where int8 pays: the fastest placement takes {ratio} of the usual one's"
+        " time, and it is used.",
+        "已在本机实测 int8 在哪里合算：最快的布置用时为通常布置的 {ratio}，已采用。",
+    ),
+    "placement not used": (
+        "The clock of this machine was asked where int8 pays: the fastest placement takes {ratio} of the usual one's"
+        " time; it would make more operators int8 and is not used, since it loses too much.",
+        "已在本机实测 int8 在哪里合算：最快的布置用时为通常布置的 {ratio}；它让更多算子变为 int8，损失过大，未采用。",
+    ),
+    "placement usual": (
+        "The clock of this machine was asked where int8 pays: nothing is faster in int8 beyond the usual operators. What is"
+        " faster in float, if anything, is float: {ratio} of the usual placement's time.",
+        "已在本机实测 int8 在哪里合算：除通常的算子外，没有别的变为 int8 会更快。"
+        "若有算子浮点更快，则保持浮点：用时为通常布置的 {ratio}。",
+    ),
+    "changed alone": ("Changed alone", "单独改变"),
+    "changed to": ("To", "改为"),
+    "time saved": ("Time saved", "省下的时间"),
+    "part of the fastest": ("In the fastest placement", "属于最快的布置"),
+    "yes": ("yes", "是"),
+    "no": ("no", "否"),
     "reason": ("Reason", "原因"),
     "count": ("Operators", "算子数"),
     "nodes": ("Names", "名称"),

@@ -121,7 +121,16 @@ PHRASES = tuple(
     (re.compile(english), chinese)
     for english, chinese in (
         (r"stem: reads the image, whose values lie on rounding ties", "首层：直接读取图像，其取值正好落在舍入边界上"),
-        (r"depthwise or grouped convolution: slower in int8 than in float", "深度可分离或分组卷积：int8 比浮点更慢"),
+        (
+            r"depthwise convolution: on many CPUs slower in int8 than in float",
+            "深度卷积：在许多 CPU 上 int8 比浮点更慢",
+        ),
+        (r"grouped convolution: no int8 kernel that is worth it", "分组卷积：没有值得使用的 int8 内核"),
+        (r"faster in float here, by the clock", "按实测，在这里浮点更快"),
+        (r"depthwise convolutions at (\S+)", r"\1 处的深度卷积"),
+        (r"convolutions of few products at (\S+)", r"\1 处求和项少的卷积"),
+        (r"convolutions at (\S+)", r"\1 处的卷积"),
+        (r"products at (\S+)", r"\1 处的矩阵乘积"),
         (r"sums of (\d+) products only: no time to gain from int8", r"每个输出只累加 \1 个乘积：int8 省不了时间"),
         (r"squeeze-and-excitation: little work, much error", "SE 模块：计算量小，误差大"),
         (
@@ -145,7 +154,12 @@ PHRASES = tuple(
             r"agreement with the float model \(no labels\) on images of (.+) held back from training",
             r"\1 中未参与训练的图像上与浮点模型的一致性（无标注）",
         ),
+        (
+            r"calibrated \((.+), a scale for each channel, (\d+) more sites in int8\)",
+            r"校准（\1，每个通道一个尺度，另有 \2 处为 int8）",
+        ),
         (r"calibrated \((.+), a scale for each channel\)", r"校准（\1，每个通道一个尺度）"),
+        (r"calibrated \((.+), (\d+) more sites in int8\)", r"校准（\1，另有 \2 处为 int8）"),
         (r"calibrated \((.+)\)", r"校准（\1）"),
         (r"equalised and calibrated \((.+)\)", r"均衡后校准（\1）"),
         (r"trained (\d+) steps", r"训练 \1 步"),

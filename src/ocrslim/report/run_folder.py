@@ -43,7 +43,13 @@ SHAPE: dict[str, Any] = {
     ],
     "delivered": str,
     "size": {"float": int, "int8": int, "ratio": NUMBER},
-    "placement": {"quantized": [_TEXTS], "float": [_TEXTS]},
+    "placement": {
+        **{"quantized": [_TEXTS], "float": [_TEXTS]},
+        "measured?": {
+            **{"ratio": NUMBER, "used": bool, "fast": [str], "slow": [str]},
+            "trials": [{"group": str, "nodes": [str], "int8": bool, "saved": NUMBER, "kept": bool}],
+        },
+    },
     "verify": [{"kind": str, "value": NUMBER, "required": NUMBER, "passed": bool, "n": int}],
     "budget": {
         **{"max_drop": NUMBER, "kept": bool, "sure": bool, "judged_by": str, "drop": _DROP, "images_to_tell?": int},

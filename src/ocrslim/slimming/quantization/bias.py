@@ -35,7 +35,7 @@ def correct_bias(quantization: Quantization, batches: Iterable[Tensor]) -> int:
         ValueError: there were no batches.
     """
     sites = [site for site in quantization.placement.sites if quantization.bias(site) is not None]
-    means = {site.input_value: _ChannelMean(1 if site.kind == "conv" else -1) for site in sites}
+    means = {site.input_value: _ChannelMean(1 if site.kind in ("conv", "depthwise") else -1) for site in sites}
     handles = [mean.attach(quantization.activations[value]) for value, mean in means.items()]
     try:
         for batch in batches:
@@ -56,6 +56,8 @@ def _shift(quantization: Quantization, site: Site, mean: Tensor) -> Tensor:
     """Return ``e E[x]`` of one site, ``[output channels]``; a convolution's border of zeros is neglected."""
     weight = quantization.module.parameter(site.weight_name)
     error: Tensor = quantization.weights[site.weight_name](weight) - weight
+    if site.kind == "depthwise":
+        return error.flatten(1).sum(1) * mean
     if site.kind == "conv":
         return error.flatten(2).sum(2) @ mean
     return mean @ error if site.weight_axis == 1 else error @ mean

@@ -1,9 +1,10 @@
 """Which operators become int8 for a target, and why the others stay float.
 
 The policy was measured on ten PP-OCR models on a CPU: full and pointwise convolutions and products with a constant
-matrix gain from int8 on both engines; depthwise convolutions lose 1.3 to 1.9 times there; squeeze-and-excitation,
-attention, transposed convolutions and sums of few products are little of the time and much of the error; and the stem
-reads the image, whose values lie on rounding ties.
+matrix gain from int8 on both engines; squeeze-and-excitation, attention, transposed convolutions and sums of few
+products are little of the time and much of the error; and the stem reads the image, whose values lie on rounding ties.
+Depthwise convolutions lost 1.3 to 1.9 times on a CPU without VNNI, and gain a seventh of a detector's time on one with
+it: what depends on the machine so is optional, and :mod:`.measured` asks the clock.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from ocrslim.graph.passes.base import attribute
 
 __all__ = ["Placement", "Residual", "Site", "place"]
 
-Kind = Literal["conv", "matmul", "gemm"]
+Kind = Literal["conv", "depthwise", "matmul", "gemm"]
+
+DEPTHWISE = "depthwise convolution: on many CPUs slower in int8 than in float"
 
 ZERO_BELOW = {
     "HardSwish": -3.2,  # exactly 0 below -3
@@ -97,11 +100,14 @@ class Placement:
         sites: in the order of the graph.
         float_nodes: convolutions and matrix products that stay float: name -> reason.
         residuals: inputs of sums that are quantized, where the target wants that.
+        optional: nodes that may be a site or not, the clock and the loss decide: depthwise convolutions and sums of few
+            products. Where none was asked for all of them are float.
     """
 
     sites: tuple[Site, ...]
     float_nodes: Mapping[str, str]
     residuals: tuple[Residual, ...] = ()
+    optional: tuple[str, ...] = ()
 
     def values(self) -> tuple[str, ...]:
         """Return the names of the activations to quantize, each once."""
@@ -110,34 +116,42 @@ class Placement:
         return tuple(dict.fromkeys((*known, *(residual.value for residual in self.residuals))))
 
 
-def place(model: ir.Model, target: Target, keep_float: Collection[str] = ()) -> Placement:
+def place(model: ir.Model, target: Target, keep_float: Collection[str] = (), also: Collection[str] = ()) -> Placement:
     """Choose what becomes int8 for a target.
 
     Args:
         model: canonical, see :func:`ocrslim.graph.passes.canonical.canonicalize`; not changed.
         target: that will run it.
         keep_float: names of nodes that must stay float.
+        also: names of optional nodes that become int8; see :attr:`Placement.optional`.
 
     Raises:
         InputError: ``keep_float`` names a node that the graph does not have.
     """
     names = {node.name for node in model.graph}
-    missing = sorted(set(keep_float) - names)
+    missing = sorted({*keep_float, *also} - names)
     if missing:
         raise InputError(f"keep_float: the graph has no node {missing[0]!r}; `ocrslim inspect` lists the nodes")
     pooled = _pooled(model)
     sites: list[Site] = []
     float_nodes: dict[str, str] = {}
+    optional: list[str] = []
     for node in model.graph:
         if node.op_type not in ("Conv", "MatMul", "Gemm", "ConvTranspose"):
             continue
         assert node.name is not None
-        reason = "kept float on request" if node.name in keep_float else _reason_for_float(node, pooled, target)
+        reason = _reason_for_float(node, pooled, target)
+        if reason is None and (choice := _reason_for_choice(node)) is not None:
+            optional.append(node.name)
+            reason = None if node.name in also else choice
+        if node.name in keep_float:
+            reason = "kept float on request"
         if reason is None:
             sites.append(_site(node, target))
         else:
             float_nodes[node.name] = reason
-    return Placement(tuple(sites), float_nodes, _residuals(model, sites) if target.quantize_residuals else ())
+    residuals = _residuals(model, sites) if target.quantize_residuals else ()
+    return Placement(tuple(sites), float_nodes, residuals, tuple(optional))
 
 
 def _reason_for_float(node: ir.Node, pooled: Collection[str], target: Target) -> str | None:
@@ -151,13 +165,12 @@ def _reason_for_float(node: ir.Node, pooled: Collection[str], target: Target) ->
         return "transposed convolution: no int8 kernel that is worth it"
     if node.op_type != "Conv":
         return _reason_in_product(node, weight)
-    return _reason_in_conv(node, pooled, target, math.prod(weight.shape.numpy()[1:]), math.prod(weight.shape.numpy()))
+    return _reason_in_conv(node, pooled, target)
 
 
-def _reason_in_conv(node: ir.Node, pooled: Collection[str], target: Target, terms: int, weights: int) -> str | None:
-    group = attribute(node, "group", 1)
-    if group != 1:
-        return "depthwise or grouped convolution: slower in int8 than in float"
+def _reason_in_conv(node: ir.Node, pooled: Collection[str], target: Target) -> str | None:
+    if attribute(node, "group", 1) != 1 and not _is_depthwise(node):
+        return "grouped convolution: no int8 kernel that is worth it"
     source = node.inputs[0]
     if source is None or source.is_graph_input():
         return "stem: reads the image, whose values lie on rounding ties"
@@ -165,9 +178,32 @@ def _reason_in_conv(node: ir.Node, pooled: Collection[str], target: Target, term
         return "squeeze-and-excitation: little work, much error"
     if target.quantize_outputs and _output(node)[0].is_graph_output():
         return "makes the model's output, which stays float"
+    return None
+
+
+def _reason_for_choice(node: ir.Node) -> str | None:
+    """Return why a node that could be int8 stays float unless it is asked for; ``None`` where it is int8."""
+    if node.op_type != "Conv":
+        return None
+    if _is_depthwise(node):
+        return DEPTHWISE
+    shape = _weight_shape(node)
+    terms, weights = math.prod(shape[1:]), math.prod(shape)
     if terms <= MOST_TERMS_FLOAT and weights <= MOST_WEIGHTS_FLOAT:
         return f"sums of {terms} products only: no time to gain from int8"
     return None
+
+
+def _is_depthwise(node: ir.Node) -> bool:
+    group, shape = attribute(node, "group", 1), _weight_shape(node)
+    return group > 1 and group == shape[0] and shape[1] == 1
+
+
+def _weight_shape(node: ir.Node) -> tuple[int, ...]:
+    weight = node.inputs[1]
+    assert weight is not None
+    assert weight.shape is not None  # what is unknown was sent away before
+    return tuple(weight.shape.numpy())
 
 
 def _reason_in_product(node: ir.Node, weight: ir.Value) -> str | None:
@@ -190,10 +226,10 @@ def _site(node: ir.Node, target: Target) -> Site:
     assert node.name
     assert source is not None
     assert weight is not None
-    kind: Kind = "conv" if node.op_type == "Conv" else "matmul" if node.op_type == "MatMul" else "gemm"
+    kind = _kind(node)
     output, floor = None, None
     # A product without a quantized output has an int8 kernel in ONNX Runtime (MatMulIntegerToFloat); a convolution not.
-    if target.quantize_outputs and kind == "conv":
+    if target.quantize_outputs and node.op_type == "Conv":
         value, floor = _output(node)
         output = value.name
     bias = _bias(node)
@@ -212,9 +248,17 @@ def _site(node: ir.Node, target: Target) -> Site:
     )
 
 
+def _kind(node: ir.Node) -> Kind:
+    if node.op_type == "Conv":
+        return "depthwise" if _is_depthwise(node) else "conv"
+    return "matmul" if node.op_type == "MatMul" else "gemm"
+
+
 def _reason(node: ir.Node, weight: ir.Value) -> str:
     if node.op_type != "Conv":
         return "product with a constant matrix: int8 is faster"
+    if _reason_for_choice(node) is not None:
+        return "convolution that the clock wants in int8"
     sizes = [int(size) for size in (weight.shape or ())[2:] if isinstance(size, int)]
     what = "pointwise" if all(size == 1 for size in sizes) else "x".join(map(str, sizes))
     return f"{what} convolution: int8 is faster"

@@ -154,7 +154,7 @@ def prepare(
     biases = {
         site.node: ChannelBias(module.parameter(site.weight_name).shape[0])
         for site in placement.sites
-        if site.kind == "conv" and not site.has_bias
+        if site.kind in ("conv", "depthwise") and not site.has_bias
     }
     quantization = Quantization(module, placement, target, weights, activations, biases, factors)
     quantization.install()

@@ -148,8 +148,11 @@ def _error(
         weight = weight_matrix(quantization.module.parameter(site.weight_name), site) * factors
         inputs = samples[site.node] / factors
         spec = quantization.activations[site.input_value].spec
-        noise = (fake_quantize(inputs, scale, zero_point, spec) - inputs) @ weight.t()
-        output = inputs @ weight.t()
+        error = fake_quantize(inputs, scale, zero_point, spec) - inputs
+        if site.kind == "depthwise":
+            noise, output = (error * weight).sum(2), (inputs * weight).sum(2)
+        else:
+            noise, output = error @ weight.t(), inputs @ weight.t()
         power = (output - output.mean(0)).square().mean().clamp_min(1e-20)
         total += (noise - noise.mean(0)).square().mean().div(power).item()
     return total

@@ -45,11 +45,15 @@ def round_weights(quantization: Quantization, samples: Mapping[str, Tensor]) -> 
         )
         before = weight * factors
         bounds = (quantizer.spec.quant_min, quantizer.spec.quant_max)
-        after = round_to_outputs(before, inputs, quantizer.scale, bounds)
+        if site.kind == "depthwise":
+            after = _round_channels(before, inputs, quantizer.scale, bounds)
+            shift = ((after - before) * inputs.mean(0)).sum(1)
+        else:
+            after = round_to_outputs(before, inputs, quantizer.scale, bounds)
+            shift = (after - before) @ inputs.mean(0)
         weight.copy_(after / factors)
         bias = quantization.bias(site)
         if bias is not None:
-            shift = (after - before) @ inputs.mean(0)
             bias.sub_(shift.reshape(bias.shape))
     quantization.floor_weight_scales()
 
@@ -90,6 +94,22 @@ def round_to_outputs(
     result = torch.empty_like(grid)
     result[:, order] = grid
     return result
+
+
+def _round_channels(weight: Tensor, inputs: Tensor, scale: Tensor, bounds: tuple[int, int]) -> Tensor:
+    """Round each channel of a depthwise convolution by its own inputs.
+
+    Args:
+        weight: ``[channels, n]``.
+        inputs: ``[rows, channels, n]``.
+        scale: ``[channels]`` or ``[1]``.
+        bounds: see :func:`round_to_outputs`.
+    """
+    rounded = [
+        round_to_outputs(weight[c : c + 1], inputs[:, c], scale[c : c + 1] if len(scale) > 1 else scale, bounds)
+        for c in range(len(weight))
+    ]
+    return torch.cat(rounded)
 
 
 def _factor(centred: Tensor, damping: float) -> Tensor:

@@ -18,6 +18,9 @@ from ocrslim.slimming.quantization.prepare import Quantization
 __all__ = ["collect_samples", "input_factors", "weight_matrix"]
 
 ROWS = 4096  # of one site: a covariance of up to some 1,500 inputs, in at most 25 MB
+WIDTH = (
+    1024  # numbers in a row of a depthwise site, whose channels are matrices of their own; wider ones give fewer rows
+)
 
 
 @torch.no_grad()
@@ -34,6 +37,7 @@ def collect_samples(
 
     Returns:
         dict: node of a site -> f32 ``[rows, inputs]``; the inputs are in the order of :func:`weight_matrix`'s columns.
+        Of a depthwise site ``[rows, channels, inputs]``, in fewer rows.
 
     Raises:
         ValueError: there were no batches.
@@ -60,7 +64,7 @@ def collect_samples(
 
 def weight_matrix(weight: Tensor, site: Site) -> Tensor:
     """Return a site's weight as a view ``[output channels, inputs]``."""
-    if site.kind == "conv":
+    if site.kind in ("conv", "depthwise"):
         return weight.flatten(1)
     return weight.t() if site.weight_axis == 1 else weight
 
@@ -80,7 +84,10 @@ def input_factors(quantization: Quantization, site: Site) -> Tensor:
 
 def _rows(quantization: Quantization, site: Site, x: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """Return ``count`` random rows of what ``x`` is multiplied as, or all of them where there are fewer."""
-    if site.kind != "conv":
+    if site.kind == "depthwise":
+        channels, taps = x.shape[1], quantization.module.parameter(site.weight_name)[0].numel()
+        count = max(1, min(count, count * WIDTH // (channels * taps)))
+    if site.kind not in ("conv", "depthwise"):
         matrix = x.reshape(-1, x.shape[-1])
     else:
         kernel = tuple(quantization.module.parameter(site.weight_name).shape[2:])
@@ -92,6 +99,8 @@ def _rows(quantization: Quantization, site: Site, x: Tensor, count: int, generat
             x = _cropped(F.pad(x, pads), kernel, count, generator)
             columns = F.unfold(x, kernel, dilation=dilations, stride=strides)
             matrix = columns.transpose(1, 2).reshape(-1, columns.shape[1])
+    if site.kind == "depthwise":
+        matrix = matrix.reshape(len(matrix), channels, taps)
     if len(matrix) <= count:
         return matrix.clone()
     return matrix[torch.randperm(len(matrix), generator=generator)[:count]]

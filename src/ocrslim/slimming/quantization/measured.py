@@ -1,0 +1,268 @@
+"""Measured placement: the policy proposes, the machine disposes.
+
+Whether int8 pays at a place depends on the processor, the engine and what stands beside it: an int8 convolution that
+writes float for a float neighbour pays for the conversion. So groups of sites are changed one by one in the real graph,
+and what the engine runs faster is kept (NetAdapt, arXiv 1804.03230). Times don't depend on what the numbers are, so
+that grids from a single random image will do; what the choice costs in accuracy is the climb's question.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import torch
+
+from ocrslim.atomic import write_bytes
+from ocrslim.engines.cpu import cpu_info, versions
+from ocrslim.engines.probe import random_batch
+from ocrslim.engines.session import open_session
+from ocrslim.engines.targets import Target
+from ocrslim.engines.timing import time_rounds
+from ocrslim.export.onnx_qdq import export_qdq
+from ocrslim.graph.executor.graph_module import GraphModule
+from ocrslim.slimming.quantization.placement import Placement, Site, place
+from ocrslim.slimming.quantization.prepare import Quantization, calibrate, prepare, transfer
+
+__all__ = ["MEASURED", "Measured", "Trial", "measure_placement"]
+
+MEASURED = frozenset({"onnxruntime", "openvino"})
+"""Targets whose engine is timed. Paddle takes seconds to load a model; TensorRT is not where models are compressed."""
+
+AT_ONCE = 5  # placements that are loaded and timed together
+ROUNDS = 12
+LEAST = 0.005  # share of the time that a change has to save
+SURE = 2.0  # standard errors that it has to save
+FINAL = 2  # times as many rounds for the choice between what single changes and all of them together make
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A question to the clock.
+
+    Args:
+        group: in words.
+        nodes: that were changed.
+        int8: they were made int8, not float.
+        saved: share of the time of the policy's model; negative where the change costs time.
+        kept: the change is part of the fastest placement.
+    """
+
+    group: str
+    nodes: tuple[str, ...]
+    int8: bool
+    saved: float
+    kept: bool
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the clock said.
+
+    Args:
+        slow: nodes that the policy makes int8 and the engine runs faster in float.
+        fast: optional nodes that the engine runs faster in int8; see :attr:`.placement.Placement.optional`.
+        ratio: time of the fastest placement to that of the policy's.
+        trials: what was asked.
+    """
+
+    slow: frozenset[str] = frozenset()
+    fast: frozenset[str] = frozenset()
+    ratio: float = 1.0
+    trials: tuple[Trial, ...] = ()
+
+
+def measure_placement(
+    graph: ir.Model,
+    target: Target,
+    shape: Sequence[int],
+    threads: int,
+    keep_float: Collection[str] = (),
+    table: Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Measured:
+    """Ask the clock which sites should be int8.
+
+    1. Start from the policy's placement or from every optional node in int8, whichever is faster.
+    2. Change each group alone: the sites of one kind at one size of the image.
+    3. Of all changes that pay together, the best of them alone and none, keep what is fastest.
+
+    Args:
+        graph: canonical; not changed.
+        target: one of :data:`MEASURED`.
+        shape: of the input that is timed, N x C x H x W.
+        threads: of a run.
+        keep_float: nodes that must stay float.
+        table: JSON file of what was timed before, on any machine; made and extended. ``None`` forgets.
+        progress: called with the number of placements that are timed, and how many there are at most.
+
+    Raises:
+        EngineError: the engine can't run the model.
+    """
+    bench = _Bench(graph, target, shape, threads, frozenset(keep_float), table)
+    policy = frozenset(site.node for site in bench.policy.sites)
+    everything = frozenset(site.node for site in bench.full.placement.sites)
+    groups = _groups(bench.full, shape)
+    bench.expect(len(groups) + 4, progress)
+    times = bench.ratios([everything])
+    start = everything if times[everything].saves_from(1.0) else policy
+    changed = {name: start.symmetric_difference(nodes) for name, nodes in groups.items()}
+    times |= bench.ratios(list(changed.values())) | {policy: _Ratio(1.0, 0.0)}
+    paying = [name for name, sites in changed.items() if times[sites].saves_from(times[start].value)]
+    together = start.symmetric_difference(frozenset().union(*(groups[name] for name in paying)))  # groups are disjoint
+    alone = min((changed[name] for name in paying), key=lambda sites: times[sites].value, default=start)
+    finals = bench.ratios(list(dict.fromkeys((start, alone, together))), FINAL * ROUNDS) | {policy: _Ratio(1.0, 0.0)}
+    best = min(finals, key=lambda sites: (finals[sites].value, len(sites)))
+    trials = tuple(
+        Trial(name, tuple(sorted(nodes)), not nodes <= start, times[start].value - times[changed[name]].value, kept)
+        for name, nodes in groups.items()
+        for kept in [(nodes <= best) != (nodes <= start)]
+    )
+    return Measured(policy - best, best - policy, finals[best].value, trials)
+
+
+@dataclass(frozen=True)
+class _Ratio:
+    """A time to the policy's, and its standard error."""
+
+    value: float
+    error: float
+
+    def saves_from(self, other: float) -> bool:
+        return other - self.value > max(LEAST, SURE * self.error)
+
+
+class _Bench:
+    """Exports placements of one graph and times them beside the policy's."""
+
+    def __init__(
+        self,
+        graph: ir.Model,
+        target: Target,
+        shape: Sequence[int],
+        threads: int,
+        keep_float: frozenset[str],
+        table: Path | None,
+    ) -> None:
+        self._graph, self._target, self._threads, self._keep_float = graph, target, threads, keep_float
+        self._batch = random_batch(shape)
+        self.policy = place(graph, target, keep_float)
+        self.full = prepare(GraphModule(graph).eval(), place(graph, target, keep_float, self.policy.optional), target)
+        self._calibrated = False
+        self._table = table
+        self._known: dict[str, list[float]] = _read(table)
+        self._asked, self._most = 0, 0
+        self._progress: Callable[[int, int], None] = lambda done, total: None
+        about = [target.name, target.weight.bits, versions().get(target.engine), threads, list(shape)]
+        self._about = json.dumps([*about, cpu_info().model, cpu_info().flags, _fingerprint(graph)])
+
+    def expect(self, most: int, progress: Callable[[int, int], None]) -> None:
+        """Tell of the placements that are timed, ``most`` of them."""
+        self._most, self._progress = most, progress
+
+    def ratios(self, wanted: Sequence[frozenset[str]], rounds: int = ROUNDS) -> dict[frozenset[str], _Ratio]:
+        """Return what each set of int8 nodes takes to what the policy's takes; from the table where it is known."""
+        found = {
+            sites: _Ratio(*self._known[key]) for sites in wanted if (key := self._key(sites, rounds)) in self._known
+        }
+        unknown = [sites for sites in dict.fromkeys(wanted) if sites not in found]
+        for start in range(0, len(unknown), AT_ONCE):
+            chunk = unknown[start : start + AT_ONCE]
+            for sites, ratio in zip(chunk, self._time(chunk, rounds), strict=True):
+                found[sites] = ratio
+                self._known[self._key(sites, rounds)] = [ratio.value, ratio.error]
+            self._save()  # an interrupted run goes on from here
+            self._asked += len(chunk)
+            self._progress(self._asked, max(self._most, self._asked))
+        return found
+
+    def _time(self, chunk: Sequence[frozenset[str]], rounds: int) -> list[_Ratio]:
+        with tempfile.TemporaryDirectory(prefix="ocrslim-") as folder:
+            placed = [frozenset(site.node for site in self.policy.sites), *chunk]
+            sessions = []
+            for number, sites in enumerate(placed):
+                path = Path(folder) / f"{number}.onnx"
+                export_qdq(self._quantized(sites), path)
+                sessions.append(open_session(path, self._target.engine, self._threads))
+            times = time_rounds(sessions, self._batch, rounds)
+        ratios = times[:, 1:] / times[:, :1]
+        middle = np.median(ratios, axis=0)
+        # Of a median, from the median of the deviations: 1.4826 makes it a standard deviation, 1.2533 is the median's.
+        errors = 1.4826 * 1.2533 * np.median(np.abs(ratios - middle), axis=0) / np.sqrt(len(ratios))
+        return [_Ratio(float(value), float(error)) for value, error in zip(middle, errors, strict=True)]
+
+    def _quantized(self, sites: frozenset[str]) -> Quantization:
+        if not self._calibrated:  # only what has to be timed needs grids
+            calibrate(self.full, [torch.from_numpy(self._batch)], "minmax")
+            self._calibrated = True
+        everything = {site.node for site in self.full.placement.sites}
+        placement: Placement = place(self._graph, self._target, self._keep_float | everything - sites, sites)
+        quantization = prepare(GraphModule(self._graph).eval(), placement, self._target)
+        transfer(self.full, quantization)
+        quantization.module.eval()
+        quantization.freeze()
+        return quantization
+
+    def _key(self, sites: frozenset[str], rounds: int) -> str:
+        return hashlib.sha256(f"{self._about} {sorted(sites)} {rounds}".encode()).hexdigest()
+
+    def _save(self) -> None:
+        if self._table is not None:
+            known = _read(self._table) | self._known  # another run may have written meanwhile
+            self._table.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(self._table, json.dumps(known, indent=0).encode())
+
+
+def _groups(full: Quantization, shape: Sequence[int]) -> dict[str, frozenset[str]]:
+    """Return name -> nodes: the sites of one kind whose outputs have one size."""
+    sites = full.placement.sites
+    full.set_mode("float")
+    with torch.no_grad():
+        values = full.module(torch.zeros(tuple(shape)), fetch=tuple({site.raw_output for site in sites}))
+    full.set_mode("quantize")
+    optional = set(full.placement.optional)
+    found: dict[str, set[str]] = {}
+    for site in sites:
+        found.setdefault(f"{_kind(site, optional)} at {_size(site, values)}", set()).add(site.node)
+    return {name: frozenset(nodes) for name, nodes in found.items()}
+
+
+def _kind(site: Site, optional: Collection[str]) -> str:
+    if site.kind == "depthwise":
+        return "depthwise convolutions"
+    if site.kind != "conv":
+        return "products"
+    return "convolutions of few products" if site.node in optional else "convolutions"
+
+
+def _size(site: Site, values: Mapping[str, torch.Tensor]) -> str:
+    size = values[site.raw_output].shape
+    return "x".join(str(side) for side in (size[2:] if site.kind in ("conv", "depthwise") else size[1:-1]))
+
+
+def _read(table: Path | None) -> dict[str, list[float]]:
+    """Return what is in a table; a damaged one is made anew."""
+    if table is None or not table.is_file():
+        return {}
+    try:
+        known = json.loads(table.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    items = known.items() if isinstance(known, dict) else ()
+    return {key: value for key, value in items if _is_pair(value)}
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(isinstance(item, float | int) for item in value)
+
+
+def _fingerprint(graph: ir.Model) -> list[str]:
+    return [f"{node.op_type} {[value.name for value in node.outputs]}" for node in graph.graph] + [
+        f"{name} {value.shape}" for name, value in graph.graph.initializers.items()
+    ]
