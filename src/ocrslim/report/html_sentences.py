@@ -239,8 +239,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "已在本机实测 int8 在哪里合算：最快的布置用时为通常布置的 {ratio}；它让更多算子变为 int8，损失过大，未采用。",
     ),
     "placement usual": (
-        "The clock of this machine was asked where int8 pays: nothing is faster in int8 beyond the usual operators. What is"
-        " faster in float, if anything, is float: {ratio} of the usual placement's time.",
+        "The clock of this machine was asked where int8 pays: nothing but the usual operators is faster in int8. What"
+        " is faster in float, if anything, is float: {ratio} of the usual placement's time.",
         "已在本机实测 int8 在哪里合算：除通常的算子外，没有别的变为 int8 会更快。"
         "若有算子浮点更快，则保持浮点：用时为通常布置的 {ratio}。",
     ),
