@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from rich.console import Console
 
 from ocrslim import compress as module
 from ocrslim import following
@@ -18,6 +19,7 @@ from ocrslim.cli import main
 from ocrslim.compress import CompressSettings, compress
 from ocrslim.config.paddleslim import load_config
 from ocrslim.config.paddleslim_training import ExampleDistillation, Term
+from ocrslim.config.profile import load_profile
 from ocrslim.errors import InputError, ModelError
 from ocrslim.example import override
 from ocrslim.export import verify
@@ -26,7 +28,9 @@ from ocrslim.graph.executor.graph_module import GraphModule
 from ocrslim.graph.importers.onnx import load_onnx
 from ocrslim.graph.importers.source import open_model
 from ocrslim.graph.passes.canonical import canonicalize
+from ocrslim.report.run_log import RunLog
 from ocrslim.slimming.training import data as data_module
+from ocrslim.slimming.training.distillation import DistillationSettings
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 MODELS = {"det": "PP-OCRv6_tiny_det", "rec": "PP-OCRv6_tiny_rec"}
@@ -137,6 +141,18 @@ def test_a_detector_is_made_as_the_file_says(make: Make, tmp_path: Path) -> None
         *("model.onnx", "inference.yml", "result.json", "MODEL_CARD.md", "log.txt", "checkpoints"),
         "report.html",
     }
+
+
+@pytest.mark.parametrize(("ratio", "teaches"), [(0.5, True), (0.0, False)])
+def test_labels_teach_the_last_layer_unless_their_weight_is_zero(
+    make: Make, tmp_path: Path, ratio: float, teaches: bool
+) -> None:
+    follow, settings = open_follow(make("rec"), distillation=DistillationSettings(label_ratio=ratio))
+    source = open_model(MODELS["rec"])
+    profile, log = load_profile(None, None), RunLog(tmp_path, Console(quiet=True))
+    lesson = module._lesson(source, follow.data.training, profile, settings, follow, tmp_path, log)
+    log.close()
+    assert (lesson is not None) is teaches
 
 
 def test_calibration_only_where_the_file_trains_nothing(make: Make, tmp_path: Path) -> None:

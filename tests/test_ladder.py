@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -20,8 +22,11 @@ from ocrslim.compress import CompressSettings, compress
 from ocrslim.delivery import INT8
 from ocrslim.errors import InputError
 from ocrslim.export import verify
-from ocrslim.scene import EFFORTS, FLOAT_REASON, Candidate, images_needed
+from ocrslim.placing import SLOW_REASON
+from ocrslim.scene import EFFORTS, FLOAT_REASON, Candidate, Scene, images_needed
 from ocrslim.scoring import Judged
+from ocrslim.slimming.quantization.measured import Measured, Trial
+from ocrslim.slimming.quantization.placement import place
 from ocrslim.slimming.training import data as data_module
 
 NAME = "PP-OCRv6_tiny_rec"
@@ -74,7 +79,7 @@ def test_an_impossible_budget_ends_with_the_truth(tmp_path: Path) -> None:
 
 def test_a_budget_that_holds_at_once_ends_the_climb(tmp_path: Path) -> None:
     result = compress(NAME, CompressSettings("openvino", tmp_path, max_drop=100.0))
-    assert rungs(result) == ["calibrated"]
+    assert set(rungs(result)) == {"calibrated"}
     assert result["budget"]["kept"]
     assert result["budget"]["sure"]
     assert result["training"] is None
@@ -191,6 +196,63 @@ def _candidate(points: float, divergence: float, against: str = "labels") -> Can
 def test_what_is_better(points: float, divergence: float, against: str, by_labels: bool, better: bool) -> None:
     much = ladder.MUCH_NEARER["rec"]
     assert ladder._is_better(_candidate(points, divergence, against), _candidate(0.5, 1.0), by_labels, much) == better
+
+
+def _depthwise(scene: Scene) -> Scene:
+    """Return the scene as if the clock wanted one product float and every depthwise convolution in int8."""
+    usual = place(scene.graph, scene.target)
+    every = place(scene.graph, scene.target, also=usual.optional)
+    fast = frozenset(site.node for site in every.sites if site.kind == "depthwise")
+    slow = frozenset(site.node for site in usual.sites if site.kind == "matmul")
+    trial = Trial("depthwise convolutions at 48x320", tuple(sorted(fast)), int8=True, saved=0.1, kept=True)
+    return replace(scene, measured=Measured(frozenset(sorted(slow)[:1]), fast, 0.9, (trial,)))
+
+
+@pytest.mark.parametrize("worth", [True, False])
+def test_what_the_clock_wants_is_used_where_it_is_worth_its_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worth: bool
+) -> None:
+    monkeypatch.setattr(ladder, "measured", _depthwise)
+    monkeypatch.setattr(ladder, "_is_worth_its_loss", lambda *given: worth)
+    result = compress(NAME, CompressSettings("openvino", tmp_path, ptq_only=True, max_drop=100.0))
+    assert rungs(result) == ["calibrated", "calibrated"]
+    placement = result["placement"]
+    assert placement["measured"]["used"] is worth
+    fast, slow = placement["measured"]["fast"], placement["measured"]["slow"]
+    assert fast
+    assert slow
+    assert (set(fast) <= {item["node"] for item in placement["quantized"]}) is worth
+    said = {item["node"]: item["reason"] for item in placement["float"]}
+    assert all(said[node] == SLOW_REASON for node in slow)
+    assert all((node in said) is not worth for node in fast)
+    assert "more sites in int8" in result["budget"]["rungs"][-1]["rung"]
+
+
+@pytest.mark.parametrize(
+    ("points", "agrees", "worth"),
+    [
+        (0.2, True, True),  # what it loses more is within the budget
+        (0.9, True, True),  # no more than a standard error, and training may win it back
+        (1.6, True, False),
+        (-1.0, False, False),  # the engine computes something else
+    ],
+)
+def test_little_loss_is_worth_speed(points: float, agrees: bool, worth: bool) -> None:
+    faster, usual = _candidate(points, 2.0), _candidate(0.0, 1.0)
+    faster.verified = cast("Any", SimpleNamespace(passed=agrees))
+    settings = SimpleNamespace(max_drop=0.3, steps=None, ptq_only=False)
+    scene = cast("Any", SimpleNamespace(settings=settings, effort=EFFORTS["normal"]))
+    assert ladder._is_worth_its_loss(scene, faster, usual) is worth
+
+
+def test_without_training_the_faster_one_has_to_hold_the_budget_itself() -> None:
+    faster, usual = _candidate(0.2, 2.0), _candidate(0.0, 1.0)
+    faster.verified = cast("Any", SimpleNamespace(passed=True))
+    settings = SimpleNamespace(max_drop=0.3, steps=None, ptq_only=True)
+    scene = cast("Any", SimpleNamespace(settings=settings, effort=EFFORTS["normal"]))
+    assert not ladder._is_worth_its_loss(scene, faster, usual)  # half a standard error has to be spare
+    settings.max_drop = 0.8
+    assert ladder._is_worth_its_loss(scene, faster, usual)
 
 
 def test_more_effort_tries_more() -> None:

@@ -76,14 +76,14 @@ def _run_compress(options: argparse.Namespace) -> None:
     )
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     given |= {"dictionary": options.dict, "compute": _compute(options)}
-    if options.label_ratio is not None and options.config_path is None:
+    if options.label_ratio is not None and (options.config_path is None or options.label_ratio == 0):
         given["distillation"] = DistillationSettings(label_ratio=options.label_ratio)
     if options.config_path is not None:
         from ocrslim.config.paddleslim import load_config
 
         told = {"effort": "how long to train", "label_ratio": "what teaches", "placement": "what becomes int8"}
         for name, said in told.items():
-            if getattr(options, name) is not None:
+            if getattr(options, name):  # a ratio of 0 acts: labels teach no last layer
                 print(f"ocrslim: --{name.replace('_', '-')}: without effect, the file says {said}", file=sys.stderr)
         settings = CompressSettings.from_example(load_config(options.config_path), options.out, **given)
     elif options.model is None or options.target is None:

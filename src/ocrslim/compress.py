@@ -372,9 +372,10 @@ def _lesson(
 ) -> Lesson | None:
     """Return what labels teach a recogniser's last layer with; nothing where nothing may learn.
 
-    A file of the example says that its labels teach; PaddleOCR's evaluation squeezes all lines into one width.
+    A file of the example says that its labels teach, unless their weight is said to be 0; PaddleOCR's evaluation
+    squeezes all lines into one width.
     """
-    learns = follow is not None or _learns_from_labels(data, settings)
+    learns = settings.distillation.label_ratio > 0 if follow is not None else _learns_from_labels(data, settings)
     if source.task != "rec" or not _may_learn(settings) or not learns:
         return None
     effort, seed = EFFORTS[settings.effort], settings.seed
