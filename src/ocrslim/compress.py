@@ -35,6 +35,7 @@ from ocrslim.graph.passes.canonical import canonicalize
 from ocrslim.ladder import climb
 from ocrslim.learning import open_trainer, run_trainer
 from ocrslim.outcome import build_result, data_fingerprint, judge_held, judge_last, plain, run_fingerprint
+from ocrslim.placing import time_candidates
 from ocrslim.report.html import NAME as REPORT
 from ocrslim.report.html import write_report
 from ocrslim.report.model_card import model_card
@@ -321,6 +322,7 @@ def _deliver(
 ) -> dict[str, Any]:
     """Score and time the best candidate, and write all that the user gets."""
     source, settings, partial, log = scene.source, scene.settings, scene.folder, scene.log
+    time_candidates(scene, climbed.tried)
     exported = climbed.best.path.replace(partial / "model.onnx")
     for path in (*partial.glob("candidate-*"), *partial.glob(f"{TAUGHT}*")):
         shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from ocrslim.engines.timing import SHAPES
+import numpy as np
+
+from ocrslim.engines.probe import random_batch
+from ocrslim.engines.timing import SHAPES, time_rounds
 from ocrslim.graph.importers.zoo import cache_folder
-from ocrslim.scene import FLOAT_REASON, Scene
+from ocrslim.scene import FLOAT_REASON, Candidate, Scene
 from ocrslim.slimming.quantization.measured import MEASURED, measure_placement
 from ocrslim.slimming.quantization.placement import Placement, place
 
-__all__ = ["TABLE", "measured", "place_sites"]
+__all__ = ["TABLE", "measured", "place_sites", "time_candidates"]
+
+TIMED = 30  # rounds
 
 TABLE = "placement.json"
 """Of what was timed, in the folder of the fetched models: by processor, engine, version, threads, shape and model."""
@@ -41,6 +46,28 @@ def measured(scene: Scene) -> Scene:
         f" usual, {found.ratio:.2f} of the usual placement's time"
     )
     return replace(scene, measured=found)
+
+
+def time_candidates(scene: Scene, tried: Collection[Candidate]) -> None:
+    """Time what was judged, in turns beside the float model, so that loss can be held against time.
+
+    What has the same sites takes the same time: one file of each placement is timed.
+    """
+    judged = [item for item in tried if item.judged is not None and item.verified.passed]
+    if scene.target.name not in MEASURED or not judged:
+        return
+    kinds: dict[tuple[str, ...], list[Candidate]] = {}
+    for item in judged:
+        key = (*(site.node for site in item.quantization.placement.sites), "", *item.quantization.factors)
+        kinds.setdefault(key, []).append(item)
+    batch = random_batch((1, 3, *SHAPES[scene.source.task]))
+    with scene.log.stage("time candidates"):
+        sessions = [scene.original, *(scene.open(items[0].path) for items in kinds.values())]
+        times = time_rounds(sessions, batch, TIMED)
+    ratios = np.median(times[:, 1:] / times[:, :1], axis=0)
+    for items, ratio in zip(kinds.values(), ratios, strict=True):
+        for item in items:
+            item.time = float(ratio)
 
 
 def place_sites(scene: Scene, kept: Collection[str] = ()) -> Placement:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,7 @@ from ocrslim.teaching import Lesson, Taught
 if TYPE_CHECKING:
     from ocrslim.compress import CompressSettings
 
-__all__ = ["EFFORTS", "FLOAT_REASON", "Candidate", "Climb", "Effort", "Scene", "images_needed"]
+__all__ = ["EFFORTS", "FLOAT_REASON", "Candidate", "Climb", "Effort", "Scene", "images_needed", "pareto_front"]
 
 FLOAT_REASON = "sensitive: quantized, it costs more accuracy than its time is worth"
 
@@ -157,6 +157,7 @@ class Candidate:
             :func:`ocrslim.slimming.training.distillation.distances` on the compared images.
         judged: on the held-back part; ``None`` where another candidate of the rung was nearer to float.
         training: what training did, to it or to the candidate that it was made of.
+        time: of a run, to that of the float model in the same engine; ``None`` where it was not timed.
     """
 
     rung: str
@@ -166,6 +167,7 @@ class Candidate:
     divergence: float
     judged: Judged | None = None
     training: TrainingResult | None = None
+    time: float | None = None
 
     @property
     def points(self) -> float:
@@ -199,6 +201,7 @@ class Climb:
         """Return what ``result.json`` says of the budget."""
         judged = self.best.judged
         assert judged is not None  # the best is among those that were judged
+        best = pareto_front([(item.time, item.points) for item in self.tried])
         return {
             "max_drop": max_drop,
             "kept": self.best.points <= max_drop,
@@ -218,10 +221,30 @@ class Climb:
                         reason == FLOAT_REASON for reason in item.quantization.placement.float_nodes.values()
                     ),
                     "agrees": item.verified.value,
+                    "time": item.time,
+                    "front": index in best,
                 }
-                for item in self.tried
+                for index, item in enumerate(self.tried)
             ],
         }
+
+
+def pareto_front(points: Sequence[tuple[float | None, float]]) -> set[int]:
+    """Return which of some candidates are not beaten: none is as fast and loses as little, nor is the float model.
+
+    Args:
+        points: time as a share of float's, ``None`` for what was not timed and is left out; points lost.
+
+    >>> sorted(pareto_front([(0.6, 0.1), (0.5, 0.3), (0.6, 0.2), (None, -9.0), (1.1, -0.2)]))
+    [0, 1, 4]
+    """
+    known = [(time, loss, index) for index, (time, loss) in enumerate(points) if time is not None]
+    rivals = [*known, (1.0, 0.0, -1)]
+    return {
+        index
+        for time, loss, index in known
+        if not any(t <= time and p <= loss and (t < time or p < loss) for t, p, _ in rivals)
+    }
 
 
 def images_needed(drop: Mapping[str, Any], max_drop: float) -> int | None:

@@ -78,10 +78,13 @@ RESULT: dict[str, Any] = {
         "judged_by": "the labels of the part of /home/me/train.txt held back from training",
         "rungs": [
             {"rung": "calibrated (output)", "divergence": 0.01782, "drop": None, "float_sites": 0, "agrees": 0.9926},
-            {"rung": "trained 50 steps", "divergence": 0.00354, "drop": HELD, "float_sites": 0, "agrees": 0.9924},
+            {
+                **{"rung": "trained 50 steps", "divergence": 0.00354, "drop": HELD, "float_sites": 0, "agrees": 0.9924},
+                **{"time": 0.62, "front": True},
+            },
             {
                 **{"rung": "1 sites float: Conv_31", "divergence": 0.00346, "float_sites": 1, "agrees": 0.9948},
-                "drop": _drop(1.1, 0.0, 2.3, 1000),
+                **{"drop": _drop(1.1, 0.0, 2.3, 1000), "time": 0.65, "front": False},
             },
         ],
     },

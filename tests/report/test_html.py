@@ -74,9 +74,29 @@ def test_each_number_of_threads_has_its_bars(result: dict[str, Any], write_run: 
 
 def test_what_was_tried_is_told_and_what_was_chosen(page: Any, result: dict[str, Any]) -> None:
     _, *rows = page.tables["Judged by the labels of the part of /home/me/train.txt held back from training."]
-    assert rows[0] == ["1", "calibrated (output)", "0.01782", "not judged", "", "0", "0.9926"]
-    assert rows[1] == ["2", "trained 50 steps (chosen)", "0.00354", "+0.70", "-0.40 to +1.80", "0", "0.9924"]
+    assert rows[0] == ["1", "calibrated (output)", "", "0.01782", "not judged", "", "0", "0.9926"]
+    chosen = ["2", "trained 50 steps (chosen)", "0.62 *", "0.00354", "+0.70", "-0.40 to +1.80", "0", "0.9924"]
+    assert rows[1] == chosen
     assert len(rows) == len(result["budget"]["rungs"])
+
+
+def test_loss_is_drawn_against_time(page: Any) -> None:
+    text = "".join(page.words)
+    assert "Loss against time" in text
+    assert "2: trained 50 steps: 0.62" in text
+    assert "3: 1 sites float: Conv_31: 0.65" in text
+
+
+def test_what_the_clock_said_of_the_placement_is_told(result: dict[str, Any], write_run: Write, parse: Parse) -> None:
+    trial = {"group": "depthwise convolutions at 160x160", "nodes": ["a", "b"], "int8": True, "saved": 0.051}
+    result["placement"]["measured"] = {
+        **{"ratio": 0.87, "used": True, "fast": ["a", "b"], "slow": []},
+        "trials": [trial | {"kept": True}],
+    }
+    page = parse(report_page([read_run(write_run(result))]))
+    (key,) = [key for key in page.tables if key.startswith("The clock of this machine")]
+    assert "0.87 of the usual one's time, and it is used." in key
+    assert page.tables[key][1] == ["depthwise convolutions at 160x160", "2", "int8", "+5.1 %", "yes"]
 
 
 def test_training_layers_and_what_stayed_float(page: Any) -> None:

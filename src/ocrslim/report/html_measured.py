@@ -206,11 +206,33 @@ def candidates(result: Mapping[str, Any]) -> Section:
         return scatter((title, under), (x, y), points, (budget["max_drop"], getattr(said("budget line"), lang)))
 
     if rungs:
-        heads = [said(key) for key in ("number", "rung", "divergence", "loss", "interval", "float sites", "agreement")]
+        keys = ("number", "rung", "of float time short", "divergence", "loss", "interval", "float sites", "agreement")
+        heads = [said(key) for key in keys]
         cells = [_rung(index, rung, index == best) for index, rung in enumerate(rungs)]
         by = said("judged by", what=translated(budget["judged_by"]))
-        body += [chart(said("candidates chart"), draw), table(by, heads, cells, (2, 3, 4, 5, 6))]
+        body += [chart(said("candidates chart"), draw), *_front(rungs, best, budget["max_drop"])]
+        body.append(table(by, heads, cells, (2, 3, 4, 5, 6, 7)))
     return Section("candidates", said("candidates"), body)
+
+
+def _front(rungs: Sequence[Mapping[str, Any]], best: int | None, max_drop: float) -> list[Html]:
+    """Draw the loss of what was timed against its time, where anything was."""
+    timed = [(index, rung) for index, rung in enumerate(rungs) if rung.get("time") is not None and rung.get("drop")]
+    if not timed:
+        return []
+
+    def draw(lang: Lang) -> str:
+        title, under, x, y = (
+            getattr(said(key), lang) for key in ("front chart", "front under", "front axis", "points lost")
+        )
+        points = [Point(1.0, 0.0, "F", getattr(said("float"), lang))]
+        for index, rung in timed:
+            drop, words = rung["drop"], f"{index + 1}: {getattr(translated(rung['rung']), lang)}"
+            at = (rung["time"], drop["points"], str(index + 1), f"{words}: {rung['time']:.2f}")
+            points.append(Point(*at, drop["low"], drop["high"], index == best))
+        return scatter((title, under), (x, y), points, (max_drop, getattr(said("budget line"), lang)))
+
+    return [chart(said("front chart"), draw)]
 
 
 def _rung(index: int, rung: Mapping[str, Any], chosen: bool) -> list[Said | Html | str]:
@@ -219,4 +241,6 @@ def _rung(index: int, rung: Mapping[str, Any], chosen: bool) -> list[Said | Html
     points = f"{drop['points']:+.2f}" if drop else said("not judged")
     within = between(drop["low"], drop["high"]) if drop else ""
     sites, agrees = str(rung["float_sites"]), f"{rung['agrees']:.4f}"
-    return [str(index + 1), what, f"{rung['divergence']:.5f}", points, within, sites, agrees]
+    took = rung.get("time")
+    time = "" if took is None else f"{took:.2f}{' *' if rung.get('front') else ''}"
+    return [str(index + 1), what, time, f"{rung['divergence']:.5f}", points, within, sites, agrees]

@@ -124,6 +124,13 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "Numbers as in the table; bars: 95 % interval; hollow: not judged, another was nearer to float",
         "编号见表；竖线：95% 区间；空心：未评判，另有更接近浮点的候选",
     ),
+    "front chart": ("Loss against time", "损失与用时"),
+    "front under": (
+        "Numbers as in the table, F: float; bars: 95 % interval; * in the table: nothing tried is as fast and better",
+        "编号见表，F：浮点；竖线：95% 区间；表中带 *：没有别的候选同样快而更好",
+    ),
+    "front axis": ("share of the float model's time (less is faster)", "占浮点模型用时的比例（越少越快）"),
+    "of float time short": ("Of float's time", "占浮点用时"),
     "divergence": ("Divergence from float", "偏离浮点的程度"),
     "points lost": ("points lost (less is better)", "损失的百分点（越少越好）"),
     "budget line": ("budget", "预算"),

@@ -55,7 +55,10 @@ SHAPE: dict[str, Any] = {
         **{"max_drop": NUMBER, "kept": bool, "sure": bool, "judged_by": str, "drop": _DROP, "images_to_tell?": int},
         "taught?": {"lines": int, "held": int, "points": NUMBER, "folded": NUMBER},
         "rungs": [
-            {"rung": str, "divergence": NUMBER, "drop?": _DROP, "changed?": int, "float_sites": int, "agrees": NUMBER}
+            {
+                **{"rung": str, "divergence": NUMBER, "drop?": _DROP, "changed?": int, "float_sites": int},
+                **{"agrees": NUMBER, "time?": NUMBER, "front?": bool},
+            }
         ],
     },
     "sensitivity": [
