@@ -34,6 +34,7 @@ RECIPES = {
     "learning",
     "scene",
     "outcome",
+    "placing",
     "predict",
     "pruned",
     "lossless",

@@ -70,10 +70,8 @@ def _run_compress(options: argparse.Namespace) -> None:
     from ocrslim.compress import CompressSettings
     from ocrslim.slimming.training.distillation import DistillationSettings
 
-    names = (
-        *("target", "data", "eval", "data_dir", "profile", "seed", "steps", "ptq_only", "threads", "observer"),
-        *("learning_rate", "max_drop", "effort", "max_minutes", "placement"),
-    )
+    names = ["target", "data", "eval", "data_dir", "profile", "seed", "steps", "ptq_only", "threads", "observer"]
+    names += ["learning_rate", "max_drop", "effort", "max_minutes", "placement"]
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     given |= {"dictionary": options.dict, "compute": _compute(options)}
     if options.label_ratio is not None and (options.config_path is None or options.label_ratio == 0):

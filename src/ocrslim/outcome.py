@@ -119,9 +119,7 @@ def build_result(
         log: of the run.
     """
     source, target = delivery.source, delivery.target
-    placement = climbed.best.quantization.placement
     training = next((item.training for item in climbed.tried if item.training), None)
-    operators = {node.name: node.op_type for node in graph.graph}
     sizes = delivery.sizes(exported)
     result: dict[str, Any] = {
         "ocrslim": __version__,
@@ -152,14 +150,7 @@ def build_result(
         "latency": [row.to_json() for row in rows],
         "delivered": delivery.answer(rows),
         "size": sizes | {"ratio": sizes["int8"] / sizes["float"]},
-        "placement": {
-            "quantized": [{"node": site.node, "reason": site.reason} for site in placement.sites],
-            "float": [
-                {"node": node, "op": operators.get(node, ""), "reason": reason}
-                for node, reason in placement.float_nodes.items()
-            ],
-            "measured": _measured(climbed),
-        },
+        "placement": _placement(climbed, graph),
         "differences": judged.differences,
         "verify": [asdict(climbed.best.verified)],
         "budget": climbed.to_json(settings.max_drop),
@@ -174,17 +165,25 @@ def build_result(
     return result
 
 
-def _measured(climbed: Climb) -> dict[str, Any] | None:
-    """Return what the clock said of the placement, and whether what it wanted in int8 is."""
-    if climbed.placed is None:
-        return None
-    sites = {site.node for site in climbed.best.quantization.placement.sites}
+def _placement(climbed: Climb, graph: ir.Model) -> dict[str, Any]:
+    """Return what is int8 and what is float, why, what the clock said, and whether what it wanted in int8 is."""
+    placement, placed = climbed.best.quantization.placement, climbed.placed
+    operators = {node.name: node.op_type for node in graph.graph}
+    sites = {site.node for site in placement.sites}
+    measured = placed and {
+        "ratio": placed.ratio,
+        "fast": sorted(placed.fast),
+        "slow": sorted(placed.slow),
+        "used": bool(placed.fast & sites),
+        "trials": [asdict(trial) for trial in placed.trials],
+    }
     return {
-        "ratio": climbed.placed.ratio,
-        "fast": sorted(climbed.placed.fast),
-        "slow": sorted(climbed.placed.slow),
-        "used": bool(climbed.placed.fast & sites),
-        "trials": [asdict(trial) for trial in climbed.placed.trials],
+        "quantized": [{"node": site.node, "reason": site.reason} for site in placement.sites],
+        "float": [
+            {"node": node, "op": operators.get(node, ""), "reason": reason}
+            for node, reason in placement.float_nodes.items()
+        ],
+        "measured": measured,
     }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ocrslim.engines.probe import random_batch
 from ocrslim.engines.timing import SHAPES, time_rounds
+from ocrslim.export.onnx_qdq import export_qdq
 from ocrslim.graph.importers.zoo import cache_folder
 from ocrslim.scene import FLOAT_REASON, Candidate, Scene
 from ocrslim.slimming.quantization.measured import MEASURED, measure_placement
@@ -37,7 +38,9 @@ def measured(scene: Scene) -> Scene:
     with log.stage("measure placement"), log.bar("measure placement") as update:
         shape = (1, 3, *SHAPES[scene.source.task])
         table = cache_folder() / TABLE
-        found = measure_placement(scene.graph, scene.target, shape, settings.threads, scene.keep_float, table, update)
+        found = measure_placement(
+            scene.graph, scene.target, shape, settings.threads, export_qdq, scene.keep_float, table, update
+        )
     for trial in found.trials:
         told = f"{len(trial.nodes)} {trial.group} to {'int8' if trial.int8 else 'float'}: {100 * trial.saved:+.1f} %"
         log.note(f"{told} of the time saved, {'done' if trial.kept else 'not done'}")

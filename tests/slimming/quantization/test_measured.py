@@ -14,7 +14,9 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from ocrslim.engines.session import open_session
 from ocrslim.engines.targets import get_target
+from ocrslim.export.onnx_qdq import export_qdq
 from ocrslim.graph.executor.graph_module import GraphModule
 from ocrslim.graph.importers.onnx import load_onnx
 from ocrslim.graph.passes.canonical import canonicalize
@@ -85,7 +87,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
 
 def test_what_pays_becomes_int8_and_what_does_not_float(clock: Callable[..., list[int]], tmp_path: Path) -> None:
     clock({"wide": (1, 2), "depth": (3, 1), "few": (1, 3), "last": (4, 1)})
-    found = measure_placement(network(), get_target("openvino", VNNI), SHAPE, 1, table=tmp_path / "t.json")
+    found = measure_placement(network(), get_target("openvino", VNNI), SHAPE, 1, export_qdq, table=tmp_path / "t.json")
     assert found.slow == {"wide"}
     assert found.fast == {"depth"}
     assert found.ratio == pytest.approx((1 + 1 + 1 + 1 + 1 + 1) / (1 + 2 + 3 + 1 + 1 + 1), rel=0.01)
@@ -98,7 +100,7 @@ def test_what_pays_becomes_int8_and_what_does_not_float(clock: Callable[..., lis
 
 def test_all_optional_nodes_are_the_start_where_they_pay_together(clock: Callable[..., list[int]]) -> None:
     clock({"depth": (3, 1), "few": (3, 1), "half": (2, 1)})
-    found = measure_placement(network(), get_target("openvino", VNNI), SHAPE, 1)
+    found = measure_placement(network(), get_target("openvino", VNNI), SHAPE, 1, export_qdq)
     assert found.fast == {"depth", "few"}
     assert not found.slow
     assert {trial.group: trial.int8 for trial in found.trials}["depthwise convolutions at 16x16"] is False  # taken back
@@ -106,7 +108,7 @@ def test_all_optional_nodes_are_the_start_where_they_pay_together(clock: Callabl
 
 def test_noise_is_no_gain(clock: Callable[..., list[int]]) -> None:
     clock({"depth": (1.02, 1)}, noise=0.2)
-    found = measure_placement(network(), get_target("openvino", VNNI), SHAPE, 1)
+    found = measure_placement(network(), get_target("openvino", VNNI), SHAPE, 1, export_qdq)
     assert not found.fast
     assert not found.slow
     assert found.ratio == 1.0
@@ -116,24 +118,28 @@ def test_a_table_is_asked_before_the_clock(clock: Callable[..., list[int]], tmp_
     asked = clock({"depth": (3, 1), "wide": (1, 2)})
     table, target = tmp_path / "cache" / "placement.json", get_target("onnxruntime", VNNI)
     seen: list[tuple[int, int]] = []
-    first = measure_placement(network(), target, SHAPE, 1, table=table, progress=lambda *at: seen.append(at))
+    first = measure_placement(
+        network(), target, SHAPE, 1, export_qdq, table=table, progress=lambda *at: seen.append(at)
+    )
     assert asked
     assert seen[-1][0] <= seen[-1][1]
     asked.clear()
-    assert measure_placement(network(), target, SHAPE, 1, table=table) == first
+    assert measure_placement(network(), target, SHAPE, 1, export_qdq, table=table) == first
     assert asked == []
-    measure_placement(network(), target, SHAPE, 2, table=table)  # other threads are another question
+    measure_placement(network(), target, SHAPE, 2, export_qdq, table=table)  # other threads are another question
     assert asked
     known = json.loads(table.read_text())
     table.write_text("{")  # a damaged table is made anew
-    again = measure_placement(network(), target, SHAPE, 1, table=table)
+    again = measure_placement(network(), target, SHAPE, 1, export_qdq, table=table)
     assert (again.fast, again.slow) == (first.fast, first.slow)
     assert set(json.loads(table.read_text())) <= set(known)
 
 
 def test_what_must_stay_float_does(clock: Callable[..., list[int]]) -> None:
     clock({"depth": (3, 1), "wide": (3, 1)})
-    found = measure_placement(network(), get_target("openvino", VNNI), SHAPE, 1, keep_float=["depth", "wide"])
+    found = measure_placement(
+        network(), get_target("openvino", VNNI), SHAPE, 1, export_qdq, keep_float=["depth", "wide"]
+    )
     assert not found.fast
     assert all("depth" not in trial.nodes for trial in found.trials)
 
@@ -141,9 +147,6 @@ def test_what_must_stay_float_does(clock: Callable[..., list[int]]) -> None:
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
 def test_depthwise_sites_are_near_float_in_the_engine(engine: str, tmp_path: Path) -> None:
     """Ranges by outputs and rounding work on depthwise sites too, and the engine computes what the module does."""
-    from ocrslim.engines.session import open_session
-    from ocrslim.export.onnx_qdq import export_qdq
-
     graph, target = network(), get_target(engine)
     placement = place(graph, target, also=["depth", "few"])
     assert {site.node: site.kind for site in placement.sites}["depth"] == "depthwise"
@@ -165,9 +168,9 @@ def test_the_real_clock(zoo: Callable[[str], Path], tmp_path: Path) -> None:
     """PP-OCRv6 tiny det at a small size: the fastest placement is no slower than the usual one, and asked once."""
     graph = canonicalize(load_onnx(zoo("PP-OCRv6_tiny_det")))
     target, table = get_target("openvino"), tmp_path / "t.json"
-    found = measure_placement(graph, target, (1, 3, 160, 160), 1, table=table)
+    found = measure_placement(graph, target, (1, 3, 160, 160), 1, export_qdq, table=table)
     assert found.ratio <= 1.0
     assert len(found.trials) >= 6
     placement = place(graph, target, found.slow, found.fast)
     assert {site.node for site in placement.sites} >= found.fast
-    assert measure_placement(graph, target, (1, 3, 160, 160), 1, table=table) == found
+    assert measure_placement(graph, target, (1, 3, 160, 160), 1, export_qdq, table=table) == found

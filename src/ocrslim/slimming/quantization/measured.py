@@ -25,10 +25,12 @@ from ocrslim.engines.probe import random_batch
 from ocrslim.engines.session import open_session
 from ocrslim.engines.targets import Target
 from ocrslim.engines.timing import time_rounds
-from ocrslim.export.onnx_qdq import export_qdq
 from ocrslim.graph.executor.graph_module import GraphModule
 from ocrslim.slimming.quantization.placement import Placement, Site, place
 from ocrslim.slimming.quantization.prepare import Quantization, calibrate, prepare, transfer
+
+Export = Callable[[Quantization, Path], object]
+"""Writes a model as its engine reads it; see :func:`ocrslim.export.onnx_qdq.export_qdq`."""
 
 __all__ = ["MEASURED", "Measured", "Trial", "measure_placement"]
 
@@ -83,6 +85,7 @@ def measure_placement(
     target: Target,
     shape: Sequence[int],
     threads: int,
+    export: Export,
     keep_float: Collection[str] = (),
     table: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -98,6 +101,7 @@ def measure_placement(
         target: one of :data:`MEASURED`.
         shape: of the input that is timed, N x C x H x W.
         threads: of a run.
+        export: writes what is timed.
         keep_float: nodes that must stay float.
         table: JSON file of what was timed before, on any machine; made and extended. ``None`` forgets.
         progress: called with the number of placements that are timed, and how many there are at most.
@@ -105,7 +109,7 @@ def measure_placement(
     Raises:
         EngineError: the engine can't run the model.
     """
-    bench = _Bench(graph, target, shape, threads, frozenset(keep_float), table)
+    bench = _Bench(graph, target, shape, threads, export, frozenset(keep_float), table)
     policy = frozenset(site.node for site in bench.policy.sites)
     everything = frozenset(site.node for site in bench.full.placement.sites)
     groups = _groups(bench.full, shape)
@@ -147,11 +151,12 @@ class _Bench:
         target: Target,
         shape: Sequence[int],
         threads: int,
+        export: Export,
         keep_float: frozenset[str],
         table: Path | None,
     ) -> None:
         self._graph, self._target, self._threads, self._keep_float = graph, target, threads, keep_float
-        self._batch = random_batch(shape)
+        self._batch, self._export = random_batch(shape), export
         self.policy = place(graph, target, keep_float)
         self.full = prepare(GraphModule(graph).eval(), place(graph, target, keep_float, self.policy.optional), target)
         self._calibrated = False
@@ -188,7 +193,7 @@ class _Bench:
             sessions = []
             for number, sites in enumerate(placed):
                 path = Path(folder) / f"{number}.onnx"
-                export_qdq(self._quantized(sites), path)
+                self._export(self._quantized(sites), path)
                 sessions.append(open_session(path, self._target.engine, self._threads))
             times = time_rounds(sessions, self._batch, rounds)
         ratios = times[:, 1:] / times[:, :1]

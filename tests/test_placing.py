@@ -1,0 +1,161 @@
+"""Where a run puts int8: who asks the clock, what the answer does to a placement, and what takes the same time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from rich.console import Console
+
+from ocrslim import placing
+from ocrslim.compress import CompressSettings
+from ocrslim.engines.targets import get_target
+from ocrslim.graph.importers.onnx import load_onnx
+from ocrslim.graph.importers.source import open_model
+from ocrslim.graph.passes.canonical import canonicalize
+from ocrslim.placing import SLOW_REASON, TABLE, measured, place_sites, time_candidates
+from ocrslim.report.run_log import RunLog
+from ocrslim.scene import EFFORTS, FLOAT_REASON, Candidate, Scene, pareto_front
+from ocrslim.slimming.quantization.measured import Measured, Trial
+from ocrslim.slimming.quantization.placement import place
+
+NAME = "PP-OCRv6_tiny_rec"
+
+
+@pytest.fixture
+def scene(zoo: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return what of a scene placing looks at, with a cache folder of its own once the model is there."""
+    zoo(NAME)
+    source = open_model(NAME)
+    monkeypatch.setattr(placing, "cache_folder", lambda: tmp_path / "cache")
+    log = RunLog(tmp_path, Console(quiet=True))
+    target = get_target("openvino")
+    return SimpleNamespace(
+        source=source,
+        graph=canonicalize(load_onnx(source.path)),
+        target=target,
+        settings=CompressSettings("openvino", tmp_path),
+        effort=EFFORTS["normal"],
+        keep_float=frozenset(),
+        measured=Measured(),
+        fast=False,
+        log=log,
+    )
+
+
+def changed(scene: Any, **what: Any) -> Scene:
+    return cast("Scene", SimpleNamespace(**(vars(scene) | what)))
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        {"effort": EFFORTS["quick"]},
+        {"target": get_target("paddle")},
+        {"target": get_target("tensorrt")},
+        {"settings": CompressSettings("openvino", Path("x"), placement="policy")},
+        {"settings": CompressSettings("openvino", Path("x"), example=cast("Any", object()))},
+    ],
+    ids=["quick", "paddle", "tensorrt", "policy", "a file says it"],
+)
+def test_the_clock_is_not_always_asked(scene: Any, what: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placing, "measure_placement", None)  # a call would fail
+    given = changed(scene, **what)
+    assert measured(given) is given
+
+
+def test_quick_asks_where_it_is_told_to(scene: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = Trial("depthwise convolutions at 12x160", ("a", "b"), int8=True, saved=0.123, kept=True)
+    asked: list[tuple[Any, ...]] = []
+
+    def measure(*given: Any) -> Measured:
+        asked.append(given)
+        return Measured(frozenset("c"), frozenset("ab"), 0.875, (trial,))
+
+    monkeypatch.setattr(placing, "measure_placement", measure)
+    monkeypatch.setattr(placing, "replace", lambda scene, **what: changed(scene, **what))
+    settings = CompressSettings("openvino", Path("x"), placement="measured", threads=3)
+    found = measured(changed(scene, effort=EFFORTS["quick"], settings=settings))
+    assert found.measured.fast == {"a", "b"}
+    graph, target, shape, threads = asked[0][:4]
+    assert (graph, target, shape, threads) == (scene.graph, scene.target, (1, 3, 48, 320), 3)
+    assert asked[0][6].name == TABLE
+    scene.log.close()
+    log = (scene.settings.out / "log.txt").read_text("utf-8")
+    assert "2 depthwise convolutions at 12x160 to int8: +12.3 % of the time saved, done" in log
+    assert "2 more sites in int8, 1 fewer than usual, 0.88 of the usual placement's time" in log
+
+
+def test_a_placement_is_the_policys_mended_by_the_clock(scene: Any) -> None:
+    usual = place(scene.graph, scene.target)
+    fast, slow, kept = usual.optional[0], usual.sites[0].node, usual.sites[1].node
+    given = changed(scene, measured=Measured(frozenset({slow}), frozenset({fast})))
+    placement = place_sites(given, [kept])
+    sites = {site.node for site in placement.sites}
+    assert not {fast, slow, kept} & sites  # what is faster in int8 is a candidate of its own
+    assert placement.float_nodes[slow] == SLOW_REASON
+    assert placement.float_nodes[kept] == FLOAT_REASON
+    faster = place_sites(changed(given, fast=True))
+    assert {site.node for site in faster.sites} == sites | {fast, kept}
+    assert place_sites(changed(scene, keep_float=frozenset({slow}))).float_nodes[slow] == "kept float on request"
+
+
+def test_what_has_the_same_sites_is_timed_once(scene: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = place(scene.graph, scene.target)
+    other = place(scene.graph, scene.target, also=usual.optional)
+    opened: list[str] = []
+
+    def candidate(name: str, placement: Any, *, passed: bool = True, judged: bool = True) -> Candidate:
+        quantization = SimpleNamespace(placement=placement, factors={})
+        verified = SimpleNamespace(passed=passed)
+        return Candidate(
+            name, cast("Any", quantization), Path(name), cast("Any", verified), 0.1, cast("Any", judged or None)
+        )
+
+    def time_rounds(sessions: Sequence[object], batch: NDArray[np.float32], rounds: int) -> NDArray[np.float64]:
+        assert batch.shape == (1, 3, 48, 320)
+        return np.array([[2.0, 1.0, 0.8]] * rounds) * np.linspace(1, 2, rounds)[:, None]
+
+    monkeypatch.setattr(placing, "time_rounds", time_rounds)
+    tried = [
+        candidate("a", usual),
+        candidate("b", usual),
+        candidate("c", other),
+        candidate("wrong", other, passed=False),
+        candidate("unjudged", usual, judged=False),
+    ]
+    given = changed(scene, original="float", open=lambda path: opened.append(str(path)))
+    time_candidates(given, tried)
+    assert opened == ["a", "c"]
+    assert [item.time for item in tried] == [0.5, 0.5, 0.4, None, None]
+    for item in tried:
+        item.time = None
+    time_candidates(changed(given, target=get_target("paddle")), tried)
+    assert [item.time for item in tried] == [None] * 5
+
+
+def test_a_table_is_kept_where_models_are(scene: Any, tmp_path: Path) -> None:
+    """The real clock, on one thread: what it said is on the disk, and a second run takes no time to hear it."""
+    settings = CompressSettings("openvino", tmp_path, threads=1)
+    placing_scene = changed(scene, settings=settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(placing, "replace", lambda scene, **what: what["measured"])
+        first = cast("Any", measured(placing_scene))
+        table = tmp_path / "cache" / TABLE
+        known = json.loads(table.read_text("utf-8"))
+        assert len(known) >= len(first.trials)
+        patch.setattr("ocrslim.slimming.quantization.measured.time_rounds", None)  # a call would fail
+        assert measured(placing_scene) == first
+
+
+def test_nothing_beats_what_is_on_the_front() -> None:
+    points = [(0.6, 0.1), (0.6, 0.1), (0.5, 0.3), (0.7, 0.2), (0.99, 0.0), (1.0, 0.1)]
+    assert pareto_front(cast("Any", points)) == {0, 1, 2, 4}
+    assert pareto_front([]) == set()
+    assert pareto_front([(None, -3.0)]) == set()
