@@ -55,7 +55,8 @@ class Grid:
         shape = [-1 if axis == self.axis else 1 for axis in range(self.integers.ndim)]
         weight: Array = self.integers.astype(np.float32) * self.scale.astype(np.float32).reshape(shape)
         if self.factors is not None:
-            weight = weight / self.factors.reshape([-1 if axis == 1 else 1 for axis in range(self.integers.ndim)])
+            inputs = 0 if self.integers.shape[1] == 1 else 1  # of a depthwise convolution the channels of the outputs
+            weight = weight / self.factors.reshape([-1 if axis == inputs else 1 for axis in range(self.integers.ndim)])
         return weight
 
 

@@ -55,7 +55,8 @@ def find_factors(
     kinds: dict[str, set[str]] = {}
     for site in placement.sites:
         kinds.setdefault(site.input_value, set()).add(site.kind)
-    values = [value for value, found in kinds.items() if found == {"conv"} and value not in made | inner | shared]
+    convolutions = {value for value, found in kinds.items() if found <= {"conv", "depthwise"}}
+    values = [value for value in kinds if value in convolutions - made - inner - shared]
     lows: dict[str, Tensor] = {}
     highs: dict[str, Tensor] = {}
     for batch in batches:

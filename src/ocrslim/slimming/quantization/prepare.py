@@ -218,6 +218,8 @@ def _weight_quantizer(module: GraphModule, site: Site, target: Target, factor: T
     spec = replace(target.weight, granularity=PerAxis(site.weight_axis))
     channels = module.parameter(site.weight_name).shape[site.weight_axis]
     divisor = None if factor is None else _over_channels(1.0 / factor)
+    if divisor is not None and site.kind == "depthwise":
+        divisor = divisor.transpose(0, 1).contiguous()  # its channels are those of the outputs: [channels, 1, h, w]
     return FakeQuantizer(spec, torch.ones(channels), torch.zeros(channels), factor=divisor)
 
 

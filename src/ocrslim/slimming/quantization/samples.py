@@ -73,11 +73,14 @@ def input_factors(quantization: Quantization, site: Site) -> Tensor:
     """Return what each input of a site is divided by, and its weight multiplied, before both are quantized.
 
     Returns:
-        Tensor: ``[inputs]`` in the order of :func:`weight_matrix`'s columns, or ``[1]`` of 1 where there are none.
+        Tensor: ``[inputs]`` in the order of :func:`weight_matrix`'s columns, or ``[1]`` of 1 where there are none. Of a
+        depthwise site ``[channels, 1]``.
     """
     factor = quantization.factors.get(site.input_value)
     if factor is None:
         return torch.ones(1)
+    if site.kind == "depthwise":
+        return factor[:, None]
     columns = weight_matrix(quantization.module.parameter(site.weight_name), site).shape[1]
     return factor.repeat_interleave(columns // len(factor))  # each channel has a column for each tap of the kernel
 
