@@ -92,9 +92,9 @@ def _climbed(scene: Scene) -> Climb:
     best = _judged(usual, tried[-1])
     if scene.measured.fast and _has_time(scene):
         faster, found = _calibrated(replace(scene, fast=True), lean=True)
-        candidate = _judged(faster, found[-1])
+        candidate = found[-1]
         tried = [*tried, candidate]
-        if _is_worth_its_loss(faster, candidate, best):
+        if candidate.verified.passed and _is_worth_its_loss(faster, _judged(faster, candidate), best):
             result = _climb_on(faster, Climb(candidate, tried, graph))
             if result.best.verified.passed and result.best.points <= scene.settings.max_drop:
                 return result
@@ -104,8 +104,6 @@ def _climbed(scene: Scene) -> Climb:
 
 def _is_worth_its_loss(scene: Scene, faster: Candidate, usual: Candidate) -> bool:
     """Tell whether the fastest placement is worth going on with: it loses little more, and may hold the budget."""
-    if not faster.verified.passed:
-        return False
     little = max(scene.settings.max_drop, _standard_error(faster))
     return faster.points <= usual.points + little and (_is_enough(scene, faster) or _may_train(scene))
 

@@ -30,7 +30,7 @@ from ocrslim.ocr.pipeline import Pipeline
 from ocrslim.ocr.sequences import pick
 from ocrslim.slimming.quantization.ranges import OUTPUT_ERROR
 from ocrslim.slimming.training.criterion import LabelledDistillation, NamedTerm
-from ocrslim.slimming.training.data import FEWEST, TrainingData
+from ocrslim.slimming.training.data import FEWEST, HELD_MOST, HELD_SHARE, TrainingData
 from ocrslim.slimming.training.label_judge import INDICATORS
 from ocrslim.slimming.training.labelled_loader import LabelledBatches, open_labelled
 from ocrslim.slimming.training.schedule import Schedule
@@ -51,9 +51,6 @@ __all__ = [
     "origin_warning",
     "train_settings",
 ]
-
-HELD_SHARE = {"rec": 0.2, "det": 0.4}  # of the images; the file may ask for epochs over all of the others
-HELD_MOST = {"rec": 1000, "det": 150}
 
 TASK_RATIO: dict[Task, float] = {"rec": 0.1, "det": 0.5}
 """Weight of the loss against labels beside distillation: the teacher knows more of a line than its label says, but
