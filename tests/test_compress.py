@@ -161,7 +161,7 @@ def test_labels_teach_a_detector(
 def test_whether_labels_teach(task: Task, labelled: bool, ratio: float, learns: bool) -> None:
     data = data_module.TrainingData(task, (), (), (), rendered=False, labelled=labelled, skipped=())
     settings = CompressSettings("openvino", Path("out"), distillation=DistillationSettings(label_ratio=ratio))
-    assert module._learns_from_labels(data, settings) == learns
+    assert learning.learns_from_labels(data, settings) == learns
 
 
 @pytest.mark.parametrize(

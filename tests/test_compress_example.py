@@ -28,6 +28,7 @@ from ocrslim.graph.executor.graph_module import GraphModule
 from ocrslim.graph.importers.onnx import load_onnx
 from ocrslim.graph.importers.source import open_model
 from ocrslim.graph.passes.canonical import canonicalize
+from ocrslim.learning import open_lesson
 from ocrslim.report.run_log import RunLog
 from ocrslim.slimming.training import data as data_module
 from ocrslim.slimming.training.distillation import DistillationSettings
@@ -150,7 +151,7 @@ def test_labels_teach_the_last_layer_unless_their_weight_is_zero(
     follow, settings = open_follow(make("rec"), distillation=DistillationSettings(label_ratio=ratio))
     source = open_model(MODELS["rec"])
     profile, log = load_profile(None, None), RunLog(tmp_path, Console(quiet=True))
-    lesson = module._lesson(source, follow.data.training, profile, settings, follow, tmp_path, log)
+    lesson = open_lesson(source, follow.data.training, profile, settings, follow, tmp_path, log)
     log.close()
     assert (lesson is not None) is teaches
 

@@ -21,6 +21,7 @@ FILES = sorted((SOURCE / "ocrslim").rglob("*.py"))
 RECIPES = {
     "arguments",
     "cli",
+    "cli_eval",
     "__main__",
     "completion",
     "compress",
@@ -40,6 +41,7 @@ RECIPES = {
     "lossless",
     "reader",
     "scoring",
+    "searching",
     "sensitivity",
     "teaching",
     "together",

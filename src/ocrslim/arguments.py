@@ -79,6 +79,12 @@ def _add_compress(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         metavar="POINTS",
         help="accuracy or hmean that may be lost, in points; the climb ends where it holds; default: 0.3",
     )
+    parser.add_argument(
+        "--speedup",
+        type=float,
+        metavar="S",
+        help="times as fast as the float model: channels are cut and the rest trained where int8 alone is not so fast",
+    )
     parser.add_argument("--effort", choices=("quick", "normal", "max"), help="how far to climb; default: normal")
     parser.add_argument(
         "--placement",

@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -88,7 +88,22 @@ def _run_compress(options: argparse.Namespace) -> None:
         raise InputError("compress: give MODEL --target ENGINE --out DIR, or --config_path YAML --save_dir DIR")
     else:
         settings = CompressSettings(out=options.out, **given)
+    if options.speedup is not None:
+        return _run_search(options, settings)
     _compress_and_show(options.model, settings)
+
+
+def _run_search(options: argparse.Namespace, settings: CompressSettings) -> None:
+    """``ocrslim compress --speedup``."""
+    from ocrslim.report.search import search_table
+    from ocrslim.searching import search
+
+    if options.config_path is not None or processes() > 1:
+        raise InputError("--speedup: with MODEL and --target, in one process; a file says itself what to do")
+    console = Console()
+    result = search(options.model, settings, options.speedup, console)
+    console.print(search_table(result), crop=False)
+    console.print(result["verdict"], markup=False, highlight=False, soft_wrap=True)
 
 
 def _run_float(options: argparse.Namespace) -> None:
@@ -97,7 +112,7 @@ def _run_float(options: argparse.Namespace) -> None:
     from ocrslim.report.table import rewritten_table
 
     of_int8 = ("steps", "ptq_only", "max_drop", "effort", "max_minutes", "observer", "learning_rate", "label_ratio")
-    for name in ("config_path", *of_int8, "placement"):
+    for name in ("config_path", *of_int8, "placement", "speedup"):
         if getattr(options, name):
             raise InputError(f"--float: nothing is learned or quantized, leave out --{name.replace('_', '-')}")
     if options.model is None or options.target is None:
@@ -135,81 +150,17 @@ def _run_prune(options: argparse.Namespace) -> None:
 
 def _run_eval(options: argparse.Namespace) -> None:
     """``ocrslim eval``."""
+    from ocrslim.cli_eval import evaluate_options
     from ocrslim.report.table import eval_table
 
     console = Console(stderr=options.json)
-    if options.end_to_end:
-        result = _evaluate_end_to_end(options, console)
-    else:
-        result = _evaluate_config(options, console) if options.config_path else _evaluate_options(options, console)
+    result, warnings = evaluate_options(options, console)
+    for line in warnings:
+        print(f"ocrslim: {line}", file=sys.stderr)
     if options.json:
         print(json.dumps(result, ensure_ascii=False))
     else:
         console.print(eval_table(result), crop=False)
-
-
-def _evaluate_config(options: argparse.Namespace, console: Console) -> dict[str, Any]:
-    """``ocrslim eval --config_path``."""
-    from ocrslim.config.paddleslim import load_config
-    from ocrslim.example import evaluate_example, override
-
-    config = override(load_config(options.config_path), evaluate=options.data, data_dir=options.data_dir)
-    result, warnings = evaluate_example(
-        config,
-        model=options.model,
-        dictionary=options.dict,
-        profile=options.profile,
-        engine=options.engine,
-        threads=options.threads,
-        limit=options.limit,
-        loose=options.loose,
-        console=console,
-    )
-    for line in (*config.warnings, *warnings):
-        print(f"ocrslim: {line}", file=sys.stderr)
-    return result.to_json()
-
-
-def _evaluate_options(options: argparse.Namespace, console: Console) -> dict[str, Any]:
-    """``ocrslim eval MODEL --data LABELS``."""
-    from ocrslim.evaluate import evaluate_file
-
-    if options.model is None or options.data is None:
-        raise InputError("eval: name a MODEL and its --data LABELS, or a --config_path YAML that says both")
-    return evaluate_file(
-        options.model,
-        options.data,
-        dictionary=options.dict,
-        data_dir=options.data_dir,
-        task=options.task,
-        engine=options.engine,
-        profile=options.profile,
-        loose=options.loose,
-        rec_width=options.rec_width,
-        threads=options.threads,
-        limit=options.limit,
-        console=console,
-    ).to_json()
-
-
-def _evaluate_end_to_end(options: argparse.Namespace, console: Console) -> dict[str, Any]:
-    """``ocrslim eval --end-to-end --det DET --rec REC --data LABELS``."""
-    from ocrslim.end_to_end import evaluate_pages
-    from ocrslim.reader import load_pair
-
-    if options.det is None or options.rec is None or options.data is None or options.model is not None:
-        raise InputError("eval --end-to-end: name --det MODEL, --rec MODEL and --data LABELS, and no other MODEL")
-    reader = load_pair(
-        options.det,
-        options.rec,
-        engine=options.engine,
-        profile=options.profile,
-        dictionary=options.dict,
-        threads=options.threads,
-    )
-    return evaluate_pages(
-        reader, options.data, data_dir=options.data_dir, loose=options.loose, limit=options.limit, console=console
-    ).to_json()
 
 
 def _run_predict(options: argparse.Namespace) -> None:

@@ -33,7 +33,7 @@ from ocrslim.graph.importers.onnx import load_onnx
 from ocrslim.graph.importers.source import ModelSource, open_model
 from ocrslim.graph.passes.canonical import canonicalize
 from ocrslim.ladder import climb
-from ocrslim.learning import open_trainer, run_trainer
+from ocrslim.learning import learns_from_labels, open_lesson, open_trainer, run_trainer, say_unused_ratio
 from ocrslim.outcome import build_result, data_fingerprint, judge_held, judge_last, plain, run_fingerprint
 from ocrslim.placing import time_candidates
 from ocrslim.report.html import NAME as REPORT
@@ -66,7 +66,6 @@ from ocrslim.slimming.training.precision import open_precision, pick_device
 from ocrslim.slimming.training.prefetch import Shard
 from ocrslim.slimming.training.trainer import TrainingResult
 from ocrslim.teaching import NAME as TAUGHT
-from ocrslim.teaching import USUAL_RATIO, Lesson
 from ocrslim.together import aligned, assist, dismiss, gather_damaged, lead, moved, own_folder, wait_for
 
 __all__ = ["CompressSettings", "compress"]
@@ -98,6 +97,7 @@ class CompressSettings:
         max_drop: points of accuracy or hmean that may be lost; see :func:`ocrslim.ladder.climb`.
         effort: one of :data:`ocrslim.scene.EFFORTS`.
         max_minutes: no rung is begun after so long.
+        reference: ONNX file of the float model that losses are counted from, where another one is compressed.
         placement: ``measured`` asks the clock where int8 pays, ``policy`` takes what usually does; ``None`` goes by the
             effort.
         dictionary: file of a recogniser's characters, for one that comes without.
@@ -122,6 +122,7 @@ class CompressSettings:
     max_drop: float = 0.3
     effort: str = "normal"
     max_minutes: float | None = None
+    reference: Path | None = None
     placement: str | None = None
     dictionary: Path | None = None
     compute: Compute = field(default_factory=Compute)
@@ -250,16 +251,16 @@ def _run(
         teacher = GraphModule(graph).eval()
         delivery, keep_float = _follow_placement(follow, delivery, graph, log)
     original, known = delivery.open_original(), dict[str, Any]()
+    counted = original if settings.reference is None else delivery.open(settings.reference)
 
     def pair(compressed: InferenceSession) -> Pair:
         if follow is None:
-            return Pair(source, original, compressed, profile, known=known)
+            return Pair(source, counted, compressed, profile, known=known)
         # PaddleOCR's evaluation squeezes all lines into one width.
-        return Pair(source, original, compressed, profile, "fixed", follow.config.metric.ignore_space, known)
+        return Pair(source, counted, compressed, profile, "fixed", follow.config.metric.ignore_space, known)
 
-    by_labels = follow is None and data.task == "det" and _learns_from_labels(data, settings)
-    _say_unused_ratio(data, settings, log)
-
+    by_labels = follow is None and data.task == "det" and learns_from_labels(data, settings)
+    say_unused_ratio(data, settings, log)
     kept = {"fingerprint": run_fingerprint(source, settings, data_sha256), "team": team, "precision": precision}
     shard = Shard(team.rank, team.size, settings.compute.accumulate)
     make = functools.partial(labelled_pages if by_labels else training_batches, data, profile, settings.seed)
@@ -302,7 +303,7 @@ def _run(
         keep_float,
         pact=follow is not None and follow.plan.quantization.pact,
         by_labels=by_labels or follow is not None,
-        lesson=_lesson(source, data, profile, settings, follow, partial, log),
+        lesson=open_lesson(source, data, profile, settings, follow, partial, log),
     )
     if not team.leads:
         assist(team, scene, train)
@@ -344,47 +345,6 @@ def _deliver(
     write_sensitivity(partial, result)
     write_json(partial / "result.json", result)
     return result
-
-
-def _learns_from_labels(data: TrainingData, settings: CompressSettings) -> bool:
-    """Tell whether labels teach beside the float model: pages in training, lines the last layer before it."""
-    return data.labelled and settings.distillation.label_ratio > 0
-
-
-def _may_learn(settings: CompressSettings) -> bool:
-    """Tell whether anything may learn, were it only a last layer: who only calibrates, or takes no step, said no."""
-    return not settings.ptq_only and settings.steps != 0
-
-
-def _say_unused_ratio(data: TrainingData, settings: CompressSettings, log: RunLog) -> None:
-    """Tell who gave ``--label-ratio`` that nothing learns from labels; with a file the command line has said so."""
-    learns = _may_learn(settings) and _learns_from_labels(data, settings)
-    if settings.example is None and not learns and settings.distillation.label_ratio not in (0, USUAL_RATIO):
-        log.say("--label-ratio: without effect, there are no labels, or nothing may learn")
-
-
-def _lesson(
-    source: ModelSource,
-    data: TrainingData,
-    profile: Profile,
-    settings: CompressSettings,
-    follow: Following | None,
-    folder: Path,
-    log: RunLog,
-) -> Lesson | None:
-    """Return what labels teach a recogniser's last layer with; nothing where nothing may learn.
-
-    A file of the example says that its labels teach, unless their weight is said to be 0; PaddleOCR's evaluation
-    squeezes all lines into one width.
-    """
-    learns = settings.distillation.label_ratio > 0 if follow is not None else _learns_from_labels(data, settings)
-    if source.task != "rec" or not _may_learn(settings) or not learns:
-        return None
-    effort, seed = EFFORTS[settings.effort], settings.seed
-    known = source, data, profile.rec, folder, log, settings.threads, seed
-    if follow is not None:
-        return Lesson(*known, rec_width="fixed", ignore_space=follow.config.metric.ignore_space)
-    return Lesson(*known, ratio=settings.distillation.label_ratio, most=effort.taught, judged=effort.judged)
 
 
 def _follow_placement(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import onnx_ir as ir
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ocrslim.config.profile import Task
+from ocrslim.config.profile import Profile, Task
 from ocrslim.engines.session import InferenceSession
 from ocrslim.engines.targets import Target
 from ocrslim.export.verify import Verification, verify_det, verify_rec
@@ -23,22 +24,28 @@ from ocrslim.scene import EFFORTS
 from ocrslim.slimming.quantization.channels import find_factors
 from ocrslim.slimming.quantization.placement import Placement
 from ocrslim.slimming.quantization.prepare import Quantization
+from ocrslim.slimming.training.data import TrainingData
 from ocrslim.slimming.training.distillation import Distillation, LossJudge, TeacherJudge
 from ocrslim.slimming.training.lifeline import LostRankError
 from ocrslim.slimming.training.task_losses import LabelledBatch, task_loss
 from ocrslim.slimming.training.trainer import ParameterGroup, Score, Trainer, TrainingResult, TrainSettings
+from ocrslim.teaching import USUAL_RATIO, Lesson
 
 if TYPE_CHECKING:
     from ocrslim.compress import CompressSettings
+    from ocrslim.following import Following
 
 __all__ = [
     "RECIPE",
     "SMALLEST_RMS",
     "STEPS",
     "channel_factors",
+    "learns_from_labels",
+    "open_lesson",
     "open_trainer",
     "proportional",
     "run_trainer",
+    "say_unused_ratio",
     "scales_and_biases",
     "verify_module",
 ]
@@ -205,3 +212,64 @@ def verify_module(
 
     verify = verify_rec if task == "rec" else verify_det
     return verify(forward, session, (batch.numpy() for batch in batches), required)
+
+
+def learns_from_labels(data: TrainingData, settings: CompressSettings) -> bool:
+    """Tell whether labels teach beside the float model: pages in training, lines the last layer before it.
+
+    Args:
+        data: of the run.
+        settings: the same.
+    """
+    return data.labelled and settings.distillation.label_ratio > 0
+
+
+def _may_learn(settings: CompressSettings) -> bool:
+    """Tell whether anything may learn, were it only a last layer: who only calibrates, or takes no step, said no."""
+    return not settings.ptq_only and settings.steps != 0
+
+
+def say_unused_ratio(data: TrainingData, settings: CompressSettings, log: RunLog) -> None:
+    """Tell who gave ``--label-ratio`` that nothing learns from labels; with a file the command line has said so.
+
+    Args:
+        data: of the run.
+        settings: the same.
+        log: the same.
+    """
+    learns = _may_learn(settings) and learns_from_labels(data, settings)
+    if settings.example is None and not learns and settings.distillation.label_ratio not in (0, USUAL_RATIO):
+        log.say("--label-ratio: without effect, there are no labels, or nothing may learn")
+
+
+def open_lesson(
+    source: ModelSource,
+    data: TrainingData,
+    profile: Profile,
+    settings: CompressSettings,
+    follow: Following | None,
+    folder: Path,
+    log: RunLog,
+) -> Lesson | None:
+    """Return what labels teach a recogniser's last layer with; nothing where nothing may learn.
+
+    A file of the example says that its labels teach, unless their weight is said to be 0; PaddleOCR's evaluation
+    squeezes all lines into one width.
+
+    Args:
+        source: the model.
+        data: of the run.
+        profile: the same.
+        settings: the same.
+        follow: the file that the run follows.
+        folder: for files that are of no use afterwards.
+        log: of the run.
+    """
+    learns = settings.distillation.label_ratio > 0 if follow is not None else learns_from_labels(data, settings)
+    if source.task != "rec" or not _may_learn(settings) or not learns:
+        return None
+    effort, seed = EFFORTS[settings.effort], settings.seed
+    known = source, data, profile.rec, folder, log, settings.threads, seed
+    if follow is not None:
+        return Lesson(*known, rec_width="fixed", ignore_space=follow.config.metric.ignore_space)
+    return Lesson(*known, ratio=settings.distillation.label_ratio, most=effort.taught, judged=effort.judged)
