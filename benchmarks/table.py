@@ -1,6 +1,6 @@
 """The table of the README, from the ``result.json`` of finished runs: nothing in it is typed by hand.
 
-    python benchmarks/table.py RUNS/* [--example | --speed] [--json]
+    python benchmarks/table.py RUNS/* [--example | --speed | --placement] [--json]
 
 A row is a model for one engine: its metric in float and int8 on the images that judged it, the points gained (+) or
 lost with the interval of the paired bootstrap, time and size relative to float, and the minutes that the whole run
@@ -13,6 +13,9 @@ too, with dashes and the reason.
 
 ``--speed`` tells how many times as fast a model is as the original file in float: in ONNX Runtime, which most people
 run, and in its own engine; for the int8 model and for the float one that was rewritten without loss.
+
+``--placement`` tells what the clock made of the placement: how many sites more and fewer than usual, the time of the
+fastest placement as a share of the usual one's, and whether its loss let it be used.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ HEADINGS = ("model", "engine", "metric", "float", "int8", "change, points (95 %)
 EXAMPLE = ("model", "engine", "strategy", "metric", "value", "latency, ms", "command")
 SPEED = ("model", "engine", "points", "int8, of onnxruntime", "int8, of its engine", "float rewritten, of its engine")
 ENGINES = ("onnxruntime", "openvino")  # that each official model could be made for and timed on, everywhere
+PLACEMENT = ("model", "engine", "sites", "more in int8", "fewer", "of the usual time", "used")
 DASH = "–"
 BUSY = 0.1  # cores that others may use while we time
 
@@ -46,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("folders", nargs="+", type=Path, help="output folders of ocrslim compress")
     parser.add_argument("--example", action="store_true", help="float and int8 apart, with strategy and command")
     parser.add_argument("--speed", action="store_true", help="times as fast as the original in float")
+    parser.add_argument("--placement", action="store_true", help="what the clock made of the placement")
     parser.add_argument("--json", action="store_true", help="the rows as JSON")
     options = parser.parse_args(arguments)
     try:
@@ -53,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OcrslimError as error:
         sys.stderr.write(f"table.py: {error}\n")
         return 2
-    rows = example_rows(results) if options.example else list(map(_speed if options.speed else _row, results))
+    make = _speed if options.speed else _placement if options.placement else _row
+    rows = example_rows(results) if options.example else list(map(make, results))
     print(json.dumps(rows, ensure_ascii=False) if options.json else markdown(rows, results))
     return 0
 
@@ -183,6 +189,17 @@ def _speed(result: Mapping[str, Any]) -> dict[str, str]:
         *(times("int8", "ratio"), times("int8", "ratio_on_engine"), times("rewritten", "ratio_on_engine")),
     )
     return dict(zip(SPEED, cells, strict=True))
+
+
+def _placement(result: Mapping[str, Any]) -> dict[str, str]:
+    """Return the cells of ``--placement`` by heading."""
+    found, sites = result["placement"].get("measured"), len(result["placement"]["quantized"])
+    told = (DASH,) * 4
+    if found:
+        answer = "yes" if found["used"] else "no" if found["fast"] else "nothing to use"
+        told = (str(len(found["fast"])), str(len(found["slow"])), f"{found['ratio']:.2f}", answer)
+    cells = (result["model"]["name"], result.get("engine", result["target"]), str(sites), *told)
+    return dict(zip(PLACEMENT, cells, strict=True))
 
 
 def _figure(value: float | None) -> str:

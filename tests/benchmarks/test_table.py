@@ -131,3 +131,17 @@ def test_speed_is_against_the_original_in_onnxruntime_and_in_the_own_engine(
     rows = [list(row.values()) for row in json.loads(capsys.readouterr().out)]
     assert rows[1] == ["PP-OCRv6_tiny_rec", "openvino", "-0.61", "–", "1.33", "–"]  # timed on one engine alone
     assert rows[0] == ["PP-OCRv4_mobile_rec", "openvino", "-0.61", "2.50", "1.33", "~1.25"]
+
+
+def test_what_the_clock_made_of_the_placement(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked, usual = result(), result("PP-OCRv6_tiny_rec")
+    asked["placement"] = {
+        **{"quantized": [{"node": "a"}, {"node": "b"}], "float": []},
+        "measured": {"fast": ["b"], "slow": ["c", "d"], "ratio": 0.874, "used": True, "trials": []},
+    }
+    usual["placement"] = {"quantized": [{"node": "a"}], "float": []}
+    folders = [write(tmp_path / "a", asked), write(tmp_path / "b", usual)]
+    assert table.main([*map(str, folders), "--placement", "--json"]) == 0
+    rows = [list(row.values()) for row in json.loads(capsys.readouterr().out)]
+    assert rows[0] == ["PP-OCRv4_mobile_rec", "openvino", "2", "1", "2", "0.87", "yes"]
+    assert rows[1] == ["PP-OCRv6_tiny_rec", "openvino", "1", "–", "–", "–", "–"]
