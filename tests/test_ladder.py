@@ -16,12 +16,13 @@ import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
+from ocrslim import choosing, ladder, learning
 from ocrslim import compress as module
-from ocrslim import ladder, learning
 from ocrslim.compress import CompressSettings, compress
 from ocrslim.delivery import INT8
 from ocrslim.errors import InputError
 from ocrslim.export import verify
+from ocrslim.learning import CHECKPOINTS, FASTER
 from ocrslim.placing import SLOW_REASON
 from ocrslim.scene import EFFORTS, FLOAT_REASON, Candidate, Scene, images_needed
 from ocrslim.scoring import Judged
@@ -194,8 +195,8 @@ def _candidate(points: float, divergence: float, against: str = "labels") -> Can
     ],
 )
 def test_what_is_better(points: float, divergence: float, against: str, by_labels: bool, better: bool) -> None:
-    much = ladder.MUCH_NEARER["rec"]
-    assert ladder._is_better(_candidate(points, divergence, against), _candidate(0.5, 1.0), by_labels, much) == better
+    much = choosing.MUCH_NEARER["rec"]
+    assert choosing.is_better(_candidate(points, divergence, against), _candidate(0.5, 1.0), by_labels, much) == better
 
 
 def _depthwise(scene: Scene) -> Scene:
@@ -205,7 +206,8 @@ def _depthwise(scene: Scene) -> Scene:
     fast = frozenset(site.node for site in every.sites if site.kind == "depthwise")
     slow = frozenset(site.node for site in usual.sites if site.kind == "matmul")
     trial = Trial("depthwise convolutions at 48x320", tuple(sorted(fast)), int8=True, saved=0.1, kept=True)
-    return replace(scene, measured=Measured(frozenset(sorted(slow)[:1]), fast, 0.9, (trial,)))
+    one = frozenset(sorted(slow)[:1])
+    return replace(scene, measured=Measured(one, fast, one, 0.9, (trial,)))
 
 
 @pytest.mark.parametrize("worth", [True, False])
@@ -213,6 +215,7 @@ def test_what_the_clock_wants_is_used_where_it_is_worth_its_loss(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worth: bool
 ) -> None:
     monkeypatch.setattr(ladder, "measured", _depthwise)
+    monkeypatch.setattr(ladder, "is_faster", lambda *given: True)
     monkeypatch.setattr(ladder, "_is_worth_its_loss", lambda *given: worth)
     result = compress(NAME, CompressSettings("openvino", tmp_path, ptq_only=True, max_drop=100.0))
     assert rungs(result) == ["calibrated", "calibrated"]
@@ -226,6 +229,25 @@ def test_what_the_clock_wants_is_used_where_it_is_worth_its_loss(
     assert all(said[node] == SLOW_REASON for node in slow)
     assert all((node in said) is not worth for node in fast)
     assert "more sites in int8" in result["budget"]["rungs"][-1]["rung"]
+
+
+@pytest.mark.slow
+def test_what_trains_in_vain_leaves_the_field_to_the_usual_placement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both placements train, each with checkpoints of its own; the better one is given where neither holds."""
+    monkeypatch.setattr(ladder, "measured", _depthwise)
+    monkeypatch.setattr(ladder, "is_faster", lambda *given: True)
+    monkeypatch.setattr(ladder, "_is_worth_its_loss", lambda *given: True)
+    monkeypatch.setattr(ladder, "_with_float_sites", lambda *given: iter(()))
+    monkeypatch.setattr(ladder, "_holds", lambda *given: False)
+    for _ in range(2):  # the second time it goes on from both trainings' last checkpoints
+        result = compress(NAME, CompressSettings("openvino", tmp_path, max_drop=0.0))
+        trained = [rung for rung in result["budget"]["rungs"] if rung["rung"].startswith("trained")]
+        assert len(trained) == 2
+        judged = [rung["drop"]["points"] for rung in result["budget"]["rungs"] if rung["drop"]]
+        assert {CHECKPOINTS, FASTER} <= {path.name for path in tmp_path.iterdir()}
+        assert result["budget"]["drop"]["points"] <= sorted(judged)[1]  # the least, or what is much nearer
 
 
 @pytest.mark.parametrize(

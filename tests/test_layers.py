@@ -22,6 +22,7 @@ RECIPES = {
     "arguments",
     "cli",
     "cli_eval",
+    "choosing",
     "__main__",
     "completion",
     "compress",

@@ -19,10 +19,10 @@ from ocrslim.engines.targets import get_target
 from ocrslim.graph.importers.onnx import load_onnx
 from ocrslim.graph.importers.source import open_model
 from ocrslim.graph.passes.canonical import canonicalize
-from ocrslim.placing import SLOW_REASON, TABLE, measured, place_sites, time_candidates
+from ocrslim.placing import SLOW_REASON, TABLE, is_faster, measured, place_sites, time_candidates
 from ocrslim.report.run_log import RunLog
 from ocrslim.scene import EFFORTS, FLOAT_REASON, Candidate, Scene, pareto_front
-from ocrslim.slimming.quantization.measured import Measured, Trial
+from ocrslim.slimming.quantization.measured import Measured, Trial, recall, remember
 from ocrslim.slimming.quantization.placement import place
 
 NAME = "PP-OCRv6_tiny_rec"
@@ -76,7 +76,7 @@ def test_quick_asks_where_it_is_told_to(scene: Any, monkeypatch: pytest.MonkeyPa
 
     def measure(*given: Any) -> Measured:
         asked.append(given)
-        return Measured(frozenset("c"), frozenset("ab"), 0.875, (trial,))
+        return Measured(frozenset("c"), frozenset("ab"), ratio=0.875, trials=(trial,))
 
     monkeypatch.setattr(placing, "measure_placement", measure)
     monkeypatch.setattr(placing, "replace", lambda scene, **what: changed(scene, **what))
@@ -95,7 +95,7 @@ def test_quick_asks_where_it_is_told_to(scene: Any, monkeypatch: pytest.MonkeyPa
 def test_a_placement_is_the_policys_mended_by_the_clock(scene: Any) -> None:
     usual = place(scene.graph, scene.target)
     fast, slow, kept = usual.optional[0], usual.sites[0].node, usual.sites[1].node
-    given = changed(scene, measured=Measured(frozenset({slow}), frozenset({fast})))
+    given = changed(scene, measured=Measured(frozenset({slow}), frozenset({fast}), frozenset({slow})))
     placement = place_sites(given, [kept])
     sites = {site.node for site in placement.sites}
     assert not {fast, slow, kept} & sites  # what is faster in int8 is a candidate of its own
@@ -103,6 +103,9 @@ def test_a_placement_is_the_policys_mended_by_the_clock(scene: Any) -> None:
     assert placement.float_nodes[kept] == FLOAT_REASON
     faster = place_sites(changed(given, fast=True))
     assert {site.node for site in faster.sites} == sites | {fast, kept}
+    both = Measured(frozenset({slow}), frozenset({fast}))  # float only beside what is int8 there
+    assert slow in {site.node for site in place_sites(changed(scene, measured=both)).sites}
+    assert slow not in {site.node for site in place_sites(changed(scene, measured=both, fast=True)).sites}
     assert place_sites(changed(scene, keep_float=frozenset({slow}))).float_nodes[slow] == "kept float on request"
 
 
@@ -130,14 +133,48 @@ def test_what_has_the_same_sites_is_timed_once(scene: Any, monkeypatch: pytest.M
         candidate("wrong", other, passed=False),
         candidate("unjudged", usual, judged=False),
     ]
-    given = changed(scene, original="float", open=lambda path: opened.append(str(path)))
-    time_candidates(given, tried)
-    assert opened == ["a", "c"]
+    given = changed(scene, open=lambda path: opened.append(str(path)))
+    time_candidates(given, tried, Path("float"))
+    assert opened == ["float", "a", "c"]
     assert [item.time for item in tried] == [0.5, 0.5, 0.4, None, None]
     for item in tried:
         item.time = None
-    time_candidates(changed(given, target=get_target("paddle")), tried)
+    time_candidates(changed(given, target=get_target("paddle")), tried, Path("float"))
     assert [item.time for item in tried] == [None] * 5
+
+
+@pytest.mark.parametrize(("ratio", "faster"), [(0.9, True), (0.998, False), (1.4, False)])
+def test_a_faster_placement_has_to_be_faster_with_its_real_grids(
+    scene: Any, monkeypatch: pytest.MonkeyPatch, ratio: float, faster: bool
+) -> None:
+    usual = place(scene.graph, scene.target)
+    asked: list[int] = []
+
+    def candidate(name: str, factors: dict[str, Any]) -> Candidate:
+        quantization = SimpleNamespace(placement=usual, factors=factors)
+        return Candidate(name, cast("Any", quantization), Path(name), cast("Any", None), 0.1)
+
+    def time_rounds(sessions: Sequence[object], batch: object, rounds: int) -> NDArray[np.float64]:
+        asked.append(len(sessions))
+        return np.array([[1.0, ratio]] * rounds) * np.linspace(1, 2, rounds)[:, None]
+
+    monkeypatch.setattr(placing, "time_rounds", time_rounds)
+    given = changed(scene, open=lambda path: path)
+    plain, channels = candidate("usual", {}), candidate("faster", {"a": 1})
+    assert is_faster(given, channels, plain) is faster
+    assert is_faster(given, channels, plain) is faster
+    assert asked == [2]  # the table knows it
+    is_faster(given, plain, channels)
+    assert asked == [2, 2]  # other factors are another question
+
+
+def test_a_cache_that_cannot_be_written_costs_time_alone(scene: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    remember(tmp_path / "file" / TABLE, {"a": [0.5, 0.0]})
+    assert recall(tmp_path / "file" / TABLE) == {}
+    (tmp_path / TABLE).write_text('{"a": [0.5, 0.1], "b": "x", "c": [1]}')
+    remember(tmp_path / TABLE, {"d": [0.7, 0.0]})
+    assert recall(tmp_path / TABLE) == {"a": [0.5, 0.1], "d": [0.7, 0.0]}
 
 
 def test_a_table_is_kept_where_models_are(scene: Any, tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ class Parts:
 
     def __init__(self, times: Mapping[str, float], held: Mapping[str, float]) -> None:
         self.times, self.held = times, held
+        self.delivered: dict[str, str] = {}
         self.runs: list[CompressSettings] = []
         self.prunings: list[PruneSettings] = []
 
@@ -39,6 +40,8 @@ class Parts:
         points = self.held[settings.out.name]
         result = {
             "engine": "openvino",
+            "delivered": self.delivered.get(settings.out.name, "int8"),
+            "stages": [{"seconds": 60.0}],
             "drop": {"openvino": {"points": points + 0.1, "low": points - 1, "high": points + 1}},
             "budget": {"kept": points <= settings.max_drop, "drop": {"points": points}},
             "cpu": {"model": "Some CPU"},
@@ -119,6 +122,61 @@ def test_nothing_is_done_twice(stand: Callable[..., Parts], tmp_path: Path) -> N
         search(NAME, settings, 3.0)
 
 
+def test_pruning_goes_on_with_what_was_asked_of_it_though_the_clock_says_otherwise(
+    stand: Callable[..., Parts], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = CompressSettings("openvino", tmp_path)
+    first = stand()
+
+    def interrupted(*given: Any) -> None:
+        first.prunings.append(given[1])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(searching, "prune_and_distil", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        search(NAME, settings, 2.4)
+    again = stand({"int8": 0.41, "pruned": 0.7, "pruned-int8": 0.4})  # fast enough by itself, says another day's clock
+    search(NAME, settings, 2.4)
+    assert again.prunings == first.prunings
+    assert [settings.out.name for settings in again.runs] == ["pruned-int8"]  # the first part was done
+
+
+def test_a_request_that_failed_at_once_may_be_corrected(stand: Callable[..., Parts], tmp_path: Path) -> None:
+    stand()
+    wrong = CompressSettings("openvino", tmp_path, data=tmp_path / "trian.txt")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(searching, "compress", lambda *given: (_ for _ in ()).throw(InputError("no such label file")))
+        with pytest.raises(InputError, match="no such label file"):
+            search(NAME, wrong, 1.9)
+    assert search(NAME, CompressSettings("openvino", tmp_path), 1.9)["chosen"] == "int8"
+
+
+def test_no_part_begins_after_the_minutes(stand: Callable[..., Parts], tmp_path: Path) -> None:
+    parts = stand()
+    result = search(NAME, CompressSettings("openvino", tmp_path, max_minutes=0.5), 2.4)  # int8 took one minute
+    assert not parts.prunings
+    assert not result["reached"]
+
+
+def test_where_int8_is_no_faster_the_float_model_is_what_is_timed_and_given(
+    stand: Callable[..., Parts], tmp_path: Path
+) -> None:
+    parts = stand({"int8": 1.0, "pruned": 0.7, "pruned-int8": 0.75})
+    parts.delivered = {"int8": "float", "pruned-int8": "float"}
+    result = search(NAME, CompressSettings("openvino", tmp_path), 1.3)
+    assert [item["part"] for item in result["found"]] == ["int8", "pruned"]
+    assert (result["found"][0]["points"], result["chosen"]) == (0.0, "int8")
+
+
+def test_another_choice_leaves_no_files_of_the_first(stand: Callable[..., Parts], tmp_path: Path) -> None:
+    stand()
+    search(NAME, CompressSettings("openvino", tmp_path), 2.4)
+    (tmp_path / "int8.onnx").write_text("of an earlier choice")
+    search(NAME, CompressSettings("openvino", tmp_path), 2.4)
+    assert not (tmp_path / "int8.onnx").exists()
+    assert (tmp_path / "model.onnx").read_text() == "pruned-int8"
+
+
 @pytest.mark.parametrize(
     ("int8", "both", "chosen", "said"),
     [
@@ -153,6 +211,8 @@ def test_the_table_tells_the_fastest_first(stand: Callable[..., Parts], tmp_path
     [
         (["--target", "paddle", "--speedup", "2"], "--speedup: for onnxruntime or openvino"),
         (["--target", "openvino", "--speedup", "0.9"], "--speedup 0.9 is no gain"),
+        (["--target", "openvino", "--speedup", "nan"], "--speedup nan is no gain"),
+        (["--target", "openvino", "--speedup", "2", "--ptq-only"], "leave out --ptq-only"),
         (["--target", "openvino", "--float", "--speedup", "2"], "leave out --speedup"),
     ],
 )

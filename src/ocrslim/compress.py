@@ -169,7 +169,7 @@ def compress(
     source, settings, warnings = _open(model, settings)
     named = settings.example.profile if settings.example is not None and settings.profile is None else None
     profile = named or load_profile(settings.profile, source.inference_yml)
-    delivery = open_delivery(source, settings.target, settings.threads)
+    delivery = replace(open_delivery(source, settings.target, settings.threads), reference=settings.reference)
     with own_folder(team, settings.out, (INT8, REPORT, *SENSITIVITY)) as partial:
         log = RunLog(settings.out if team.leads else partial, (team.leads and console) or Console(quiet=True))
         for line in (*warnings, *delivery.notes):
@@ -209,6 +209,9 @@ def _open(
         raise InputError("compress: name a model, or a file that says which")
     else:
         source = open_model(model, settings.dictionary)
+    if settings.reference is not None:
+        origin = open_model(settings.reference)
+        source = replace(source, name=f"{origin.name}, pruned", licence=origin.licence)
     if settings.target == AUTO:
         settings = replace(settings, target="paddle" if is_writable(source) else "onnxruntime")
         if settings.target != "paddle":
@@ -251,7 +254,7 @@ def _run(
         teacher = GraphModule(graph).eval()
         delivery, keep_float = _follow_placement(follow, delivery, graph, log)
     original, known = delivery.open_original(), dict[str, Any]()
-    counted = original if settings.reference is None else delivery.open(settings.reference)
+    counted = original if settings.reference is None else delivery.open(delivery.counted)
 
     def pair(compressed: InferenceSession) -> Pair:
         if follow is None:
@@ -323,7 +326,7 @@ def _deliver(
 ) -> dict[str, Any]:
     """Score and time the best candidate, and write all that the user gets."""
     source, settings, partial, log = scene.source, scene.settings, scene.folder, scene.log
-    time_candidates(scene, climbed.tried)
+    time_candidates(scene, climbed.tried, delivery.counted)
     exported = climbed.best.path.replace(partial / "model.onnx")
     for path in (*partial.glob("candidate-*"), *partial.glob(f"{TAUGHT}*")):
         shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -47,12 +47,19 @@ class Delivery:
         target: ``engine`` is what runs the model here.
         threads: of an engine.
         paddle: the float model in Paddle's format, which the int8 one is written into; ``None`` for other targets.
+        reference: the float model that loss, time and size are counted from, where that is another one.
     """
 
     source: ModelSource
     target: Target
     threads: int
     paddle: PaddleFiles | None = None
+    reference: Path | None = None
+
+    @property
+    def counted(self) -> Path:
+        """The file of the float model that loss, time and size are counted from."""
+        return self.reference or self.source.path
 
     @property
     def by_paddle(self) -> bool:
@@ -124,7 +131,7 @@ class Delivery:
             exported: the ONNX file; :meth:`finish` was called.
         """
         if self.paddle is None:
-            files: dict[str, tuple[Path, ...]] = {"float": (self.source.path,), "int8": (exported,)}
+            files: dict[str, tuple[Path, ...]] = {"float": (self.counted,), "int8": (exported,)}
         else:
             made = exported.parent / PROGRAM, exported.parent / PARAMETERS
             files = {"float": (self.paddle.program, self.paddle.parameters), "int8": made}
@@ -187,7 +194,7 @@ class Delivery:
             shape: of the input, N, C, H, W.
             min_seconds: see :func:`ocrslim.engines.timing.bench`.
         """
-        onnx = [("float", self.source.path), ("int8", exported)]
+        onnx = [("float", self.counted), ("int8", exported)]
         if _beside(exported).is_file():
             onnx.append((REWRITTEN, _beside(exported)))
         rows = bench(onnx, ENGINES, threads=self.threads, shape=shape, min_seconds=min_seconds)

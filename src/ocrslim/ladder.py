@@ -18,13 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ocrslim.choosing import MUCH_NEARER, is_better, standard_error
 from ocrslim.config.profile import Task
 from ocrslim.engines.session import InferenceSession
 from ocrslim.export.onnx_float import export_float
 from ocrslim.export.onnx_qdq import export_qdq
 from ocrslim.graph.executor.graph_module import GraphModule
 from ocrslim.learning import channel_factors, verify_module
-from ocrslim.placing import measured, place_sites
+from ocrslim.placing import is_faster, measured, place_sites
 from ocrslim.report.result import interval_in_words, loss_in_words
 from ocrslim.scene import FLOAT_REASON, Candidate, Climb, Scene
 from ocrslim.sensitivity import measure_site_gains, measure_sites
@@ -38,11 +39,6 @@ from ocrslim.teaching import NAME as TAUGHT
 from ocrslim.teaching import Taught, teach
 
 __all__ = ["climb"]
-
-MUCH_NEARER = {"rec": 0.8, "det": 0.7}  # a line's is a root
-"""Share of the divergence from which on a candidate counts as better though it seems to lose a little more: on a
-thousand lines the loss is known to half a point: PP-OCRv6 small rec, which seemed to gain 0.3, lost 0.5 on others.
-Against the float model's own answers every change counts as a loss, so that only what is much nearer is better."""
 
 WEIGHTS_GO_BACK = frozenset({"paddle"})
 """Targets whose weights are written back into a file that knows only the tensors of the sites and their biases."""
@@ -93,18 +89,27 @@ def _climbed(scene: Scene) -> Climb:
     if scene.measured.fast and _has_time(scene):
         faster, found = _calibrated(replace(scene, fast=True), lean=True)
         candidate = found[-1]
-        tried = [*tried, candidate]
-        if candidate.verified.passed and _is_worth_its_loss(faster, _judged(faster, candidate), best):
-            result = _climb_on(faster, Climb(candidate, tried, graph))
-            if result.best.verified.passed and result.best.points <= scene.settings.max_drop:
+        tried = [*tried, *found]
+        worth = candidate.verified.passed and is_faster(faster, candidate, best)
+        if worth and _is_worth_its_loss(faster, _judged(faster, candidate), best):
+            quick = _climb_on(faster, Climb(candidate, tried, graph))
+            if _holds(scene, quick.best):
+                return quick
+            result = _climb_on(usual, Climb(best, quick.tried, graph))
+            if _holds(scene, result.best) or not quick.best.verified.passed or result.best.points <= quick.best.points:
                 return result
-            tried = result.tried
+            quick.tried = result.tried
+            return quick
     return _climb_on(usual, Climb(best, tried, graph))
+
+
+def _holds(scene: Scene, candidate: Candidate) -> bool:
+    return candidate.verified.passed and candidate.points <= scene.settings.max_drop
 
 
 def _is_worth_its_loss(scene: Scene, faster: Candidate, usual: Candidate) -> bool:
     """Tell whether the fastest placement is worth going on with: it loses little more, and may hold the budget."""
-    little = max(scene.settings.max_drop, _standard_error(faster))
+    little = max(scene.settings.max_drop, standard_error(faster))
     return faster.points <= usual.points + little and (_is_enough(scene, faster) or _may_train(scene))
 
 
@@ -343,42 +348,19 @@ def _add(scene: Scene, result: Climb, candidate: Candidate) -> None:
     if result.best.verified.passed and not scene.by_labels and candidate.divergence >= result.best.divergence:
         return  # whatever its loss, it is no better; judging takes minutes in some engines
     much = MUCH_NEARER[scene.source.task]
-    if _is_better(_judged(scene, candidate), result.best, scene.by_labels, much) or not result.best.verified.passed:
+    if is_better(_judged(scene, candidate), result.best, scene.by_labels, much) or not result.best.verified.passed:
         result.best = candidate
-
-
-def _is_better(candidate: Candidate, best: Candidate, by_labels: bool, much: float) -> bool:
-    """Tell whether a candidate loses less and is nearer to float.
-
-    A few images more or less are luck; what is no nearer to the float model is no better for it, and what is much
-    nearer is better unless it loses a standard error more. What learned from labels too may go away from float, but
-    then it must lose less by a standard error: PP-OCRv4 det, which gained 0.8 points (-0.8 to +2.7) on 150 held-back
-    pages, lost 1.1 on 177 others.
-    """
-    assert candidate.judged is not None
-    if candidate.divergence <= much * best.divergence:
-        return candidate.points <= best.points + _standard_error(candidate)
-    if candidate.divergence < (1.0 if candidate.judged.drop["against"] == "labels" else much) * best.divergence:
-        return candidate.points < best.points
-    return by_labels and candidate.points + _standard_error(candidate) < best.points
 
 
 def _is_enough(scene: Scene, candidate: Candidate) -> bool:
     """Tell whether the budget holds with half a standard error to spare: what comes next costs the user speed."""
-    return candidate.verified.passed and candidate.points + 0.5 * _standard_error(candidate) <= scene.settings.max_drop
+    return candidate.verified.passed and candidate.points + 0.5 * standard_error(candidate) <= scene.settings.max_drop
 
 
 def _is_sure(scene: Scene, candidate: Candidate) -> bool:
     """Tell whether the budget holds at the upper end of the interval: a lucky draw should not end the climb."""
     assert candidate.judged is not None
     return candidate.verified.passed and float(candidate.judged.worse_drop["high"]) <= scene.settings.max_drop
-
-
-def _standard_error(candidate: Candidate) -> float:
-    """Return that of the loss, in points, from its 95 % interval."""
-    assert candidate.judged is not None
-    drop = candidate.judged.worse_drop
-    return float(drop["high"] - drop["low"]) / (2 * 1.96)
 
 
 def _must_train(scene: Scene) -> bool:

@@ -36,10 +36,13 @@ if TYPE_CHECKING:
     from ocrslim.following import Following
 
 __all__ = [
+    "CHECKPOINTS",
+    "FASTER",
     "RECIPE",
     "SMALLEST_RMS",
     "STEPS",
     "channel_factors",
+    "checkpoints_of",
     "learns_from_labels",
     "open_lesson",
     "open_trainer",
@@ -54,6 +57,7 @@ STEPS = {"rec": 200, "det": 100}  # some four minutes on two cores
 LEARNING_RATE = 1e-4  # of scales and biases; five times that is farther from float for half of the steps
 LABELLED_RATE = 5e-4
 RECIPE = 4  # of what is trained and how it is judged: what another one left unfinished is not gone on with
+CHECKPOINTS, FASTER = "checkpoints", "checkpoints-faster"  # folders in the output folder
 SMALLEST_BIAS = 1e-3  # root mean square that a smaller tensor of biases counts as, so that one of zeros can learn
 SMALLEST_RMS = 1e-4  # of a weight, so that one of zeros can learn
 
@@ -167,9 +171,18 @@ def open_trainer(
         distilled,
         judge,
         settings.compute.fit(TrainSettings(steps, rate, give_up_at=give_up_at), log.say),
-        folder=settings.out / "checkpoints",
+        folder=settings.out / checkpoints_of(quantization.placement),
         **kept,
     )
+
+
+def checkpoints_of(placement: Placement) -> str:
+    """Return the folder of a training's checkpoints: a climb may train a faster placement and then the usual one.
+
+    Args:
+        placement: of what is trained.
+    """
+    return FASTER if any(site.node in placement.optional for site in placement.sites) else CHECKPOINTS
 
 
 def channel_factors(

@@ -119,7 +119,7 @@ def build_result(
         log: of the run.
     """
     source, target = delivery.source, delivery.target
-    training = next((item.training for item in climbed.tried if item.training), None)
+    training = climbed.best.training or next((item.training for item in climbed.tried[::-1] if item.training), None)
     sizes = delivery.sizes(exported)
     result: dict[str, Any] = {
         "ocrslim": __version__,

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Collection
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
+from ocrslim.engines.cpu import cpu_info, versions
+from ocrslim.engines.machine import OtherLoad
 from ocrslim.engines.probe import random_batch
 from ocrslim.engines.timing import SHAPES, time_rounds
 from ocrslim.export.onnx_qdq import export_qdq
 from ocrslim.graph.importers.zoo import cache_folder
 from ocrslim.scene import FLOAT_REASON, Candidate, Scene
-from ocrslim.slimming.quantization.measured import MEASURED, measure_placement
+from ocrslim.slimming.quantization.measured import (
+    LEAST,
+    MEASURED,
+    fingerprint,
+    measure_placement,
+    recall,
+    remember,
+)
 from ocrslim.slimming.quantization.placement import Placement, place
 
-__all__ = ["TABLE", "measured", "place_sites", "time_candidates"]
+__all__ = ["TABLE", "is_faster", "measured", "place_sites", "time_candidates"]
 
 TIMED = 30  # rounds
+BUSY = 0.1  # cores that others may use while we time
 
 TABLE = "placement.json"
 """Of what was timed, in the folder of the fetched models: by processor, engine, version, threads, shape and model."""
@@ -34,13 +47,15 @@ def measured(scene: Scene) -> Scene:
     settings, log = scene.settings, scene.log
     wanted = settings.placement or ("measured" if scene.effort.measure else "policy")
     if wanted == "policy" or settings.example is not None or scene.target.name not in MEASURED:
+        if settings.placement == "measured":
+            log.say(f"--placement measured: without effect, {scene.target.name} is not timed here")
         return scene
     with log.stage("measure placement"), log.bar("measure placement") as update:
-        shape = (1, 3, *SHAPES[scene.source.task])
-        table = cache_folder() / TABLE
-        found = measure_placement(
-            scene.graph, scene.target, shape, settings.threads, export_qdq, scene.keep_float, table, update
-        )
+        shape, load = (1, 3, *SHAPES[scene.source.task]), OtherLoad()
+        asked = scene.graph, scene.target, shape, settings.threads, export_qdq
+        found = measure_placement(*asked, scene.keep_float, cache_folder() / TABLE, update)
+    if (load.cores() or 0.0) > BUSY:
+        log.say(f"the machine was busy while placements were timed; to time them again delete {cache_folder() / TABLE}")
     for trial in found.trials:
         told = f"{len(trial.nodes)} {trial.group} to {'int8' if trial.int8 else 'float'}: {100 * trial.saved:+.1f} %"
         log.note(f"{told} of the time saved, {'done' if trial.kept else 'not done'}")
@@ -51,10 +66,15 @@ def measured(scene: Scene) -> Scene:
     return replace(scene, measured=found)
 
 
-def time_candidates(scene: Scene, tried: Collection[Candidate]) -> None:
+def time_candidates(scene: Scene, tried: Collection[Candidate], counted: Path) -> None:
     """Time what was judged, in turns beside the float model, so that loss can be held against time.
 
     What has the same sites takes the same time: one file of each placement is timed.
+
+    Args:
+        scene: of the climb.
+        tried: whose ``time`` is set.
+        counted: file of the float model.
     """
     judged = [item for item in tried if item.judged is not None and item.verified.passed]
     if scene.target.name not in MEASURED or not judged:
@@ -65,12 +85,35 @@ def time_candidates(scene: Scene, tried: Collection[Candidate]) -> None:
         kinds.setdefault(key, []).append(item)
     batch = random_batch((1, 3, *SHAPES[scene.source.task]))
     with scene.log.stage("time candidates"):
-        sessions = [scene.original, *(scene.open(items[0].path) for items in kinds.values())]
+        sessions = [scene.open(path) for path in (counted, *(items[0].path for items in kinds.values()))]
         times = time_rounds(sessions, batch, TIMED)
     ratios = np.median(times[:, 1:] / times[:, :1], axis=0)
     for items, ratio in zip(kinds.values(), ratios, strict=True):
         for item in items:
             item.time = float(ratio)
+
+
+def is_faster(scene: Scene, candidate: Candidate, usual: Candidate) -> bool:
+    """Tell whether a candidate takes less time than the usual placement's, with its real grids; the table remembers.
+
+    What was timed to choose the placement had one scale for all channels of an activation.
+    """
+    about = [scene.target.name, versions(), cpu_info().model, scene.settings.threads, fingerprint(scene.graph)]
+    sites = [
+        [[site.node for site in item.quantization.placement.sites], sorted(item.quantization.factors)]
+        for item in (candidate, usual)
+    ]
+    key = hashlib.sha256(json.dumps([about, sites, "candidates"]).encode()).hexdigest()
+    table = cache_folder() / TABLE
+    known = recall(table).get(key)
+    if known is None:
+        batch = random_batch((1, 3, *SHAPES[scene.source.task]))
+        with scene.log.stage("time the faster placement"):
+            times = time_rounds([scene.open(usual.path), scene.open(candidate.path)], batch, TIMED)
+        known = [float(np.median(times[:, 1] / times[:, 0])), 0.0]
+        remember(table, {key: known})
+    scene.log.say(f"{candidate.rung}: {known[0]:.2f} of the time of {usual.rung}")
+    return known[0] < 1.0 - LEAST
 
 
 def place_sites(scene: Scene, kept: Collection[str] = ()) -> Placement:
@@ -80,7 +123,7 @@ def place_sites(scene: Scene, kept: Collection[str] = ()) -> Placement:
         scene: its ``fast`` says whether the optional nodes that the clock wants in int8 are sites.
         kept: nodes that the climb made float because they cost too much.
     """
-    slow = scene.measured.slow
+    slow = scene.measured.slow if scene.fast else scene.measured.slow_alone
     also = scene.measured.fast if scene.fast else ()
     placement = place(scene.graph, scene.target, {*scene.keep_float, *slow, *kept}, also)
     reasons = dict(placement.float_nodes)

@@ -79,6 +79,7 @@ class PruneSettings:
         importance: ``taylor`` or ``l1``.
         learning_rate: change of a weight in a step, as a share of the root mean square of its tensor.
         distillation: the losses.
+        dictionary: file of a recogniser's characters, for one that comes without.
     """
 
     target: str
@@ -96,6 +97,7 @@ class PruneSettings:
     importance: Importance = "taylor"
     learning_rate: float = 5e-4
     distillation: DistillationSettings = field(default_factory=DistillationSettings)
+    dictionary: Path | None = None
 
     def by_labels(self, ratio: float | None) -> PruneSettings:
         """Return the settings with another weight of labels for a recogniser's last layer; ``None`` keeps the usual."""
@@ -158,7 +160,7 @@ def prune_and_distil(model: str | Path, settings: PruneSettings, console: Consol
     """
     get_target(settings.target)
     settings.goal()
-    source = open_model(model)
+    source = open_model(model, settings.dictionary)
     profile = load_profile(settings.profile, source.inference_yml)
     try:
         settings.out.mkdir(parents=True, exist_ok=True)

@@ -211,6 +211,7 @@ class Climb:
             "images_to_tell": images_needed(judged.worse_drop, max_drop),
             "taught": asdict(self.taught) if self.taught else None,
             "trained": self.best.training is not None and self.best.training.best_step > 0,
+            "best": next(index for index, item in enumerate(self.tried) if item is self.best),
             "rungs": [
                 {
                     "rung": item.rung,

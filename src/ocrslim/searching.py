@@ -7,7 +7,9 @@ where it was: a part that is done is not done again. What is fastest within the 
 from __future__ import annotations
 
 import json
+import math
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,23 +17,26 @@ from typing import Any
 
 from rich.console import Console
 
+from ocrslim import __version__
 from ocrslim.atomic import replacing
 from ocrslim.compress import CompressSettings, compress
 from ocrslim.engines.targets import get_target
 from ocrslim.engines.timing import SHAPES, bench
-from ocrslim.errors import InputError
+from ocrslim.errors import InputError, OcrslimError
 from ocrslim.graph.importers.source import ModelSource, open_model
+from ocrslim.learning import RECIPE
 from ocrslim.outcome import plain
 from ocrslim.pruned import PruneSettings, prune_and_distil
 from ocrslim.report.html import NAME as REPORT
 from ocrslim.report.html import write_report
-from ocrslim.report.result import write_json
+from ocrslim.report.result import sha256_of, write_json
 from ocrslim.scene import pareto_front
 from ocrslim.slimming.quantization.measured import MEASURED
 
 __all__ = ["PARTS", "SEARCH", "Found", "search"]
 
-SEARCH = "search.json"
+SEARCH, ASKED = "search.json", "asked.json"
+NOT_GIVEN = ("log.txt", REPORT)  # of a part
 PARTS = ("int8", "pruned", "pruned-int8")  # folders, in the order that they are made
 SPARE = 1.03  # of the speedup that is asked of pruning: int8 gains a little less on narrower layers
 MIN_BENCH_SECONDS = 3.0
@@ -85,21 +90,24 @@ def search(
         InputError: the model, the data or a setting cannot be used.
         VerifyError: an engine does not compute what a model was made to compute.
     """
+    if settings.ptq_only:
+        raise InputError("--speedup: what channels leave behind has to be trained; leave out --ptq-only")
     if settings.target not in MEASURED:
         raise InputError(f"--speedup: for {' or '.join(sorted(MEASURED))}, whose clock is here; not {settings.target}")
-    if speedup <= 1.0:
+    if not 1.0 < speedup < math.inf:
         raise InputError(f"--speedup {speedup:g} is no gain; give a number above 1")
-    source, out = open_model(model, settings.dictionary), settings.out
+    began, source, out = time.monotonic(), open_model(model, settings.dictionary), settings.out
     _begin(source, settings, speedup)
     whole = _int8(model, replace(settings, out=out / PARTS[0]), console)
     parts = [PARTS[0]]
     rows = _time(source, settings, parts)
-    if 1.0 / rows[PARTS[0]] < speedup:
-        wanted = SPARE * speedup * rows[PARTS[0]]
+    wanted = _wanted(out, speedup, rows[PARTS[0]])
+    if wanted > 1.0 and _has_time(settings, began, whole):
         pruned = out / PARTS[1]
         if not (pruned / "result.json").is_file():
             prune_and_distil(model, _pruning(settings, pruned, wanted), console)
-        _int8(pruned, replace(settings, out=out / PARTS[2], reference=source.path, dictionary=None), console)
+        small = replace(settings, out=out / PARTS[2], reference=source.path, dictionary=None)
+        _int8(pruned, small, console)
         parts = list(PARTS)
         rows = _time(source, settings, parts)
     found = _found(out, rows)
@@ -114,8 +122,8 @@ def search(
         "cpu": whole["cpu"],
         "verdict": _verdict(chosen, speedup, settings.max_drop),
     }
-    _give(out, chosen, [part for part in parts if part != PARTS[1]])
-    write_json(out / SEARCH, result)
+    _give(out, chosen, result)
+    _report(out, [part for part in parts if part != PARTS[1]], console)
     return result
 
 
@@ -125,19 +133,40 @@ def _begin(source: ModelSource, settings: CompressSettings, speedup: float) -> N
     Raises:
         InputError: it was, or the folder can't be written.
     """
-    asked = plain(settings) | {"out": None, "speedup": speedup, "model": source.sha256}
-    path = settings.out / "asked.json"
+    asked = plain(settings) | {"out": None, "max_minutes": None, "speedup": speedup, "model": source.sha256}
+    asked |= {"ocrslim": __version__, "recipe": RECIPE}
+    if settings.data is not None and settings.data.is_file():
+        asked["data_sha256"] = sha256_of(settings.data)
+    path = settings.out / ASKED
     try:
         settings.out.mkdir(parents=True, exist_ok=True)
-        if path.is_file():
-            before = json.loads(path.read_text(encoding="utf-8"))
-            other = sorted(name for name in {*asked, *before} if asked.get(name) != before.get(name))
-            if other:
-                told = f"{other[0]} was {before.get(other[0])!r}, is {asked.get(other[0])!r}"
-                raise InputError(f"--out {settings.out}: holds another search ({told}); name another folder")
-        write_json(path, asked)
-    except (OSError, ValueError, AttributeError) as error:
+        begun = any((settings.out / part).is_dir() for part in PARTS)
+        before = json.loads(path.read_text(encoding="utf-8")) if begun and path.is_file() else asked
+        other = sorted(name for name in {*asked, *before} if asked.get(name) != before.get(name))
+    except (OSError, ValueError, AttributeError, TypeError) as error:
         raise InputError(f"--out {settings.out}: can't be used ({error}); name another folder") from error
+    if other:
+        told = f"{other[0]} was {before.get(other[0])!r}, is {asked.get(other[0])!r}"
+        raise InputError(f"--out {settings.out}: holds another search ({told}); name another folder")
+    write_json(path, asked)
+
+
+def _wanted(out: Path, speedup: float, time_of_int8: float) -> float:
+    """Return what pruning has to make of it, 1 for nothing; decided once, or an interrupted pruning would not go on."""
+    path = out / "wanted.json"
+    if path.is_file():
+        return float(json.loads(path.read_text(encoding="utf-8"))["speedup"])
+    wanted = max(1.01, SPARE * speedup * time_of_int8) if 1.0 / time_of_int8 < speedup else 1.0
+    write_json(path, {"speedup": wanted})
+    return wanted
+
+
+def _has_time(settings: CompressSettings, began: float, whole: dict[str, Any]) -> bool:
+    """Tell whether another part may begin: ``max_minutes`` are of all parts, those of an earlier start among them."""
+    if settings.max_minutes is None:
+        return True
+    spent = max(time.monotonic() - began, sum(stage["seconds"] for stage in whole["stages"]))
+    return float(spent) < 60 * settings.max_minutes
 
 
 def _int8(model: str | Path, settings: CompressSettings, console: Console | None) -> dict[str, Any]:
@@ -150,36 +179,37 @@ def _int8(model: str | Path, settings: CompressSettings, console: Console | None
 
 
 def _pruning(settings: CompressSettings, out: Path, speedup: float) -> PruneSettings:
-    names = ("target", "data", "eval", "data_dir", "profile", "seed", "threads", "distillation", "steps")
-    return PruneSettings(out=out, speedup=max(speedup, 1.01), **{name: getattr(settings, name) for name in names})
+    names = ("target", "data", "eval", "data_dir", "profile", "seed", "threads", "distillation", "dictionary")
+    return PruneSettings(out=out, speedup=speedup, **{name: getattr(settings, name) for name in names})
 
 
 def _time(source: ModelSource, settings: CompressSettings, parts: Sequence[str]) -> dict[str, float]:
     """Return what each model takes to what the float one that came in takes, all in turns."""
-    models = [("float", source.path), *((part, _file(settings.out / part)) for part in parts)]
+    models = [("float", source.path), *((part, settings.out / part / "model.onnx") for part in parts)]
     engine = get_target(settings.target).engine
     shape = (1, 3, *SHAPES[source.task])
     rows = bench(models, [engine], settings.threads, shape, min_seconds=MIN_BENCH_SECONDS)
     return {row.label: row.ratio_on_engine for row in rows if row.label != "float"}
 
 
-def _file(folder: Path) -> Path:
-    """Return the int8 model of a run, also where float was the answer, or the pruned one."""
-    beside = folder / "int8.onnx"
-    return beside if beside.is_file() else folder / "model.onnx"
-
-
 def _found(out: Path, rows: dict[str, float]) -> list[Found]:
-    """Return the models with their losses, the front marked."""
+    """Return the models with their losses, the front marked.
+
+    Where int8 was no faster, a run gives a float model: the first run's loses nothing, and the pruned one is there.
+    """
     found = []
-    for part, time in rows.items():
+    for part, took in rows.items():
         result = json.loads((out / part / "result.json").read_text(encoding="utf-8"))
         if part == PARTS[1]:
             drop, held, kept = result["drop"]["pruned"], None, False
+        elif result["delivered"] != "int8":
+            if part == PARTS[2]:
+                continue
+            drop, held, kept = {"points": 0.0, "low": 0.0, "high": 0.0}, 0.0, True
         else:
             drop, budget = result["drop"][result["engine"]], result["budget"]
             held, kept = budget["drop"]["points"], budget["kept"]
-        found.append(Found(part, time, drop["points"], drop["low"], drop["high"], held, kept))
+        found.append(Found(part, took, drop["points"], drop["low"], drop["high"], held, kept))
     front = pareto_front([(item.time, item.points) for item in found])
     return [replace(item, front=index in front) for index, item in enumerate(found)]
 
@@ -205,10 +235,23 @@ def _verdict(chosen: Found, speedup: float, max_drop: float) -> str:
     return f"{told}; {asked} was asked"
 
 
-def _give(out: Path, chosen: Found, runs: Sequence[str]) -> None:
-    """Copy the files of the chosen part into the folder, and write the page that compares the runs."""
-    for path in sorted((out / chosen.part).iterdir()):
-        if path.is_file() and path.name not in ("log.txt", REPORT, "asked.json"):
-            with replacing(out / path.name) as partial:
-                shutil.copyfile(path, partial)
-    write_report([out / part for part in runs], out / REPORT)
+def _give(out: Path, chosen: Found, result: dict[str, Any]) -> None:
+    """Put the files of the chosen part into the folder in the place of an earlier choice's, what says so last."""
+    last = ("result.json",)
+    files = [path for path in sorted((out / chosen.part).iterdir()) if path.is_file() and path.name not in NOT_GIVEN]
+    for path in out.iterdir():
+        if path.is_file() and path.name not in (ASKED, "wanted.json", *(given.name for given in files)):
+            path.unlink()
+    for path in sorted(files, key=lambda path: path.name in last):
+        with replacing(out / path.name) as partial:
+            shutil.copyfile(path, partial)
+    write_json(out / SEARCH, result)
+
+
+def _report(out: Path, runs: Sequence[str], console: Console | None) -> None:
+    """Write the page that compares the runs; the models are there, whatever becomes of it."""
+    try:
+        write_report([out / part for part in runs], out / REPORT)
+    except (OcrslimError, OSError) as error:
+        said = f"without {REPORT}: {' '.join(str(error).split())}"
+        (console or Console(quiet=True)).print(said, markup=False, soft_wrap=True)

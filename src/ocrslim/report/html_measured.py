@@ -189,7 +189,9 @@ def candidates(result: Mapping[str, Any]) -> Section:
     budget = result["budget"]
     rungs = budget["rungs"]
     # The best is the one whose loss the budget was held against.
-    best = next((index for index, rung in enumerate(rungs) if rung.get("drop") == budget["drop"]), None)
+    best = budget.get("best")
+    if best is None:  # of an older version
+        best = next((index for index, rung in enumerate(rungs) if rung.get("drop") == budget["drop"]), None)
     told = said("held back", n=budget["drop"]["n"], loss=loss(budget["drop"]), interval=interval(budget["drop"]))
     body = [paragraph(told)] if not rungs else []
 

@@ -55,6 +55,9 @@ def chosen_rung(result: Mapping[str, Any]) -> str | None:
     """
     budget = result.get("budget") or {}
     rungs = budget.get("rungs") or ()
+    best = budget.get("best")
+    if isinstance(best, int) and 0 <= best < len(rungs):
+        return str(rungs[best]["rung"])
     return next((rung["rung"] for rung in rungs if rung.get("drop") and rung["drop"] == budget["drop"]), None)
 
 

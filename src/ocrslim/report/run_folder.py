@@ -53,6 +53,7 @@ SHAPE: dict[str, Any] = {
     "verify": [{"kind": str, "value": NUMBER, "required": NUMBER, "passed": bool, "n": int}],
     "budget": {
         **{"max_drop": NUMBER, "kept": bool, "sure": bool, "judged_by": str, "drop": _DROP, "images_to_tell?": int},
+        "best?": int,
         "taught?": {"lines": int, "held": int, "points": NUMBER, "folded": NUMBER},
         "rungs": [
             {

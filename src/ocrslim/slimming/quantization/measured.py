@@ -32,11 +32,12 @@ from ocrslim.slimming.quantization.prepare import Quantization, calibrate, prepa
 Export = Callable[[Quantization, Path], object]
 """Writes a model as its engine reads it; see :func:`ocrslim.export.onnx_qdq.export_qdq`."""
 
-__all__ = ["MEASURED", "Measured", "Trial", "measure_placement"]
+__all__ = ["LEAST", "MEASURED", "Measured", "Trial", "fingerprint", "measure_placement", "recall", "remember"]
 
 MEASURED = frozenset({"onnxruntime", "openvino"})
 """Targets whose engine is timed. Paddle takes seconds to load a model; TensorRT is not where models are compressed."""
 
+VERSION = 1  # of how placements are written and timed: what another one measured is asked again
 AT_ONCE = 5  # placements that are loaded and timed together
 ROUNDS = 12
 LEAST = 0.005  # share of the time that a change has to save
@@ -68,14 +69,16 @@ class Measured:
     """What the clock said.
 
     Args:
-        slow: nodes that the policy makes int8 and the engine runs faster in float.
-        fast: optional nodes that the engine runs faster in int8; see :attr:`.placement.Placement.optional`.
+        slow: nodes that the policy makes int8 and that are float in the fastest placement.
+        fast: optional nodes that are int8 there; see :attr:`.placement.Placement.optional`.
+        slow_alone: nodes that are faster in float where no optional node is int8.
         ratio: time of the fastest placement to that of the policy's.
         trials: what was asked.
     """
 
     slow: frozenset[str] = frozenset()
     fast: frozenset[str] = frozenset()
+    slow_alone: frozenset[str] = frozenset()
     ratio: float = 1.0
     trials: tuple[Trial, ...] = ()
 
@@ -113,22 +116,26 @@ def measure_placement(
     policy = frozenset(site.node for site in bench.policy.sites)
     everything = frozenset(site.node for site in bench.full.placement.sites)
     groups = _groups(bench.full, shape)
-    bench.expect(len(groups) + 4, progress)
-    times = bench.ratios([everything])
+    bench.expect(len(groups) + 5, progress)
+    times = bench.ratios([everything]) | {policy: _Ratio(1.0, 0.0)}
     start = everything if times[everything].saves_from(1.0) else policy
     changed = {name: start.symmetric_difference(nodes) for name, nodes in groups.items()}
-    times |= bench.ratios(list(changed.values())) | {policy: _Ratio(1.0, 0.0)}
+    times |= bench.ratios([sites for sites in changed.values() if sites != policy])
     paying = [name for name, sites in changed.items() if times[sites].saves_from(times[start].value)]
     together = start.symmetric_difference(frozenset().union(*(groups[name] for name in paying)))  # groups are disjoint
     alone = min((changed[name] for name in paying), key=lambda sites: times[sites].value, default=start)
-    finals = bench.ratios(list(dict.fromkeys((start, alone, together))), FINAL * ROUNDS) | {policy: _Ratio(1.0, 0.0)}
+    wanted = list(dict.fromkeys(sites for sites in (start, alone, together) if sites != policy))
+    finals = bench.ratios(wanted, FINAL * ROUNDS) | {policy: _Ratio(1.0, 0.0)}
     best = min(finals, key=lambda sites: (finals[sites].value, len(sites)))
+    usual = policy & best
+    if usual != best and usual != policy:  # its neighbours may be other ones than those that it was timed beside
+        usual = usual if bench.ratios([usual], FINAL * ROUNDS)[usual].saves_from(1.0) else policy
     trials = tuple(
         Trial(name, tuple(sorted(nodes)), not nodes <= start, times[start].value - times[changed[name]].value, kept)
         for name, nodes in groups.items()
         for kept in [(nodes <= best) != (nodes <= start)]
     )
-    return Measured(policy - best, best - policy, finals[best].value, trials)
+    return Measured(policy - best, best - policy, policy - usual, finals[best].value, trials)
 
 
 @dataclass(frozen=True)
@@ -161,11 +168,11 @@ class _Bench:
         self.full = prepare(GraphModule(graph).eval(), place(graph, target, keep_float, self.policy.optional), target)
         self._calibrated = False
         self._table = table
-        self._known: dict[str, list[float]] = _read(table)
+        self._known = recall(table)
         self._asked, self._most = 0, 0
         self._progress: Callable[[int, int], None] = lambda done, total: None
         about = [target.name, target.weight.bits, versions().get(target.engine), threads, list(shape)]
-        self._about = json.dumps([*about, cpu_info().model, cpu_info().flags, _fingerprint(graph)])
+        self._about = json.dumps([*about, cpu_info().model, cpu_info().flags, fingerprint(graph)])
 
     def expect(self, most: int, progress: Callable[[int, int], None]) -> None:
         """Tell of the placements that are timed, ``most`` of them."""
@@ -219,9 +226,7 @@ class _Bench:
 
     def _save(self) -> None:
         if self._table is not None:
-            known = _read(self._table) | self._known  # another run may have written meanwhile
-            self._table.parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(self._table, json.dumps(known, indent=0).encode())
+            remember(self._table, self._known)
 
 
 def _groups(full: Quantization, shape: Sequence[int]) -> dict[str, frozenset[str]]:
@@ -251,23 +256,47 @@ def _size(site: Site, values: Mapping[str, torch.Tensor]) -> str:
     return "x".join(str(side) for side in (size[2:] if site.kind in ("conv", "depthwise") else size[1:-1]))
 
 
-def _read(table: Path | None) -> dict[str, list[float]]:
-    """Return what is in a table; a damaged one is made anew."""
-    if table is None or not table.is_file():
-        return {}
+def recall(table: Path | None) -> dict[str, list[float]]:
+    """Return what is in a table: question -> ratio and its standard error; a damaged or unreadable one is empty.
+
+    Args:
+        table: see :func:`measure_placement`.
+    """
     try:
-        known = json.loads(table.read_text(encoding="utf-8"))
+        known = {} if table is None or not table.is_file() else json.loads(table.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     items = known.items() if isinstance(known, dict) else ()
     return {key: value for key, value in items if _is_pair(value)}
 
 
+def remember(table: Path, known: Mapping[str, Sequence[float]]) -> None:
+    """Add to a table; where it can't be written nothing is remembered, which costs a later run time alone.
+
+    Args:
+        table: made if missing.
+        known: as of :func:`recall`.
+    """
+    try:
+        table.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(table, json.dumps(recall(table) | dict(known), indent=0).encode())  # others write there too
+    except OSError:
+        return
+
+
 def _is_pair(value: object) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(isinstance(item, float | int) for item in value)
 
 
-def _fingerprint(graph: ir.Model) -> list[str]:
-    return [f"{node.op_type} {[value.name for value in node.outputs]}" for node in graph.graph] + [
-        f"{name} {value.shape}" for name, value in graph.graph.initializers.items()
+def fingerprint(graph: ir.Model) -> str:
+    """Return the hash of what decides how long a graph takes: operators, attributes, edges and shapes of constants.
+
+    Args:
+        graph: canonical.
+    """
+    nodes = [
+        [node.op_type, str(node.attributes), [value and value.name for value in (*node.inputs, *node.outputs)]]
+        for node in graph.graph
     ]
+    shapes = [f"{name} {value.shape}" for name, value in graph.graph.initializers.items()]
+    return hashlib.sha256(json.dumps([VERSION, nodes, shapes]).encode()).hexdigest()
