@@ -4,8 +4,8 @@
 
 A step is that of ``ocrslim compress``: teacher, student with fake quantizers on fixed integers, the losses, gradients
 of scales and biases, the bound of their norm, Adam. Images are made on the device before, so that the loader is not
-timed; ``benchmarks/scaling.py`` tells what that costs. All types and batches of a model are timed in turns. The last
-column is how far the loss in that type is from the one in full precision on the same images, as a share of it.
+timed; ``benchmarks/scaling.py`` tells what that costs. Types and batches are timed one after the other, each alone on
+the device. The loss is shown too, which says what the type does to it: the same images, the same model.
 """
 
 from __future__ import annotations
@@ -54,54 +54,65 @@ class Row:
         model: its name.
         kind: ``off`` for full precision, ``bf16`` or ``fp16``.
         batch: images.
-        seconds: of a step, the median.
-        peak_mb: of the device's memory during a step, MiB; of the process where the device is the CPU.
-        apart: of the loss from that in full precision, as a share of it.
+        seconds: of a step, the median; ``None`` where the device's memory is too small.
+        peak_mb: of the device's memory during a step, MiB; of the process so far where the device is the CPU.
+        loss: of the last step.
     """
 
     model: str
     kind: str
     batch: int
-    seconds: float
-    peak_mb: float
-    apart: float
+    seconds: float | None
+    peak_mb: float | None
+    loss: float | None
 
 
 def measure(name: str, device: torch.device, kinds: Sequence[str], batches: Sequence[int], turns: int) -> list[Row]:
-    """Time the steps of a model in turns.
+    """Time the steps of a model.
 
     Args:
         name: official name, ONNX file or folder.
         device: where.
         kinds: types of the products, :data:`ocrslim.slimming.training.precision.AMP` without ``auto``.
         batches: numbers of images.
-        turns: of which the first is not counted.
+        turns: steps, of which the first is not counted.
 
     Raises:
         OcrslimError: the model can't be used, or a type is not for this device.
     """
     source = open_model(name)
     graph = canonicalize(load_onnx(source.path))
-    asked = [(kind, batch) for batch in batches for kind in kinds]
-    work, seconds, peaks = {}, {one: list[float]() for one in asked}, dict.fromkeys(asked, 0.0)
-    losses: dict[tuple[str, int], float] = {}
-    for kind, batch in asked:
-        work[kind, batch] = _step(graph, source.task, open_precision(kind, device), batch)
-    for _ in range(turns):
-        for one, run in work.items():
+    rows: list[Row] = []
+    for batch in batches:
+        for kind in kinds:
+            timed = _timed(graph, source.task, open_precision(kind, device), batch, turns)
+            rows.append(Row(source.name, kind, batch, *timed))
+    return rows
+
+
+def _timed(
+    graph: ir.Model, task: Task, precision: Precision, batch: int, turns: int
+) -> tuple[float | None, float | None, float | None]:
+    """Return the median seconds of a step, the peak of memory and the loss; nothing where memory is too small.
+
+    Nothing else lies on the device meanwhile.
+    """
+    device, seconds, peak, loss = precision.device, [], 0.0, 0.0
+    try:
+        run = _step(graph, task, precision, batch)
+        for _ in range(turns):
             _settle(device)
             began = time.perf_counter()
-            losses[one] = run()
+            loss = run()
             _settle(device)
-            seconds[one].append(time.perf_counter() - began)
-            peaks[one] = max(peaks[one], _peak(device))
-    rows = []
-    for kind, batch in asked:
-        full = losses.get(("off", batch), losses[kind, batch])
-        apart = abs(losses[kind, batch] - full) / max(abs(full), 1e-12)
-        middle = statistics.median(seconds[kind, batch][1:])
-        rows.append(Row(source.name, kind, batch, middle, peaks[kind, batch], apart))
-    return rows
+            seconds.append(time.perf_counter() - began)
+            peak = max(peak, _peak(device))
+    except torch.OutOfMemoryError:
+        return None, None, None
+    finally:
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+    return statistics.median(seconds[1:]), peak, loss
 
 
 def _step(graph: ir.Model, task: Task, precision: Precision, batch: int) -> Callable[[], float]:
@@ -156,11 +167,14 @@ def table(rows: Sequence[Row], device: torch.device, threads: int, load: float |
         title="A training step",
         caption=f"{where}; torch {torch.__version__}; other programs used {load or 0.0:.1f} cores",
     )
-    for column in ("model", "type", "batch", "seconds", "images/s", "peak GB", "loss apart"):
+    for column in ("model", "type", "batch", "seconds", "images/s", "peak GB", "loss"):
         shown.add_column(column, justify="left" if column in ("model", "type") else "right", no_wrap=True)
     for row in rows:
-        figures = f"{row.seconds:.4f}", f"{row.batch / row.seconds:.1f}", f"{row.peak_mb / 1024:.2f}"
-        shown.add_row(row.model, "f32" if row.kind == "off" else row.kind, str(row.batch), *figures, f"{row.apart:.1e}")
+        figures = ["memory too small", "", "", ""]
+        if row.seconds is not None and row.peak_mb is not None and row.loss is not None:
+            figures = [f"{row.seconds:.4f}", f"{row.batch / row.seconds:.1f}", f"{row.peak_mb / 1024:.2f}"]
+            figures.append(f"{row.loss:.4g}")
+        shown.add_row(row.model, "f32" if row.kind == "off" else row.kind, str(row.batch), *figures)
     return shown
 
 
