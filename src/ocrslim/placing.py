@@ -18,7 +18,6 @@ from ocrslim.export.onnx_qdq import export_qdq
 from ocrslim.graph.importers.zoo import cache_folder
 from ocrslim.scene import FLOAT_REASON, Candidate, Scene
 from ocrslim.slimming.quantization.measured import (
-    LEAST,
     MEASURED,
     fingerprint,
     measure_placement,
@@ -31,6 +30,9 @@ __all__ = ["TABLE", "is_faster", "measured", "place_sites", "time_candidates"]
 
 TIMED = 30  # rounds
 BUSY = 0.1  # cores that others may use while we time
+WORTH = (
+    0.02  # share of the time that a candidate of its own has to save: judging it takes longer than it wins otherwise
+)
 
 TABLE = "placement.json"
 """Of what was timed, in the folder of the fetched models: by processor, engine, version, threads, shape and model."""
@@ -113,7 +115,7 @@ def is_faster(scene: Scene, candidate: Candidate, usual: Candidate) -> bool:
         known = [float(np.median(times[:, 1] / times[:, 0])), 0.0]
         remember(table, {key: known})
     scene.log.say(f"{candidate.rung}: {known[0]:.2f} of the time of {usual.rung}")
-    return known[0] < 1.0 - LEAST
+    return known[0] < 1.0 - WORTH
 
 
 def place_sites(scene: Scene, kept: Collection[str] = ()) -> Placement:

@@ -32,7 +32,7 @@ from ocrslim.slimming.quantization.prepare import Quantization, calibrate, prepa
 Export = Callable[[Quantization, Path], object]
 """Writes a model as its engine reads it; see :func:`ocrslim.export.onnx_qdq.export_qdq`."""
 
-__all__ = ["LEAST", "MEASURED", "Measured", "Trial", "fingerprint", "measure_placement", "recall", "remember"]
+__all__ = ["MEASURED", "Measured", "Trial", "fingerprint", "measure_placement", "recall", "remember"]
 
 MEASURED = frozenset({"onnxruntime", "openvino"})
 """Targets whose engine is timed. Paddle takes seconds to load a model; TensorRT is not where models are compressed."""
