@@ -30,9 +30,7 @@ __all__ = ["TABLE", "is_faster", "measured", "place_sites", "time_candidates"]
 
 TIMED = 30  # rounds
 BUSY = 0.1  # cores that others may use while we time
-WORTH = (
-    0.02  # share of the time that a candidate of its own has to save: judging it takes longer than it wins otherwise
-)
+WORTH = 0.02  # share of the time that a faster placement has to save, or it is worth no loss and no judging
 
 TABLE = "placement.json"
 """Of what was timed, in the folder of the fetched models: by processor, engine, version, threads, shape and model."""
