@@ -98,8 +98,8 @@ def test_the_recognisers_file_builds_a_pipeline_on_real_data(
     config = smaller(linked("rec"), 16)
     charset = Charset.from_source(open_model(zoo(ZOO["rec"])))
     data = open_example_data(config, charset, 0)
-    assert (len(data.training.held), len(data.eval)) == (1000, 1601)
-    assert data.batches.steps_per_epoch == (5437 - 1000) // 16
+    assert (len(data.training.held), len(data.eval)) == (2000, 1601)
+    assert data.batches.steps_per_epoch == (5437 - 2000) // 16
     assert data.parts == 1
     batch = next(labelled_batches(data.batches, 0, 1))
     assert batch.images.shape == (16, 3, 48, 320)

@@ -34,8 +34,9 @@ def find_factors(
     Left out are values that a site quantizes behind itself, where the convolution's own kernel quantizes, and those
     that are made of such alone: between two int8 convolutions ONNX Runtime lays channels last, where its kernel for a
     scale for each channel took six times as long as the rest of PP-OCRv6 tiny rec, and a sum of dequantized values it
-    makes an int8 operator, which takes one scale. A weight that several values are multiplied with could take the
-    factors of one only.
+    makes an int8 operator, which takes one scale. Left out is also what a site makes and another reads at once: ONNX
+    Runtime makes a kernel of the convolution and the QuantizeLinear behind it, which fails with more scales. A weight
+    that several values are multiplied with could take the factors of one only.
 
     Args:
         module: the float model.
@@ -51,12 +52,13 @@ def find_factors(
         readers.setdefault(site.weight_name, set()).add(site.input_value)
     shared = {value for values in readers.values() if len(values) > 1 for value in values}
     made = {site.output_value for site in placement.sites} - {None}
+    raw = {site.raw_output for site in placement.sites}
     inner = {value.name for node in module.model.graph if _reads_only(node, made) for value in node.outputs}
     kinds: dict[str, set[str]] = {}
     for site in placement.sites:
         kinds.setdefault(site.input_value, set()).add(site.kind)
     convolutions = {value for value, found in kinds.items() if found <= {"conv", "depthwise"}}
-    values = [value for value in kinds if value in convolutions - made - inner - shared]
+    values = [value for value in kinds if value in convolutions - made - raw - inner - shared]
     lows: dict[str, Tensor] = {}
     highs: dict[str, Tensor] = {}
     for batch in batches:
