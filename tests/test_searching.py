@@ -76,7 +76,7 @@ def stand(monkeypatch: pytest.MonkeyPatch, zoo: Callable[[str], Path]) -> Callab
         monkeypatch.setattr(searching, "compress", parts.compress)
         monkeypatch.setattr(searching, "prune_and_distil", parts.prune)
         monkeypatch.setattr(searching, "bench", parts.bench)
-        monkeypatch.setattr(searching, "write_report", lambda folders, out: out.write_text(f"{len(folders)} runs"))
+        monkeypatch.setattr(searching, "try_report", lambda runs, console, out: out.write_text(f"{len(runs)} runs"))
         return parts
 
     return put

@@ -23,7 +23,7 @@ from ocrslim.delivery import INT8, Delivery, open_delivery
 from ocrslim.engines.session import InferenceSession
 from ocrslim.engines.targets import get_target
 from ocrslim.engines.timing import SHAPES
-from ocrslim.errors import InputError, OcrslimError
+from ocrslim.errors import InputError
 from ocrslim.example import open_example_model, override
 from ocrslim.export.bundle import write_sidecars
 from ocrslim.export.paddle_source import is_writable
@@ -37,7 +37,7 @@ from ocrslim.learning import learns_from_labels, open_lesson, open_trainer, run_
 from ocrslim.outcome import build_result, data_fingerprint, judge_held, judge_last, plain, run_fingerprint
 from ocrslim.placing import time_candidates
 from ocrslim.report.html import NAME as REPORT
-from ocrslim.report.html import write_report
+from ocrslim.report.html import try_report
 from ocrslim.report.model_card import model_card
 from ocrslim.report.result import sha256_of, write_json, write_text
 from ocrslim.report.run_log import RunLog
@@ -179,17 +179,8 @@ def compress(
         finally:
             log.close()
     if team.leads:
-        _report(settings.out, console)
+        try_report([settings.out], console)
     return result
-
-
-def _report(out: Path, console: Console | None) -> None:
-    """Write the page of pictures; the run is there, whatever becomes of it."""
-    try:
-        write_report([out])
-    except (OcrslimError, OSError) as error:
-        said = f"without {REPORT}: {' '.join(str(error).split())}"
-        (console or Console(quiet=True)).print(said, markup=False, soft_wrap=True)
 
 
 def _open(

@@ -25,7 +25,7 @@ from ocrslim.graph.importers.onnx import load_onnx
 from ocrslim.graph.importers.source import ModelSource
 from ocrslim.graph.passes.canonical import canonicalize
 from ocrslim.graph.points import distillation_points
-from ocrslim.learning import scales_and_biases
+from ocrslim.learning import CHECKPOINTS, scales_and_biases
 from ocrslim.ocr.ctc import Charset
 from ocrslim.ocr.labels import DetSample, RecSample
 from ocrslim.report.run_log import RunLog
@@ -169,7 +169,7 @@ class Following:
             log.say(line)
         criterion.teacher.to(kept["precision"].device)  # perhaps one of its own
         judge, groups = self.judge(student, profile), scales_and_biases(quantization)
-        training, folder = settings.compute.fit(self.training, log.say), settings.out / "checkpoints"
+        training, folder = settings.compute.fit(self.training, log.say), settings.out / CHECKPOINTS
         return Trainer(student, groups, criterion, judge, training, folder=folder, stop_at=self.stop_at, **kept)
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,14 +83,18 @@ def time_candidates(scene: Scene, tried: Collection[Candidate], counted: Path) -
     for item in judged:
         key = (*(site.node for site in item.quantization.placement.sites), "", *item.quantization.factors)
         kinds.setdefault(key, []).append(item)
-    batch = random_batch((1, 3, *SHAPES[scene.source.task]))
     with scene.log.stage("time candidates"):
-        sessions = [scene.open(path) for path in (counted, *(items[0].path for items in kinds.values()))]
-        times = time_rounds(sessions, batch, TIMED)
-    ratios = np.median(times[:, 1:] / times[:, :1], axis=0)
+        ratios = _ratios(scene, counted, [items[0].path for items in kinds.values()])
     for items, ratio in zip(kinds.values(), ratios, strict=True):
         for item in items:
-            item.time = float(ratio)
+            item.time = ratio
+
+
+def _ratios(scene: Scene, first: Path, others: Sequence[Path]) -> list[float]:
+    """Return what files take to what the first takes, in turns in the scene's engine."""
+    batch = random_batch((1, 3, *SHAPES[scene.source.task]))
+    times = time_rounds([scene.open(path) for path in (first, *others)], batch, TIMED)
+    return [float(ratio) for ratio in np.median(times[:, 1:] / times[:, :1], axis=0)]
 
 
 def is_faster(scene: Scene, candidate: Candidate, usual: Candidate) -> bool:
@@ -107,10 +111,8 @@ def is_faster(scene: Scene, candidate: Candidate, usual: Candidate) -> bool:
     table = cache_folder() / TABLE
     known = recall(table).get(key)
     if known is None:
-        batch = random_batch((1, 3, *SHAPES[scene.source.task]))
         with scene.log.stage("time the faster placement"):
-            times = time_rounds([scene.open(usual.path), scene.open(candidate.path)], batch, TIMED)
-        known = [float(np.median(times[:, 1] / times[:, 0])), 0.0]
+            known = [*_ratios(scene, usual.path, [candidate.path]), 0.0]
         remember(table, {key: known})
     scene.log.say(f"{candidate.rung}: {known[0]:.2f} of the time of {usual.rung}")
     return known[0] < 1.0 - WORTH

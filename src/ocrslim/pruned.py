@@ -34,7 +34,7 @@ from ocrslim.graph.importers.onnx import load_onnx
 from ocrslim.graph.importers.source import ModelSource, open_model
 from ocrslim.graph.passes.canonical import canonicalize
 from ocrslim.graph.points import distillation_points
-from ocrslim.learning import RECIPE, proportional, run_trainer, verify_module
+from ocrslim.learning import CHECKPOINTS, RECIPE, proportional, run_trainer, verify_module
 from ocrslim.ocr.labels import read_samples
 from ocrslim.outcome import judge_held, plain
 from ocrslim.report.result import sha256_of, write_json
@@ -264,7 +264,7 @@ def _distil(
         Distillation(student, teacher, source.task, points.logits, points.features, settings.distillation),
         TeacherJudge(student, teacher, source.task, points.logits, validation),
         TrainSettings(steps=steps, learning_rate=settings.learning_rate),
-        folder=settings.out / "checkpoints",
+        folder=settings.out / CHECKPOINTS,
         fingerprint=_fingerprint(source, settings, pruning),
     )
     training = run_trainer(trainer, functools.partial(training_batches, data, profile, settings.seed), log)

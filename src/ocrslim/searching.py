@@ -22,13 +22,13 @@ from ocrslim.atomic import replacing
 from ocrslim.compress import CompressSettings, compress
 from ocrslim.engines.targets import get_target
 from ocrslim.engines.timing import SHAPES, bench
-from ocrslim.errors import InputError, OcrslimError
+from ocrslim.errors import InputError
 from ocrslim.graph.importers.source import ModelSource, open_model
 from ocrslim.learning import RECIPE
 from ocrslim.outcome import plain
 from ocrslim.pruned import PruneSettings, prune_and_distil
 from ocrslim.report.html import NAME as REPORT
-from ocrslim.report.html import write_report
+from ocrslim.report.html import try_report
 from ocrslim.report.result import sha256_of, write_json
 from ocrslim.scene import pareto_front
 from ocrslim.slimming.quantization.measured import MEASURED
@@ -47,7 +47,7 @@ class Found:
     """One model of a search.
 
     Args:
-        part: ``float`` or one of :data:`PARTS`.
+        part: one of :data:`PARTS`.
         time: of a run, to that of the float model in the same engine.
         points: lost against that model, on the user's own images where there are some.
         low: end of its 95 % interval.
@@ -123,7 +123,7 @@ def search(
         "verdict": _verdict(chosen, speedup, settings.max_drop),
     }
     _give(out, chosen, result)
-    _report(out, [part for part in parts if part != PARTS[1]], console)
+    try_report([out / part for part in parts if part != PARTS[1]], console, out / REPORT)
     return result
 
 
@@ -237,21 +237,11 @@ def _verdict(chosen: Found, speedup: float, max_drop: float) -> str:
 
 def _give(out: Path, chosen: Found, result: dict[str, Any]) -> None:
     """Put the files of the chosen part into the folder in the place of an earlier choice's, what says so last."""
-    last = ("result.json",)
     files = [path for path in sorted((out / chosen.part).iterdir()) if path.is_file() and path.name not in NOT_GIVEN]
     for path in out.iterdir():
         if path.is_file() and path.name not in (ASKED, "wanted.json", *(given.name for given in files)):
             path.unlink()
-    for path in sorted(files, key=lambda path: path.name in last):
+    for path in sorted(files, key=lambda path: path.name == "result.json"):
         with replacing(out / path.name) as partial:
             shutil.copyfile(path, partial)
     write_json(out / SEARCH, result)
-
-
-def _report(out: Path, runs: Sequence[str], console: Console | None) -> None:
-    """Write the page that compares the runs; the models are there, whatever becomes of it."""
-    try:
-        write_report([out / part for part in runs], out / REPORT)
-    except (OcrslimError, OSError) as error:
-        said = f"without {REPORT}: {' '.join(str(error).split())}"
-        (console or Console(quiet=True)).print(said, markup=False, soft_wrap=True)

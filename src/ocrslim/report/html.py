@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.console import Console
+
 from ocrslim import __version__
-from ocrslim.errors import InputError
+from ocrslim.errors import InputError, OcrslimError
 from ocrslim.report.html_comparison import comparison
 from ocrslim.report.html_differences import differences
 from ocrslim.report.html_made import again, kept_float, layers, sensitivity, training
@@ -56,6 +58,21 @@ def write_report(folders: Sequence[Path], out: Path | None = None, lang: Lang = 
     except OSError as error:
         raise InputError(f"{path}: can't be written ({error.strerror}); give --out FILE") from error
     return path
+
+
+def try_report(folders: Sequence[Path], console: Console | None, out: Path | None = None) -> None:
+    """Write the report where a run has ended; what it left is there, whatever becomes of the page.
+
+    Args:
+        folders: see :func:`write_report`.
+        console: where it is said that there is no page; nowhere when ``None``.
+        out: see :func:`write_report`.
+    """
+    try:
+        write_report(folders, out)
+    except (OcrslimError, OSError) as error:
+        told = f"without {NAME}: {' '.join(str(error).split())}"
+        (console or Console(quiet=True)).print(told, markup=False, soft_wrap=True)
 
 
 def report_page(runs: Sequence[Run], lang: Lang = "en") -> str:

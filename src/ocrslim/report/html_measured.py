@@ -9,6 +9,7 @@ from ocrslim.report.bars import Bar, bar_chart
 from ocrslim.report.html_parts import Html, Section, chart, paragraph, table, text
 from ocrslim.report.html_words import Lang, Said, between, escape, interval, loss, metric_name, plain, said, translated
 from ocrslim.report.plot import Point, scatter
+from ocrslim.report.result import chosen_index
 
 __all__ = ["candidates", "figures", "latency", "ratio_of_time", "row_of", "state_of", "timed_on", "verdict"]
 
@@ -188,10 +189,7 @@ def candidates(result: Mapping[str, Any]) -> Section:
     """Draw what was tried on the way, its loss against its divergence from float, and tell it in a table."""
     budget = result["budget"]
     rungs = budget["rungs"]
-    # The best is the one whose loss the budget was held against.
-    best = budget.get("best")
-    if best is None:  # of an older version
-        best = next((index for index, rung in enumerate(rungs) if rung.get("drop") == budget["drop"]), None)
+    best = chosen_index(result)
     told = said("held back", n=budget["drop"]["n"], loss=loss(budget["drop"]), interval=interval(budget["drop"]))
     body = [paragraph(told)] if not rungs else []
 

@@ -12,6 +12,7 @@ from ocrslim.atomic import write_bytes
 
 __all__ = [
     "budget_in_words",
+    "chosen_index",
     "chosen_rung",
     "interval_in_words",
     "loss_in_words",
@@ -47,18 +48,27 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def chosen_index(result: Mapping[str, Any]) -> int | None:
+    """Return which candidate was taken, the one whose loss the budget was held against; ``None`` where none was.
+
+    Args:
+        result: the content of ``result.json``; an older version's does not name it.
+    """
+    budget = result.get("budget") or {}
+    rungs, best = budget.get("rungs") or (), budget.get("best")
+    if isinstance(best, int) and 0 <= best < len(rungs):
+        return best
+    return next((at for at, rung in enumerate(rungs) if rung.get("drop") and rung["drop"] == budget["drop"]), None)
+
+
 def chosen_rung(result: Mapping[str, Any]) -> str | None:
-    """Return the candidate that was taken, the one whose loss the budget was held against; ``None`` where none was.
+    """Return the name of the candidate that was taken, see :func:`chosen_index`.
 
     Args:
         result: the content of ``result.json``.
     """
-    budget = result.get("budget") or {}
-    rungs = budget.get("rungs") or ()
-    best = budget.get("best")
-    if isinstance(best, int) and 0 <= best < len(rungs):
-        return str(rungs[best]["rung"])
-    return next((rung["rung"] for rung in rungs if rung.get("drop") and rung["drop"] == budget["drop"]), None)
+    index = chosen_index(result)
+    return None if index is None else str(result["budget"]["rungs"][index]["rung"])
 
 
 def verdict(result: Mapping[str, Any], engine: str) -> str:
