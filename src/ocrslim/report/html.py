@@ -25,7 +25,7 @@ from ocrslim.report.result import write_text
 from ocrslim.report.run_folder import Run, read_run
 from ocrslim.report.thumbnails import Album
 
-__all__ = ["MOST_BYTES", "NAME", "report_page", "write_report"]
+__all__ = ["MOST_BYTES", "NAME", "report_page", "try_report", "write_report"]
 
 NAME = "report.html"
 MOST_BYTES = 5_000_000  # of the file
