@@ -22,7 +22,8 @@ from ocrslim.graph.passes.canonical import canonicalize
 from ocrslim.placing import SLOW_REASON, TABLE, is_faster, measured, place_sites, time_candidates
 from ocrslim.report.run_log import RunLog
 from ocrslim.scene import EFFORTS, FLOAT_REASON, Candidate, Scene, pareto_front
-from ocrslim.slimming.quantization.measured import Measured, Trial, recall, remember
+from ocrslim.slimming.quantization import measured as cpus
+from ocrslim.slimming.quantization.measured import Measured, Trial, conditions, recall, remember
 from ocrslim.slimming.quantization.placement import place
 
 NAME = "PP-OCRv6_tiny_rec"
@@ -166,6 +167,23 @@ def test_a_faster_placement_has_to_be_faster_with_its_real_grids(
     assert asked == [2]  # the table knows it
     is_faster(given, plain, channels)
     assert asked == [2, 2]  # other factors are another question
+    is_faster(changed(given, settings=CompressSettings("openvino", Path("x"), threads=7)), channels, plain)
+    assert asked == [2, 2, 2]  # so are other threads
+
+
+def test_a_time_is_of_one_processor_engine_and_shape(scene: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(shape: Sequence[int] = (1, 3, 48, 320), threads: int = 2, target: str = "openvino") -> str:
+        return conditions(scene.graph, get_target(target), shape, threads)
+
+    told = [asked(), asked((1, 3, 48, 640)), asked(threads=1), asked(target="onnxruntime")]
+    monkeypatch.setattr(cpus, "cpu_info", lambda: SimpleNamespace(model="another", flags=("avx2",)))
+    told.append(asked())
+    monkeypatch.setattr(cpus, "cpu_info", lambda: SimpleNamespace(model="another", flags=("avx2", "avx_vnni")))
+    told.append(asked())
+    monkeypatch.setattr(cpus, "versions", lambda: {"openvino": "1.0"})
+    told.append(asked())
+    assert len(set(told)) == len(told)
+    assert asked() == told[-1]
 
 
 def test_a_cache_that_cannot_be_written_costs_time_alone(scene: Any, tmp_path: Path) -> None:

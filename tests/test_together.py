@@ -13,14 +13,15 @@ import onnx_ir as ir
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from torch import nn
+from torch import Tensor, nn
 
 from ocrslim.engines.targets import get_target
+from ocrslim.errors import OcrslimError
 from ocrslim.graph.executor.graph_module import GraphModule
 from ocrslim.slimming.quantization.placement import place
 from ocrslim.slimming.quantization.prepare import Quantization, prepare
 from ocrslim.slimming.training.distributed import ALONE, Team
-from ocrslim.together import assist, dismiss, lead, moved, own_folder, wait_for
+from ocrslim.together import assist, dismiss, lead, moved, open_calibration, own_folder, wait_for
 
 
 def test_only_rank_0_writes_for_the_user(tmp_path: Path) -> None:
@@ -51,12 +52,22 @@ class _Heard(Team):
         HEARD.append(dict(message or {}))
         return {}
 
+    def share(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> tuple[dict[str, Tensor], Any]:
+        SENT.append({name: tensor.clone() for name, tensor in tensors.items()})
+        return {}, state
+
 
 HEARD: list[dict[str, Any]] = []
 
 
+SENT: list[dict[str, Tensor]] = []
+
+
 class _Told(Team):
     """Rank 1 of two, who hears what rank 0 said, as it comes over the wire."""
+
+    def share(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> tuple[dict[str, Tensor], Any]:
+        return SENT.pop(0), state
 
     def tell(self, message: Mapping[str, Any] | None = None) -> dict[str, Any]:
         return json.loads(json.dumps(HEARD.pop(0))) if HEARD else {"do": "end"}
@@ -97,6 +108,46 @@ def test_the_others_prepare_what_rank_0_trains() -> None:
     assert torch.equal(theirs.factors["first.s"], factors["first.s"])
     own, other = ours.module.state_dict(), theirs.module.state_dict()
     assert {name: value.shape for name, value in own.items()} == {name: value.shape for name, value in other.items()}
+
+
+@pytest.mark.parametrize("samples", [None, {"second": torch.ones(2, 3)}])
+def test_the_others_calibrate_what_rank_0_calibrates(
+    monkeypatch: pytest.MonkeyPatch, samples: dict[str, Tensor] | None
+) -> None:
+    """The same weights and observer, and the same passes over the images: or rank 0 would wait for them for ever."""
+    graph, target = _network(), get_target("openvino")
+    ours = prepare(GraphModule(graph), place(graph, target, {"first"}), target)
+    with torch.no_grad():
+        ours.module.parameter("stem.w").mul_(2.0)  # as of an equalised graph, which the others have not
+    found: list[Any] = []
+    monkeypatch.setattr("ocrslim.together.calibrate_fully", lambda *given: found.append(given) or {})
+    HEARD.clear()
+    open_calibration(_Heard(0, 2), [torch.ones(1)], 7)(ours, "mse", samples)
+    assert [word["do"] for word in HEARD] == ["calibrate"]
+    other = _Told(1, 2)
+    scene = SimpleNamespace(
+        graph=graph, target=target, pact=False, calibrate=open_calibration(other, [torch.ones(1)], 7)
+    )
+    assist(other, scene, _unasked)  # type: ignore[arg-type]
+    (mine, *rest), (theirs, *others) = found
+    assert mine is ours
+    assert (rest[0], rest[1], rest[2], rest[3] is None) == (others[0], others[1], others[2], others[3] is None)
+    assert rest[:3] == [[torch.ones(1)], "mse", 7]
+    assert (rest[3] is None, rest[4].rank, others[4].rank) == (samples is None, 0, 1)
+    assert other is others[4]
+    states = [quantization.module.state_dict() for quantization in (mine, theirs)]
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_a_word_that_is_not_known_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    HEARD[:] = [{"do": "dance"}]
+    with pytest.raises(OcrslimError, match=r"dance.*the same version"):
+        assist(_Told(1, 2), SimpleNamespace(), _unasked)  # type: ignore[arg-type]
+
+
+def _unasked(*given: Any) -> Any:
+    raise AssertionError("rank 0 did not ask for it")
 
 
 def test_modules_come_back_to_the_cpu() -> None:

@@ -66,7 +66,17 @@ from ocrslim.slimming.training.precision import open_precision, pick_device
 from ocrslim.slimming.training.prefetch import Shard
 from ocrslim.slimming.training.trainer import TrainingResult
 from ocrslim.teaching import NAME as TAUGHT
-from ocrslim.together import aligned, assist, dismiss, gather_damaged, lead, moved, own_folder, wait_for
+from ocrslim.together import (
+    aligned,
+    assist,
+    dismiss,
+    gather_damaged,
+    lead,
+    moved,
+    open_calibration,
+    own_folder,
+    wait_for,
+)
 
 __all__ = ["CompressSettings", "compress"]
 
@@ -216,14 +226,18 @@ def _open(
 
 
 def _open_data(
-    source: ModelSource, settings: CompressSettings
+    source: ModelSource, settings: CompressSettings, log: RunLog
 ) -> tuple[Following | None, TrainingData, CompressSettings]:
     """Open the run's data, or those of the file that it follows, which says the number of steps too."""
+    follow = None
     if settings.example is not None:
         follow = open_following(settings, source)
-        return follow, follow.data.training, follow.settings(settings)
-    data = open_training_data(source.task, settings.data, settings.data_dir, source.characters or (), settings.seed)
-    return None, data, settings
+        data, settings = follow.data.training, follow.settings(settings)
+    else:
+        data = open_training_data(source.task, settings.data, settings.data_dir, source.characters or (), settings.seed)
+    log.say(f"{len(data.train)} images to learn from, {len(data.held)} held back, {len(data.skipped)} skipped")
+    say_unused_ratio(data, settings, log)
+    return follow, data, settings
 
 
 def _run(
@@ -235,8 +249,7 @@ def _run(
     source = delivery.source
     log.note(f"ocrslim {__version__}: {source.name} ({source.sha256}) for {settings.target}; {plain(settings)}")
     with log.stage("data"):
-        follow, data, settings = _open_data(source, settings)
-        log.say(f"{len(data.train)} images to learn from, {len(data.held)} held back, {len(data.skipped)} skipped")
+        follow, data, settings = _open_data(source, settings, log)
         validation = validation_batches(data, profile, settings.seed)
         data_sha256 = data_fingerprint(settings)
     wait_for(team, opened=True)
@@ -254,10 +267,9 @@ def _run(
         return Pair(source, counted, compressed, profile, "fixed", follow.config.metric.ignore_space, known)
 
     by_labels = follow is None and data.task == "det" and learns_from_labels(data, settings)
-    say_unused_ratio(data, settings, log)
     kept = {"fingerprint": run_fingerprint(source, settings, data_sha256), "team": team, "precision": precision}
-    shard = Shard(team.rank, team.size, settings.compute.accumulate)
     make = functools.partial(labelled_pages if by_labels else training_batches, data, profile, settings.seed)
+    shard = Shard(team.rank, team.size, settings.compute.accumulate)
     batches = functools.partial(make if follow is None else follow.batches, shard=shard)
 
     def train(graph: ir.Model, quantization: Quantization) -> TrainingResult:
@@ -274,6 +286,7 @@ def _run(
         gather_damaged(team, data.damaged)
         return training
 
+    calibration = calibration_batches(data, profile, settings.seed, follow.plan.images if follow else None)
     where = settings.data or (follow.words if follow else None)
     scene = Scene(
         source,
@@ -283,7 +296,7 @@ def _run(
         data,
         profile,
         settings,
-        calibration_batches(data, profile, settings.seed, follow.plan.images if follow else None),
+        calibration,
         validation,
         compared_batches(data, profile, settings.seed),
         original,
@@ -292,6 +305,7 @@ def _run(
         log,
         lambda session: judge_held(pair(session), data, where, log, EFFORTS[settings.effort].judged),
         lead(team, train),
+        open_calibration(team, calibration, settings.seed),
         delivery.open,
         delivery.required,
         keep_float,

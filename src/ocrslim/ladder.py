@@ -29,7 +29,6 @@ from ocrslim.placing import is_faster, measured, place_sites
 from ocrslim.report.result import interval_in_words, loss_in_words
 from ocrslim.scene import FLOAT_REASON, Candidate, Climb, Scene
 from ocrslim.sensitivity import measure_site_gains, measure_sites
-from ocrslim.slimming.quantization.calibration import calibrate_fully
 from ocrslim.slimming.quantization.equalization import equalize, find_pairs
 from ocrslim.slimming.quantization.placement import Placement
 from ocrslim.slimming.quantization.prepare import Quantization, prepare, transfer
@@ -157,7 +156,7 @@ def _calibrated(scene: Scene, *, lean: bool = False) -> tuple[Scene, list[Candid
         words = f"{observer}, a scale for each channel" if given else observer
         with scene.log.stage(f"calibrate ({words}{more})"):
             quantization = _prepared(scene, placement, given)
-            samples = calibrate_fully(quantization, scene.calibration, observer, settings.seed, samples)
+            samples = scene.calibrate(quantization, observer, samples)
             _settle_outputs(scene, quantization)
             return scene, _exported(scene, f"calibrated ({words}{more})", quantization)
 
@@ -171,7 +170,7 @@ def _calibrated(scene: Scene, *, lean: bool = False) -> tuple[Scene, list[Candid
         with scene.log.stage("equalize"):
             equal = replace(scene, graph=equalize(scene.graph, pairs, scene.calibration))
             quantization = _prepared(equal, placement, factors)
-            calibrate_fully(quantization, scene.calibration, observers[0], settings.seed)
+            equal.calibrate(quantization, observers[0], None)
             _settle_outputs(equal, quantization)
             found.append((equal, _exported(equal, f"equalised and calibrated ({observers[0]})", quantization)))
     found.sort(key=lambda item: (item[1].verified.passed, -item[1].divergence))

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ocrslim.engines.cpu import cpu_info, versions
 from ocrslim.engines.machine import OtherLoad
 from ocrslim.engines.probe import random_batch
 from ocrslim.engines.timing import SHAPES, time_rounds
@@ -19,7 +18,7 @@ from ocrslim.graph.importers.zoo import cache_folder
 from ocrslim.scene import FLOAT_REASON, Candidate, Scene
 from ocrslim.slimming.quantization.measured import (
     MEASURED,
-    fingerprint,
+    conditions,
     measure_placement,
     recall,
     remember,
@@ -51,7 +50,7 @@ def measured(scene: Scene) -> Scene:
             log.say(f"--placement measured: without effect, {scene.target.name} is not timed here")
         return scene
     with log.stage("measure placement"), log.bar("measure placement") as update:
-        shape, load = (1, 3, *SHAPES[scene.source.task]), OtherLoad()
+        shape, load = _shape(scene), OtherLoad()
         asked = scene.graph, scene.target, shape, settings.threads, export_qdq
         found = measure_placement(*asked, scene.keep_float, cache_folder() / TABLE, update)
     if (load.cores() or 0.0) > BUSY:
@@ -92,9 +91,13 @@ def time_candidates(scene: Scene, tried: Collection[Candidate], counted: Path) -
 
 def _ratios(scene: Scene, first: Path, others: Sequence[Path]) -> list[float]:
     """Return what files take to what the first takes, in turns in the scene's engine."""
-    batch = random_batch((1, 3, *SHAPES[scene.source.task]))
+    batch = random_batch(_shape(scene))
     times = time_rounds([scene.open(path) for path in (first, *others)], batch, TIMED)
     return [float(ratio) for ratio in np.median(times[:, 1:] / times[:, :1], axis=0)]
+
+
+def _shape(scene: Scene) -> tuple[int, int, int, int]:
+    return (1, 3, *SHAPES[scene.source.task])
 
 
 def is_faster(scene: Scene, candidate: Candidate, usual: Candidate) -> bool:
@@ -102,7 +105,7 @@ def is_faster(scene: Scene, candidate: Candidate, usual: Candidate) -> bool:
 
     What was timed to choose the placement had one scale for all channels of an activation.
     """
-    about = [scene.target.name, versions(), cpu_info().model, scene.settings.threads, fingerprint(scene.graph)]
+    about = conditions(scene.graph, scene.target, _shape(scene), scene.settings.threads)
     sites = [
         [[site.node for site in item.quantization.placement.sites], sorted(item.quantization.factors)]
         for item in (candidate, usual)

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EFFORTS", "FLOAT_REASON", "Candidate", "Climb", "Effort", "Scene", "images_needed", "pareto_front"]
 
+Samples = Mapping[str, Tensor]  # see ocrslim.slimming.quantization.samples
+Calibrate = Callable[[Quantization, str, Samples | None], Samples]
 FLOAT_REASON = "sensitive: quantized, it costs more accuracy than its time is worth"
 
 
@@ -96,6 +98,8 @@ class Scene:
         log: of the run.
         judge: scores a session of a candidate against the float model.
         train: trains a quantization of a graph in place; an equalised graph has other values inside.
+        calibrate: calibrates a quantization in place with an observer, and samples if there are some; see
+            :func:`ocrslim.slimming.quantization.calibration.calibrate_fully`.
         open: loads an exported file in the engine.
         required: agreement of an exported file with its module; ``None`` is the usual one.
         keep_float: names of nodes that were asked to stay float.
@@ -123,6 +127,7 @@ class Scene:
     log: RunLog
     judge: Callable[[InferenceSession], Judged]
     train: Callable[[ir.Model, Quantization], TrainingResult]
+    calibrate: Calibrate
     open: Callable[[Path], InferenceSession]
     required: float | None = None
     keep_float: Collection[str] = ()

@@ -1,35 +1,48 @@
-"""How several processes share one ``ocrslim compress``: rank 0 climbs the ladder, the others train with it.
+"""How several processes share one ``ocrslim compress``: rank 0 climbs the ladder, the others work with it.
 
-Every rung but training is rank 0's: calibration's closed forms, evaluation in the engine, all files and all that is
-shown. The others open the same model and data, then wait for a word: that a training begins, which they join, or that
-there is none any more. What they train they are given when it begins (:meth:`.Trainer.run`).
+They calibrate, where each looks at a part of the images and what they saw is merged, and they train. All else is
+rank 0's: calibration's closed forms, evaluation in the engine, all files and all that is shown. The others open the
+same model and data, then wait for a word: that a calibration or a training begins, which they join, or that there is
+none any more. What they work on they are given when it begins.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ocrslim.atomic import output_folder
 from ocrslim.errors import OcrslimError
 from ocrslim.graph.executor.graph_module import GraphModule
-from ocrslim.scene import Scene
+from ocrslim.scene import Calibrate, Samples, Scene
+from ocrslim.slimming.quantization.calibration import calibrate_fully
 from ocrslim.slimming.quantization.placement import place
 from ocrslim.slimming.quantization.prepare import Quantization, prepare
 from ocrslim.slimming.training.distributed import Team
 from ocrslim.slimming.training.trainer import TrainingResult
 
-__all__ = ["aligned", "assist", "dismiss", "gather_damaged", "lead", "moved", "own_folder", "wait_for"]
+__all__ = [
+    "aligned",
+    "assist",
+    "dismiss",
+    "gather_damaged",
+    "lead",
+    "moved",
+    "open_calibration",
+    "own_folder",
+    "wait_for",
+]
 
 Train = Callable[[ir.Model, Quantization], TrainingResult]
 
-OPEN, TRAIN, END = "open", "train", "end"
+OPEN, CALIBRATE, TRAIN, END = "open", "calibrate", "train", "end"
 
 
 def wait_for(team: Team, opened: bool) -> None:
@@ -70,13 +83,45 @@ def lead(team: Team, train: Train) -> Train:
 
     def together(graph: ir.Model, quantization: Quantization) -> TrainingResult:
         if team.size > 1:
-            factors = {value: factor.tolist() for value, factor in quantization.factors.items()}
-            placement = quantization.placement
-            also = [site.node for site in placement.sites if site.node in placement.optional]
-            team.tell({"do": TRAIN, "float": list(placement.float_nodes), "also": also, "factors": factors})
+            team.tell({"do": TRAIN, **_described(quantization)})
         return train(graph, quantization)
 
     return together
+
+
+def open_calibration(team: Team, batches: Sequence[Tensor], seed: int) -> Calibrate:
+    """Return a calibration in which all processes of the team look at the images; see :class:`.Scene`.
+
+    Args:
+        team: of the run. Rank 0 tells the others when it begins, and they call theirs.
+        batches: ``[N, 3, H, W]`` each, the same everywhere.
+        seed: of the samples.
+    """
+
+    def calibrate(quantization: Quantization, observer: str, samples: Samples | None) -> Samples:
+        if team.size > 1 and team.leads:
+            told = {"observer": observer, "sampled": samples is not None}
+            team.tell({"do": CALIBRATE, **told, **_described(quantization)})
+            aligned(team, quantization.module)
+        return calibrate_fully(quantization, batches, observer, seed, samples, team)
+
+    return calibrate
+
+
+def _described(quantization: Quantization) -> dict[str, Any]:
+    """Return what others prepare the same quantization by; see :func:`_prepared`."""
+    placement = quantization.placement
+    return {
+        "float": list(placement.float_nodes),
+        "also": [site.node for site in placement.sites if site.node in placement.optional],
+        "factors": {value: factor.tolist() for value, factor in quantization.factors.items()},
+    }
+
+
+def _prepared(scene: Scene, word: Mapping[str, Any]) -> Quantization:
+    placement = place(scene.graph, scene.target, word["float"], word["also"])  # as the climb has it now
+    factors = {value: torch.tensor(factor) for value, factor in word["factors"].items()}
+    return prepare(GraphModule(scene.graph).eval(), placement, scene.target, pact=scene.pact, factors=factors)
 
 
 def aligned(team: Team, module: GraphModule) -> GraphModule:
@@ -93,23 +138,25 @@ def aligned(team: Team, module: GraphModule) -> GraphModule:
 
 
 def assist(team: Team, scene: Scene, train: Train) -> None:
-    """Train with rank 0 whenever it trains, until it says that there is no more to train.
+    """Calibrate and train with rank 0 whenever it does, until it says that there is no more to do.
 
     Args:
         team: of the run; this process is not rank 0.
-        scene: as rank 0's; the graph's weights and the grids come with each training.
+        scene: as rank 0's; the graph's weights and the grids come with each word.
         train: see :func:`lead`.
 
     Raises:
         LostRankError: a process is gone.
     """
     while (word := team.tell())["do"] != END:
-        if word["do"] != TRAIN:
+        if word["do"] not in (CALIBRATE, TRAIN):
             raise OcrslimError(f"rank 0 says {word!r}: all processes have to run the same version of this program")
-        placement = place(scene.graph, scene.target, word["float"], word["also"])  # as the climb has it now
-        factors = {value: torch.tensor(factor) for value, factor in word["factors"].items()}
-        module = GraphModule(scene.graph).eval()
-        train(scene.graph, prepare(module, placement, scene.target, pact=scene.pact, factors=factors))
+        quantization = _prepared(scene, word)
+        if word["do"] == CALIBRATE:
+            aligned(team, quantization.module)
+            scene.calibrate(quantization, word["observer"], {} if word["sampled"] else None)
+        else:
+            train(scene.graph, quantization)
     team.part()
 
 

@@ -22,6 +22,7 @@ from ocrslim.spec import PerAxis, PerTensor, QuantizationSpec
 
 U8 = QuantizationSpec(8, signed=False, symmetric=False, granularity=PerTensor())
 U4 = QuantizationSpec(4, signed=False, symmetric=False, granularity=PerTensor())
+SPREADS = st.tuples(st.floats(-1e6, 1e6, width=32), st.floats(2.0**-20, 1e6, width=32))  # middle and width
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -61,6 +62,42 @@ def test_moving_average_follows_its_formula() -> None:
     observer.update(torch.tensor([0.0, 10.0]))
     observer.update(torch.tensor([-1.0, 20.0]))
     assert observer.range() == pytest.approx((-0.1, 11.0))
+
+
+@pytest.mark.parametrize("name", sorted(OBSERVERS))
+@given(
+    parts=st.lists(
+        st.tuples(st.floats(-1e6, 1e6, width=32), st.floats(2.0**-20, 1e6, width=32)), min_size=1, max_size=7
+    ),
+    size=st.integers(2, 4),
+)
+def test_what_several_saw_is_what_one_sees_of_all(name: str, parts: list[tuple[float, float]], size: int) -> None:
+    """To the last bit, however many there are, those that saw nothing among them."""
+    tensors = [normal(64, seed=seed) * width + middle for seed, (middle, width) in enumerate(parts)]
+    alone, ranks = open_observer(name, U8), [open_observer(name, U8) for _ in range(size)]
+    for index, tensor in enumerate(tensors):
+        alone.update(tensor)
+        ranks[index % size].update(tensor)
+    merged = open_observer(name, U8)
+    merged.merge([rank.state() for rank in ranks])
+    assert torch.equal(merged.state(), alone.state())
+    assert merged.range() == alone.range()
+
+
+def test_a_percentage_does_not_depend_on_the_order() -> None:
+    parts = [normal(500, seed=seed) * 30.0**seed - seed for seed in range(4)] + [torch.zeros(3), torch.tensor([7.0])]
+    forward, backward = Percentile(), Percentile()
+    for one, other in zip(parts, reversed(parts), strict=True):
+        forward.update(one)
+        backward.update(other)
+    assert torch.equal(forward.state(), backward.state())
+    assert forward.range_at(90.0) == backward.range_at(90.0)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_no_finite_number_is_no_range(bad: float) -> None:
+    with pytest.raises(ValueError, match="not a finite number"):
+        Percentile().update(torch.tensor([0.0, bad]))
 
 
 def test_percentile_ignores_a_lonely_outlier() -> None:

@@ -47,6 +47,7 @@ def test_alone_everything_is_done_at_once() -> None:
     assert parameter.grad.tolist() == [1.0, 1.0]
     assert ALONE.tell({"do": "it"}) == {"do": "it"}
     assert ALONE.gather(3) == [3]
+    assert ALONE.gather_tensors({"a": parameter.grad})[0]["a"] is parameter.grad
     assert ALONE.total(torch.ones(2)).tolist() == [1.0, 1.0]
     ALONE.part()
     with team_of({}) as team:
@@ -68,6 +69,7 @@ def test_what_three_processes_tell_each_other(tmp_path: Path) -> None:
     assert first["tell"] == {"word": "of 0"}
     assert first["gather"] == [{"rank": rank, "long": "x" * rank} for rank in range(3)]
     assert first["total"] == [3.0, 3.0]
+    assert first["tensors of all"] == [{"of 0": []}, {}, {"of 2": [2, 2]}]
     assert first["tensors"] == [[0, 1, 2], [3, 4, 5]]
     assert first["state"] == {"rank": 0}
     # (1 + 2 + 3) / 3 of (1, 10); one rank's gradient of ones; nobody's stays none.
@@ -78,6 +80,28 @@ def test_what_three_processes_tell_each_other(tmp_path: Path) -> None:
     assert np.allclose(mean, torch.stack(drawn).mean(0).numpy(), atol=1e-7)
     run(3, {"do": "operations", "out": str(tmp_path / "b")})
     assert found(tmp_path / "b")["many"] == first["many"], "the same bits each time"
+
+
+@pytest.mark.parametrize(
+    ("observer", "count", "batches"),
+    [
+        ("output", 2, 3),
+        pytest.param("output", 3, 2, marks=pytest.mark.slow),
+        pytest.param("moving_average", 3, 4, marks=pytest.mark.slow),
+    ],
+)
+def test_the_same_grids_for_any_split(tmp_path: Path, observer: str, count: int, batches: int) -> None:
+    """Each looks at a part of the images, one of them perhaps at none; the bits are those of one that saw all."""
+    told = {"do": "calibration", "observer": observer, "batches": batches}
+    run(1, {**told, "out": str(tmp_path / "whole")})
+    run(count, {**told, "out": str(tmp_path / "split")})
+    whole, split = (load_file(tmp_path / f"{name}.safetensors") for name in ("whole", "split"))
+    assert whole.keys() == split.keys()
+    assert all(torch.equal(whole[name], split[name]) for name in whole)
+    assert found(tmp_path / "split")["samples"] == found(tmp_path / "whole")["samples"]
+    assert not found(tmp_path / "split", 1)["samples"]
+    run(1, {**told, "batches": 1, "out": str(tmp_path / "less")})
+    assert furthest(whole, load_file(tmp_path / "less.safetensors")) > 0, "every image has to matter"
 
 
 @pytest.mark.slow

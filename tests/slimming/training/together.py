@@ -28,6 +28,7 @@ from ocrslim.graph.importers.onnx import load_onnx
 from ocrslim.graph.passes.canonical import canonicalize
 from ocrslim.graph.points import distillation_points
 from ocrslim.learning import scales_and_biases
+from ocrslim.slimming.quantization.calibration import calibrate_fully
 from ocrslim.slimming.quantization.placement import place
 from ocrslim.slimming.quantization.prepare import calibrate, prepare
 from ocrslim.slimming.training.distillation import Distillation, DistillationSettings
@@ -84,6 +85,10 @@ def operations(team: Team, told: Mapping[str, Any]) -> dict[str, Any]:
     tensors, state = team.share({"a": torch.arange(6).reshape(2, 3) * (rank == 0)}, {"rank": rank})
     return {
         "tell": team.tell({"word": f"of {rank}"}),
+        "tensors of all": [
+            {name: tensor.tolist() for name, tensor in found.items()}
+            for found in team.gather_tensors({f"of {rank}": torch.full((rank,), rank)} if rank != 1 else {})
+        ],
         "gather": team.gather({"rank": rank, "long": "x" * rank}),
         "total": team.total(torch.tensor([1.0, float(rank)])).tolist(),
         "gradients": [None if p.grad is None else p.grad.tolist() for p in parameters],
@@ -168,13 +173,25 @@ def training(team: Team, told: Mapping[str, Any]) -> dict[str, Any]:
     return {"seen": seen, "resumed": resumed, "step": trainer.step}
 
 
+def calibration(team: Team, told: Mapping[str, Any]) -> dict[str, Any]:
+    """Calibrate the small network; rank 0 writes what came of it, the others had other grids before."""
+    target, graph = get_target("openvino"), network()
+    quantization = prepare(GraphModule(graph).eval(), place(graph, target), target)
+    batches = [images(index, 2, told).float() * (1.0 + index) for index in range(told["batches"])]
+    samples = calibrate_fully(quantization, batches, told["observer"], 0, {} if told.get("sampled") else None, team)
+    if team.leads:
+        save_file(quantization.module.state_dict(), f"{told['out']}.safetensors")
+    return {"samples": {node: len(rows) for node, rows in samples.items()}}
+
+
 def main() -> int:
     """Do what the argument says, as the command line would."""
     told = json.loads(sys.argv[1])
     torch.set_num_threads(1)
     try:
         with team_of() as team:
-            found = {"operations": operations, "training": training}[told["do"]](team, told)
+            do = {"operations": operations, "training": training, "calibration": calibration}[told["do"]]
+            found = do(team, told)
     except OcrslimError as error:
         if not getattr(error, "told", False):
             sys.stderr.write(f"ocrslim: {error}\n")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from ocrslim.slimming.quantization.prepare import Quantization, calibrate
+from ocrslim.slimming.quantization.process_group import ALONE, ProcessGroup
 from ocrslim.slimming.quantization.ranges import OUTPUT_ERROR, choose_ranges
 from ocrslim.slimming.quantization.rounding import round_weights
 from ocrslim.slimming.quantization.samples import collect_samples
@@ -20,6 +21,7 @@ def calibrate_fully(
     observer: str,
     seed: int,
     samples: Mapping[str, Tensor] | None = None,
+    group: ProcessGroup = ALONE,
 ) -> Mapping[str, Tensor]:
     """Find all grids and round the weights.
 
@@ -33,6 +35,8 @@ def calibrate_fully(
         observer: :data:`.ranges.OUTPUT_ERROR`, or see :data:`.observer.OBSERVERS`.
         seed: of the samples.
         samples: of the same images and sites, from an earlier call; ``None`` takes them.
+        group: processes that look at a part of the batches each, with the same result as one that looks at all. All
+            have to call it, with or without samples; the first one has the result.
 
     Returns:
         Mapping: the samples; they don't depend on the observer.
@@ -42,10 +46,11 @@ def calibrate_fully(
         ValueError: there were no batches.
     """
     by_output = observer == OUTPUT_ERROR
-    calibrate(quantization, batches, observer="percentile" if by_output else observer)
+    calibrate(quantization, batches, "percentile" if by_output else observer, group)
     if samples is None:
-        samples = collect_samples(quantization, batches, seed=seed)
+        samples = collect_samples(quantization, batches, seed=seed, group=group)
     if by_output:
-        choose_ranges(quantization, batches, samples)
-    round_weights(quantization, samples)
+        choose_ranges(quantization, batches, samples, group)
+    if group.rank == 0:
+        round_weights(quantization, samples)
     return samples

@@ -32,7 +32,7 @@ from ocrslim.slimming.quantization.prepare import Quantization, calibrate, prepa
 Export = Callable[[Quantization, Path], object]
 """Writes a model as its engine reads it; see :func:`ocrslim.export.onnx_qdq.export_qdq`."""
 
-__all__ = ["MEASURED", "Measured", "Trial", "fingerprint", "measure_placement", "recall", "remember"]
+__all__ = ["MEASURED", "Measured", "Trial", "conditions", "fingerprint", "measure_placement", "recall", "remember"]
 
 MEASURED = frozenset({"onnxruntime", "openvino"})
 """Targets whose engine is timed. Paddle takes seconds to load a model; TensorRT is not where models are compressed."""
@@ -171,8 +171,7 @@ class _Bench:
         self._known = recall(table)
         self._asked, self._most = 0, 0
         self._progress: Callable[[int, int], None] = lambda done, total: None
-        about = [target.name, target.weight.bits, versions().get(target.engine), threads, list(shape)]
-        self._about = json.dumps([*about, cpu_info().model, cpu_info().flags, fingerprint(graph)])
+        self._about = conditions(graph, target, shape, threads)
 
     def expect(self, most: int, progress: Callable[[int, int], None]) -> None:
         """Tell of the placements that are timed, ``most`` of them."""
@@ -286,6 +285,19 @@ def remember(table: Path, known: Mapping[str, Sequence[float]]) -> None:
 
 def _is_pair(value: object) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(isinstance(item, float | int) for item in value)
+
+
+def conditions(graph: ir.Model, target: Target, shape: Sequence[int], threads: int) -> str:
+    """Return what a time depends on beside the placement, in words: the first part of a question to the table.
+
+    Args:
+        graph: canonical.
+        target: what for.
+        shape: of the input.
+        threads: of a run.
+    """
+    about = [target.name, target.weight.bits, versions().get(target.engine), threads, list(shape)]
+    return json.dumps([*about, cpu_info().model, cpu_info().flags, fingerprint(graph)])
 
 
 def fingerprint(graph: ir.Model) -> str:

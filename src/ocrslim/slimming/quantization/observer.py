@@ -6,7 +6,9 @@ batches hold millions of values.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from typing import Protocol
 
 import torch
@@ -19,15 +21,30 @@ from ocrslim.spec import PerAxis, QuantizationSpec
 __all__ = ["OBSERVERS", "MinMax", "MovingAverage", "MseRange", "Observer", "Percentile", "mse_scale", "open_observer"]
 
 SAMPLE = 1 << 18  # values of one tensor that a histogram counts
-BINS = 1 << 14
-FIRST_BINS = 1 << 12  # the first tensor's range is split so finely; later ones may reach further
+BINS = 1 << 13  # of the range of all that was seen, at most; half of them at least
 
 
 class Observer(Protocol):
-    """Sees tensors, names a range."""
+    """Sees tensors, names a range.
+
+    Several processes may each see a part of the tensors: what each has seen goes by :meth:`state` to one, which after
+    :meth:`merge` names the range, to the last bit, that it would name had it seen them all.
+    """
 
     def update(self, x: Tensor) -> None:
         """Look at a tensor of any shape."""
+        ...
+
+    def state(self) -> Tensor:
+        """Return what was seen, f64 ``[numbers]``."""
+        ...
+
+    def merge(self, states: Sequence[Tensor]) -> None:
+        """Have seen what several have, in place of what was seen here.
+
+        Args:
+            states: of ``n`` observers of this kind, the ``i``-th of which saw the tensors ``i``, ``i + n``, ...
+        """
         ...
 
     def range(self) -> tuple[float, float]:
@@ -50,6 +67,15 @@ class MinMax:
         low, high = _extremes(x)
         self._low, self._high = min(self._low, low), max(self._high, high)
 
+    def state(self) -> Tensor:
+        """Return both ends."""
+        return torch.tensor([self._low, self._high], dtype=torch.float64)
+
+    def merge(self, states: Sequence[Tensor]) -> None:
+        """Take the outermost ends."""
+        ends = torch.stack(list(states))
+        self._low, self._high = ends[:, 0].min().item(), ends[:, 1].max().item()
+
     def range(self) -> tuple[float, float]:
         """Return the range."""
         return _seen(self._low, self._high)
@@ -64,19 +90,30 @@ class MovingAverage:
 
     def __init__(self, rate: float = 0.9) -> None:
         self._rate = rate
-        self._ends: tuple[float, float] | None = None
+        self._ends: list[tuple[float, float]] = []
 
     def update(self, x: Tensor) -> None:
         """Look at a tensor."""
-        low, high = _extremes(x)
-        if self._ends is not None:
-            low = self._rate * self._ends[0] + (1 - self._rate) * low
-            high = self._rate * self._ends[1] + (1 - self._rate) * high
-        self._ends = low, high
+        self._ends.append(_extremes(x))
+
+    def state(self) -> Tensor:
+        """Return the ends of each tensor, one after the other."""
+        return torch.tensor(self._ends, dtype=torch.float64).reshape(-1)
+
+    def merge(self, states: Sequence[Tensor]) -> None:
+        """Bring the tensors in order: an average that moves depends on it."""
+        turns = zip_longest(*(state.reshape(-1, 2).tolist() for state in states))
+        self._ends = [(ends[0], ends[1]) for turn in turns for ends in turn if ends is not None]
 
     def range(self) -> tuple[float, float]:
         """Return the range."""
-        return _seen(*(self._ends or (float("inf"), float("-inf"))))
+        if not self._ends:
+            return _seen(float("inf"), float("-inf"))
+        low, high = self._ends[0]
+        for lowest, highest in self._ends[1:]:
+            low = self._rate * low + (1 - self._rate) * lowest
+            high = self._rate * high + (1 - self._rate) * highest
+        return _seen(low, high)
 
 
 class Percentile:
@@ -93,6 +130,14 @@ class Percentile:
     def update(self, x: Tensor) -> None:
         """Look at a tensor."""
         self._histogram.update(x)
+
+    def state(self) -> Tensor:
+        """Return the histogram."""
+        return self._histogram.state()
+
+    def merge(self, states: Sequence[Tensor]) -> None:
+        """Add the histograms."""
+        self._histogram.merge(states)
 
     def range(self) -> tuple[float, float]:
         """Return the range."""
@@ -127,6 +172,14 @@ class MseRange:
     def update(self, x: Tensor) -> None:
         """Look at a tensor."""
         self._histogram.update(x)
+
+    def state(self) -> Tensor:
+        """Return the histogram."""
+        return self._histogram.state()
+
+    def merge(self, states: Sequence[Tensor]) -> None:
+        """Add the histograms."""
+        self._histogram.merge(states)
 
     def range(self) -> tuple[float, float]:
         """Return the range: the best upper end for the lowest value, then the best lower end for that upper end."""
@@ -196,7 +249,8 @@ def mse_scale(weight: Tensor, spec: QuantizationSpec, candidates: int = 64, leas
 class _Histogram:
     """Counts of values in bins of one width whose edges are multiples of it, so that 0 is an edge.
 
-    When a value falls outside, bins are added; when they become too many, neighbours are merged.
+    The width is a power of two that follows from the extremes alone. So bins of any width are halves of those of a
+    larger one, and the counts of all tensors are the same however they were shared out and in which order they came.
     """
 
     def __init__(self) -> None:
@@ -208,22 +262,34 @@ class _Histogram:
     def update(self, x: Tensor) -> None:
         """Count a sample of ``x``; note its exact extremes."""
         low, high = _extremes(x)
-        if not low <= high:
-            raise ValueError("a value that is not a number can't be observed")
-        self.ends = min(self.ends[0], low), max(self.ends[1], high)
-        if not self._width:
-            self._width = max((high - low) / FIRST_BINS, max(abs(low), abs(high)) / FIRST_BINS, 1e-30)
-        while self.ends[1] // self._width - self.ends[0] // self._width >= BINS:
-            self._merge()
-        first, last = int(self.ends[0] // self._width), int(self.ends[1] // self._width)
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise ValueError("a value that is not a finite number can't be observed")
+        self._reach(low, high)
         flat = x.detach().reshape(-1)
         # An odd step walks through all channels and columns of a tensor whose sizes are mostly even.
         step = -(-flat.numel() // SAMPLE) | 1
-        index = torch.floor(flat[::step].cpu().double() / self._width).long() - first
-        counts = torch.bincount(index.clamp_(0, last - first), minlength=last - first + 1).double()
-        if self.counts.numel():
-            counts[self._first - first : self._first - first + self.counts.numel()] += self.counts
-        self.counts, self._first = counts, first
+        index = torch.floor(flat[::step].cpu().double() / self._width).long() - self._first
+        self.counts += torch.bincount(index, minlength=self.counts.numel())
+
+    def state(self) -> Tensor:
+        """Return the extremes, the width, the first bin's index and the counts, f64 ``[4 + bins]``."""
+        return torch.cat([self.counts.new_tensor([*self.ends, self._width, self._first]), self.counts])
+
+    def merge(self, states: Sequence[Tensor]) -> None:
+        """Hold the sum of several histograms."""
+        parts = []
+        for state in states:
+            low, high, width, first = state[:4].tolist()
+            part = _Histogram()
+            part.ends, part.counts, part._width, part._first = (low, high), state[4:].clone(), width, int(first)
+            parts += [part] if part.counts.numel() else []
+        whole = _Histogram()
+        for part in parts:
+            whole._reach(*part.ends)
+        for part in parts:
+            part._reach(*whole.ends)
+            whole.counts += part.counts
+        self.ends, self.counts, self._width, self._first = whole.ends, whole.counts, whole._width, whole._first
 
     def edges(self) -> Tensor:
         """Return the edges of the bins, one more than bins.
@@ -234,14 +300,37 @@ class _Histogram:
         _seen(*self.ends)
         return (torch.arange(self.counts.numel() + 1, dtype=torch.float64) + self._first) * self._width
 
-    def _merge(self) -> None:
-        """Double the width."""
-        if self.counts.numel():
+    def _reach(self, low: float, high: float) -> None:
+        """Have bins from ``low`` to ``high``, of the width that is due."""
+        self.ends = min(self.ends[0], low), max(self.ends[1], high)
+        width = _bin_width(*self.ends)
+        while self.counts.numel() and self._width < width:
             before = self._first % 2
             after = (self.counts.numel() + before) % 2
             self.counts = torch.nn.functional.pad(self.counts, (before, after)).reshape(-1, 2).sum(1)
-        self._first //= 2
-        self._width *= 2
+            self._first //= 2
+            self._width *= 2
+        self._width = width
+        first, last = (int(end // width) for end in self.ends)
+        if self.counts.numel():
+            spare = self._first - first, last + 1 - self._first - self.counts.numel()
+            self.counts = torch.nn.functional.pad(self.counts, spare)
+        else:
+            self.counts = torch.zeros(last + 1 - first, dtype=torch.float64)
+        self._first = first
+
+
+def _bin_width(low: float, high: float) -> float:
+    """Return the least power of two of which :data:`BINS` span the range, and reach from 0 to its far end.
+
+    >>> _bin_width(-1.0, 3.0) == 4.0 / BINS
+    True
+    >>> _bin_width(0.0, 4.1) == 8.0 / BINS
+    True
+    """
+    span = max(high - low, abs(low), abs(high), 1e-30)
+    mantissa, exponent = math.frexp(span)  # span = mantissa * 2 ** exponent, mantissa from 0.5 to below 1
+    return math.ldexp(1.0, exponent - (mantissa == 0.5)) / BINS
 
 
 def _extremes(x: Tensor) -> tuple[float, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -14,6 +14,7 @@ from ocrslim.slimming.quantization.fake_quantizer import ChannelBias, FakeQuanti
 from ocrslim.slimming.quantization.numerics import scale_and_zero_point
 from ocrslim.slimming.quantization.observer import mse_scale, open_observer
 from ocrslim.slimming.quantization.placement import Placement, Site
+from ocrslim.slimming.quantization.process_group import ALONE, ProcessGroup, merge_observers
 from ocrslim.spec import PerAxis
 
 __all__ = ["Quantization", "calibrate", "prepare", "transfer"]
@@ -162,27 +163,34 @@ def prepare(
 
 
 @torch.no_grad()
-def calibrate(quantization: Quantization, batches: Iterable[Tensor], observer: str = "percentile") -> None:
+def calibrate(
+    quantization: Quantization,
+    batches: Sequence[Tensor],
+    observer: str = "percentile",
+    group: ProcessGroup = ALONE,
+) -> None:
     """Find the grids of activations on images and those of weights by their squared error.
 
     Args:
         quantization: changed in place; quantizes afterwards.
         batches: what the model will see, ``[N, 3, H, W]`` each.
         observer: see :data:`ocrslim.slimming.quantization.observer.OBSERVERS`.
+        group: processes that look at a part of the batches each; all have to call it, and have the same grids then.
 
     Raises:
         InputError: an unknown observer.
         ValueError: there were no batches.
     """
-    for quantizer in quantization.activations.values():
-        quantizer.observer = open_observer(observer, quantizer.spec)
+    observers = {name: open_observer(observer, it.spec) for name, it in quantization.activations.items()}
+    for name, quantizer in quantization.activations.items():
+        quantizer.observer = observers[name]
     quantization.set_mode("observe")
-    for batch in batches:
+    for batch in batches[group.rank :: group.size]:
         quantization.module(batch)
+    merge_observers(group, observers)
     floors = {site.output_value: site.output_floor for site in quantization.placement.sites}
     for name, quantizer in quantization.activations.items():
-        assert quantizer.observer is not None
-        low, high = quantizer.observer.range()
+        low, high = observers[name].range()
         floor = floors.get(name)
         low = low if floor is None else max(low, floor)
         quantizer.set_grid(*scale_and_zero_point(torch.tensor([low]), torch.tensor([high]), quantizer.spec))

@@ -15,6 +15,7 @@ from ocrslim.slimming.quantization.numerics import fake_quantize, scale_and_zero
 from ocrslim.slimming.quantization.observer import Percentile
 from ocrslim.slimming.quantization.placement import Site
 from ocrslim.slimming.quantization.prepare import Quantization
+from ocrslim.slimming.quantization.process_group import ALONE, ProcessGroup, merge_observers
 from ocrslim.slimming.quantization.samples import input_factors, weight_matrix
 from ocrslim.spec import QuantizationSpec
 
@@ -33,7 +34,10 @@ PERCENTS = (99.9, 99.97, 99.99, 99.997, 99.999, 100.0)
 
 @torch.no_grad()
 def choose_ranges(
-    quantization: Quantization, batches: Iterable[Tensor], samples: Mapping[str, Tensor]
+    quantization: Quantization,
+    batches: Sequence[Tensor],
+    samples: Mapping[str, Tensor],
+    group: ProcessGroup = ALONE,
 ) -> dict[str, float]:
     """Set the grid of every activation that a site reads to the candidate with the least error at the sites' outputs.
 
@@ -43,6 +47,7 @@ def choose_ranges(
         quantization: calibrated; its activations' grids are changed.
         batches: the calibration images.
         samples: see :func:`ocrslim.slimming.quantization.samples.collect_samples`.
+        group: processes that look at a part of the batches each; all have to call it, the first one chooses.
 
     Returns:
         dict: name of a value -> percentage that was chosen.
@@ -50,7 +55,10 @@ def choose_ranges(
     readers: dict[str, list[Site]] = {}
     for site in quantization.placement.sites:
         readers.setdefault(site.input_value, []).append(site)
-    observers = _observe(quantization, readers, batches)
+    observers = _observe(quantization, readers, batches[group.rank :: group.size])
+    merge_observers(group, observers)
+    if group.rank:
+        return {}
     floors = {site.output_value: site.output_floor for site in quantization.placement.sites}
     chosen: dict[str, float] = {}
     for value, sites in readers.items():

@@ -5,7 +5,7 @@ With such samples, ranges and rounding can be chosen by the error of a site's ou
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +14,11 @@ from torch import Tensor
 from ocrslim.graph.passes.base import attribute
 from ocrslim.slimming.quantization.placement import Site
 from ocrslim.slimming.quantization.prepare import Quantization
+from ocrslim.slimming.quantization.process_group import ALONE, ProcessGroup
 
 __all__ = ["collect_samples", "input_factors", "weight_matrix"]
 
+SEEDS = 1 << 20  # of the batches of one run
 ROWS = 4096  # of one site: a covariance of up to some 1,500 inputs, in at most 25 MB
 WIDTH = (
     1024  # numbers in a row of a depthwise site, whose channels are matrices of their own; wider ones give fewer rows
@@ -25,7 +27,11 @@ WIDTH = (
 
 @torch.no_grad()
 def collect_samples(
-    quantization: Quantization, batches: Iterable[Tensor], rows: int = ROWS, seed: int = 0
+    quantization: Quantization,
+    batches: Sequence[Tensor],
+    rows: int = ROWS,
+    seed: int = 0,
+    group: ProcessGroup = ALONE,
 ) -> dict[str, Tensor]:
     """Run the float model and keep random rows of what each site multiplies its weights with.
 
@@ -34,32 +40,37 @@ def collect_samples(
         batches: ``[N, 3, H, W]`` each; every one gives as many rows.
         rows: of one site, at most.
         seed: of the choice.
+        group: processes that run a part of the batches each; all have to call it.
 
     Returns:
         dict: node of a site -> f32 ``[rows, inputs]``; the inputs are in the order of :func:`weight_matrix`'s columns.
-        Of a depthwise site ``[rows, channels, inputs]``, in fewer rows.
+        Of a depthwise site ``[rows, channels, inputs]``, in fewer rows. Empty on other processes than the first.
 
     Raises:
         ValueError: there were no batches.
     """
     sites = quantization.placement.sites
     values = tuple(dict.fromkeys(site.input_value for site in sites))
-    generator = torch.Generator().manual_seed(seed)
-    held = list(batches)
-    if not held:
+    if not batches:
         raise ValueError("there were no batches to take samples of")
+    count = rows // len(batches)
     parts: dict[str, list[Tensor]] = {site.node: [] for site in sites}
+
+    def taken(index: int) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(seed * SEEDS + index)  # each batch's own, whoever runs it
+        found = quantization.module(batches[index], fetch=values)
+        return {site.node: _rows(quantization, site, found[site.input_value], count, generator) for site in sites}
+
     quantization.set_mode("float")
     try:
-        for batch in held:
-            found = quantization.module(batch, fetch=values)
-            for site in sites:
-                parts[site.node].append(
-                    _rows(quantization, site, found[site.input_value], rows // len(held), generator)
-                )
+        for turn in range(0, len(batches), group.size):
+            index = turn + group.rank
+            for found in group.gather_tensors(taken(index) if index < len(batches) else {}):
+                for node in found if group.rank == 0 else ():
+                    parts[node].append(found[node])
     finally:
         quantization.set_mode("quantize")
-    return {node: torch.cat(tensors) for node, tensors in parts.items()}
+    return {node: torch.cat(tensors) for node, tensors in parts.items() if tensors}
 
 
 def weight_matrix(weight: Tensor, site: Site) -> Tensor:

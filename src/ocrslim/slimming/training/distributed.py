@@ -92,7 +92,7 @@ class Team:
             return dict(tensors), dict(state)
         parts = [b"", b""]
         if self.leads:
-            held = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+            held = _held(tensors)
             parts = [json.dumps(state).encode(), save_tensors(held) if held else b""]
         with self._together():
             sizes = torch.tensor([len(part) for part in parts])
@@ -159,14 +159,33 @@ class Team:
         """
         if self.size == 1:
             return [state]
-        own = torch.frombuffer(bytearray(json.dumps(state).encode()), dtype=torch.uint8)
+        return [json.loads(data) for data in self._all_bytes(json.dumps(state).encode())]
+
+    def gather_tensors(self, tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+        """Return the tensors of every rank, on every rank, in their order and on the CPU.
+
+        Args:
+            tensors: by name, as others have or not.
+
+        Raises:
+            LostRankError: a process is gone.
+        """
+        if self.size == 1:
+            return [dict(tensors)]
+        held = _held(tensors)
+        return [load_tensors(data) if data else {} for data in self._all_bytes(save_tensors(held) if held else b"")]
+
+    def _all_bytes(self, data: bytes) -> list[bytes]:
+        """Return what every rank gives, in their order."""
         with self._together():
             sizes = [torch.zeros(1, dtype=torch.long) for _ in range(self.size)]
-            dist.all_gather(sizes, torch.tensor([own.numel()]))
+            dist.all_gather(sizes, torch.tensor([len(data)]))
             most = int(max(size.item() for size in sizes))
+            own = torch.frombuffer(bytearray(data + bytes(most - len(data))), dtype=torch.uint8) if most else None
             found = [torch.zeros(most, dtype=torch.uint8) for _ in range(self.size)]
-            dist.all_gather(found, torch.nn.functional.pad(own, (0, most - own.numel())))
-        return [json.loads(bytes(part[: int(size.item())].numpy())) for part, size in zip(found, sizes, strict=True)]
+            if own is not None:
+                dist.all_gather(found, own)
+        return [bytes(part[: int(size.item())].numpy()) for part, size in zip(found, sizes, strict=True)]
 
     def part(self) -> None:
         """End the common work: all have to call it; rank 0 goes on alone afterwards."""
@@ -185,6 +204,10 @@ class Team:
             yield
         except RuntimeError as error:
             raise self.lifeline.diagnose(error) from error
+
+
+def _held(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
 
 
 ALONE = Team()
