@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import os
@@ -14,11 +15,13 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from ocrslim import cli
 from ocrslim.engines import timing
 from ocrslim.errors import EngineError
 from ocrslim.graph.importers.zoo import MODELS
+from ocrslim.slimming.training.checkpoint import save_checkpoint
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -168,6 +171,40 @@ def test_an_interrupt_is_one_line(
     assert (code, out) == (130, "")
     assert err.count("\n") == 1
     assert ("goes on" in err) == goes_on
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "o/x.onnx"), "o/x.onnx: No space left on device; free some"),
+        (PermissionError(errno.EACCES, "Permission denied", "o"), "o: Permission denied"),
+        (OSError("odd"), "a file: odd"),
+    ],
+)
+def test_what_the_disk_refuses_is_one_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch, error: OSError, words: str
+) -> None:
+    def fail(_: object) -> None:
+        raise error
+
+    monkeypatch.setitem(cli.RUN, "models", fail)
+    code, out, err = run("models")
+    assert (code, out) == (1, "")
+    assert err.startswith(f"ocrslim: {words}")
+    assert err.count("\n") == 1
+
+
+def test_resume_does_not_begin_anew(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ("compress", "PP-OCRv6_tiny_rec", "--target", "openvino", "--out", tmp_path / "o", "--resume")
+    assert_refused(run(*command), "holds no checkpoint of an unfinished run", "leave out --resume")
+    (tmp_path / "o" / "checkpoints" / "step_00000001").mkdir(parents=True)  # a damaged one is none
+    assert_refused(run(*command), "holds no checkpoint")
+    assert_refused(run("prune", "m", "--target", "openvino", "--ratio", "0.1", *command[4:]), "holds no checkpoint")
+    save_checkpoint(tmp_path / "o" / "checkpoints", 3, {"a": torch.zeros(1)}, {"fingerprint": ""})
+    gone_on: list[object] = []
+    monkeypatch.setattr(cli, "_compress_and_show", lambda *given: gone_on.append(given))
+    assert run(*command)[0] == 0
+    assert len(gone_on) == 1
 
 
 def test_without_torch_compress_says_how_to_get_it(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -353,6 +390,9 @@ def test_compress_says_which_two_ways_there_are_to_call_it(run: Run) -> None:
         ["compress", "m", "--target", "abacus", "--out", "o"],
         ["compress", "m", "--target", "openvino", "--out", "o", "--steps", "-1"],
         ["compress", "m", "--target", "openvino", "--out", "o", "--observer", "mean"],
+        ["compress", "m", "--target", "openvino", "--out", "o", "--learning-rate", "-1"],
+        ["compress", "m", "--target", "openvino", "--out", "o", "--learning-rate", "nan"],
+        ["prune", "m", "--target", "openvino", "--out", "o", "--ratio", "0.1", "--learning-rate", "0"],
         ["models", "push"],
         ["demo", "--threads", "0"],
     ],
@@ -424,6 +464,23 @@ def test_devices_start_so_many_processes_with_the_same_command(monkeypatch: pyte
     command = ["compress", "m.onnx", "--target", "openvino", "--out", str(tmp_path), "--devices", "2"]
     assert cli.main(command) == 7
     assert started == [(["-m", "ocrslim", *command], 2)]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [(["--float"], "--float: in one process"), (["--speedup", "2"], "--speedup: in one process")],
+)
+def test_what_several_processes_can_not_do_is_said_once(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, options: list[str], words: str
+) -> None:
+    monkeypatch.setattr(cli, "launch", lambda arguments, count: pytest.fail("processes were started"))
+    command = ("compress", "m.onnx", "--target", "openvino", "--out", tmp_path, "--devices", "2")
+    assert_refused(run(*command, *options), words)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    assert_refused(run(*command), "which has 1 GPUs")
+    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
+    assert_refused(run(*command), "ocrslim[compress]")
 
 
 def test_what_a_training_can_not_run_on_is_one_line(run: Run, tmp_path: Path) -> None:

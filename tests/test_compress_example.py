@@ -139,7 +139,7 @@ def test_a_detector_is_made_as_the_file_says(make: Make, tmp_path: Path) -> None
     assert result["data"]["n_held"] + result["data"]["n_train"] == SIZES["det"][0]
     assert result["data"]["path"] == "train.txt"
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        *("model.onnx", "inference.yml", "result.json", "MODEL_CARD.md", "log.txt", "checkpoints"),
+        *("model.onnx", "inference.yml", "result.json", "MODEL_CARD.md", "log.txt"),
         "report.html",
     }
 

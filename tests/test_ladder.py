@@ -24,7 +24,7 @@ from ocrslim.errors import InputError
 from ocrslim.export import verify
 from ocrslim.learning import CHECKPOINTS, FASTER
 from ocrslim.placing import SLOW_REASON
-from ocrslim.scene import EFFORTS, FLOAT_REASON, Candidate, Scene, images_needed
+from ocrslim.scene import EFFORTS, FLOAT_REASON, Candidate, Climb, Scene, images_needed
 from ocrslim.scoring import Judged
 from ocrslim.slimming.quantization.measured import Measured, Trial
 from ocrslim.slimming.quantization.placement import place
@@ -165,6 +165,21 @@ def liveliest_channel(model: onnx.ModelProto, value: str, height: int = 48) -> i
     return int(found.std((0, 2, 3)).argmax())
 
 
+@pytest.mark.parametrize("steps", [None, 0, 30])
+def test_whoever_names_the_steps_gets_no_other_sites_float(monkeypatch: pytest.MonkeyPatch, steps: int | None) -> None:
+    """As a file of the PaddleSlim example does, whatever the loss is."""
+    done: list[str] = []
+    monkeypatch.setattr(ladder, "_relieve", lambda scene, result: done.append("relieve"))
+    monkeypatch.setattr(ladder, "_with_float_sites", lambda scene, result: done.append("float") or iter(()))
+    monkeypatch.setattr(ladder, "_may_train", lambda scene: False)
+    best = _candidate(5.0, 1.0)
+    best.verified = cast("Any", SimpleNamespace(passed=True))
+    settings = SimpleNamespace(max_drop=0.3, steps=steps, ptq_only=False, max_minutes=None)
+    scene = cast("Any", SimpleNamespace(settings=settings, effort=EFFORTS["normal"], by_labels=False))
+    ladder._climb_on(scene, Climb(best, [best], cast("Any", None)))
+    assert done == (["relieve", "float"] if steps is None else [])
+
+
 def test_images_needed_grow_with_the_square() -> None:
     drop = {"low": -0.5, "high": 0.7, "n": 1000}
     assert images_needed(drop, 0.6) == 1000
@@ -241,6 +256,7 @@ def test_what_trains_in_vain_leaves_the_field_to_the_usual_placement(
     monkeypatch.setattr(ladder, "_is_worth_its_loss", lambda *given: True)
     monkeypatch.setattr(ladder, "_with_float_sites", lambda *given: iter(()))
     monkeypatch.setattr(ladder, "_holds", lambda *given: False)
+    monkeypatch.setattr(module, "drop_checkpoints", lambda out: None)
     for _ in range(2):  # the second time it goes on from both trainings' last checkpoints
         result = compress(NAME, CompressSettings("openvino", tmp_path, max_drop=0.0))
         trained = [rung for rung in result["budget"]["rungs"] if rung["rung"].startswith("trained")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from ocrslim.cli import main
 from ocrslim.engines.session import ENGINES, open_session
 from ocrslim.errors import InputError
+from ocrslim.lock import alone_in
 from ocrslim.pruned import PruneSettings, SameChannels, prune_and_distil
 from ocrslim.report.pruned import pruning_table
 
@@ -113,6 +115,13 @@ def test_mistakes_are_told_in_one_line(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_second_pruning_in_the_folder_is_told_of_the_first(zoo: Callable[[str], Path], tmp_path: Path) -> None:
+    zoo("PP-OCRv6_tiny_rec")
+    settings = PruneSettings("openvino", tmp_path, ratio=0.1)
+    with alone_in(tmp_path), pytest.raises(InputError, match=rf"process {os.getpid()} on .*wait for it"):
+        prune_and_distil("PP-OCRv6_tiny_rec", settings)
+
+
 def test_a_goal_has_to_be_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["prune", "PP-OCRv6_tiny_rec", "--target", "openvino", "--out", "x"])
@@ -148,7 +157,8 @@ def test_a_whole_run(
     narrower = [group for group in result["pruning"]["groups"] if group["after"] < group["before"]]
     assert narrower
     assert result["drop"]["pruned"]["points"] < 40
-    # A second run finds the checkpoint of the first one and its table, and cuts the same.
+    assert not (out / "checkpoints").exists()
+    # A second run finds the table of the first one, and cuts the same.
     again = prune_and_distil(name, settings)
     assert again["pruning"]["groups"] == result["pruning"]["groups"]
     assert again["metrics"]["pruned"] == result["metrics"]["pruned"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from ocrslim.cli import main
 from ocrslim.compress import CompressSettings
 from ocrslim.errors import InputError
 from ocrslim.export import verify
+from ocrslim.lock import alone_in
 from ocrslim.pruned import PruneSettings
 from ocrslim.report.search import search_table
 from ocrslim.searching import PARTS, SEARCH, Found, search
@@ -156,6 +158,14 @@ def test_no_part_begins_after_the_minutes(stand: Callable[..., Parts], tmp_path:
     result = search(NAME, CompressSettings("openvino", tmp_path, max_minutes=0.5), 2.4)  # int8 took one minute
     assert not parts.prunings
     assert not result["reached"]
+
+
+def test_a_second_search_in_the_folder_is_told_of_the_first(stand: Callable[..., Parts], tmp_path: Path) -> None:
+    stand()
+    with alone_in(tmp_path), pytest.raises(InputError, match=rf"process {os.getpid()} on .*wait for it"):
+        search(NAME, CompressSettings("openvino", tmp_path), 1.5)
+    search(NAME, CompressSettings("openvino", tmp_path), 1.5)
+    assert not (tmp_path / ".lock").exists()
 
 
 def test_where_int8_is_no_faster_the_float_model_is_what_is_timed_and_given(

@@ -64,6 +64,7 @@ def _add_compress(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     parser.add_argument(
         *("--out", "--save_dir", "--save-dir"), type=Path, required=True, metavar="DIR", help="folder for the results"
     )
+    _add_resume(parser)
     parser.add_argument("--seed", type=_natural, default=0, metavar="N", help="default: %(default)s")
     parser.add_argument("--steps", type=_natural, metavar="N", help="training steps; default: 200 for rec, 100 for det")
     parser.add_argument(
@@ -102,7 +103,7 @@ def _add_compress(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     )
     parser.add_argument(
         "--learning-rate",
-        type=float,
+        type=_rate,
         metavar="X",
         help="change of a bias or scale in a step, as a share of its size; default: 1e-4, for det with labels 5e-4",
     )
@@ -145,6 +146,12 @@ def _add_compute(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_resume(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the unfinished run in --out, as is done anyway, or not at all"
+    )
+
+
 def _add_prune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("prune", help="cut channels until a float model is as fast as you ask, and train it")
     parser.add_argument("model", metavar="MODEL", help="official name, ONNX or Paddle file or folder")
@@ -153,6 +160,7 @@ def _add_prune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="what image paths in label files are relative to")
     parser.add_argument("--target", required=True, choices=ENGINES, help="the engine whose clock decides")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
+    _add_resume(parser)
     goal = parser.add_mutually_exclusive_group(required=True)
     goal.add_argument("--speedup", type=float, metavar="S", help="times as fast as the float model, such as 1.3")
     goal.add_argument(
@@ -166,7 +174,7 @@ def _add_prune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--importance", choices=("taylor", "l1"), default="taylor", help="of channels; default: %(default)s"
     )
     parser.add_argument(
-        "--learning-rate", type=float, default=5e-4, metavar="X", help="see compress; default: %(default)s"
+        "--learning-rate", type=_rate, default=5e-4, metavar="X", help="see compress; default: %(default)s"
     )
     parser.add_argument(
         "--label-ratio", type=_weight, metavar="X", help="weight of labels for a recogniser's last layer; see compress"
@@ -339,6 +347,13 @@ def _weight(text: str) -> float:
     value = float(text)
     if not 0 <= value < math.inf:
         raise argparse.ArgumentTypeError(f"{text} is no weight; give a number from 0 on")
+    return value
+
+
+def _rate(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no learning rate; give a number above 0, such as 1e-4")
     return value
 
 

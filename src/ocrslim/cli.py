@@ -6,6 +6,7 @@ Heavy rooms are imported inside the subcommands, so that ``eval`` and ``bench`` 
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib.util
 import json
 import os
@@ -35,11 +36,12 @@ RESUMED = ("compress", "prune", "sensitivity", "demo")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0 done, 1 failed, 2 a mistake in the input, 130 interrupted."""
     parsed = build_parser().parse_args(arguments)
-    if getattr(parsed, "devices", 1) > processes():
-        return launch(["-m", "ocrslim", *(sys.argv[1:] if arguments is None else arguments)], parsed.devices)
     if processes() > 1:  # torch would show a stack of its own for each lost process, before our line
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
     try:
+        if getattr(parsed, "devices", 1) > processes():
+            _check_devices(parsed)
+            return launch(["-m", "ocrslim", *(sys.argv[1:] if arguments is None else arguments)], parsed.devices)
         RUN[parsed.command](parsed)
     except InputError as error:
         return _fail(str(error), EXIT_USER)
@@ -52,7 +54,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"interrupted; nothing half-written is left{resumed}", EXIT_INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()  # the reader went away, as `| head` does
+    except OSError as error:  # what a room expects it turns into an error of its own
+        return _fail(_disk_words(error), EXIT_FAILED)
     return 0
+
+
+def _disk_words(error: OSError) -> str:
+    """Return what a file, a folder or a disk refused."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    mend = "; free some space and give the same command again, nothing half-written is left" if full else ""
+    return f"{error.filename or 'a file'}: {error.strerror or error}{mend}"
+
+
+def _check_devices(options: argparse.Namespace) -> None:
+    """Refuse what several processes can't do before they start, so that it is said once."""
+    _require_torch()
+    for name in ("float", "speedup"):
+        if getattr(options, name):
+            raise InputError(f"--{name}: in one process, leave out --devices")
+    from ocrslim.slimming.training.precision import pick_device
+
+    pick_device(options.device, options.devices - 1)
 
 
 def _fail(message: str, code: int) -> int:
@@ -65,6 +87,7 @@ def _run_compress(options: argparse.Namespace) -> None:
     _require_torch()
     if options.float:
         return _run_float(options)
+    _check_resume(options)
     if options.shape is not None:
         raise InputError("--shape: for --float only; an int8 model takes what the float one takes")
     from ocrslim.compress import CompressSettings
@@ -83,6 +106,7 @@ def _run_compress(options: argparse.Namespace) -> None:
         for name, said in told.items():
             if getattr(options, name):  # a ratio of 0 acts: labels teach no last layer
                 print(f"ocrslim: --{name.replace('_', '-')}: without effect, the file says {said}", file=sys.stderr)
+        given.pop("effort", None)
         settings = CompressSettings.from_example(load_config(options.config_path), options.out, **given)
     elif options.model is None or options.target is None:
         raise InputError("compress: give MODEL --target ENGINE --out DIR, or --config_path YAML --save_dir DIR")
@@ -91,6 +115,18 @@ def _run_compress(options: argparse.Namespace) -> None:
     if options.speedup is not None:
         return _run_search(options, settings)
     _compress_and_show(options.model, settings)
+
+
+def _check_resume(options: argparse.Namespace) -> None:
+    """``--resume``: refuse to begin anew where there is nothing to go on from."""
+    from ocrslim.slimming.training.checkpoint import latest_checkpoint
+
+    folders = (path for path in options.out.rglob("checkpoints*") if path.is_dir()) if options.out.is_dir() else ()
+    if options.resume and not any(latest_checkpoint(folder) for folder in folders):
+        raise InputError(
+            f"--resume: {options.out} holds no checkpoint of an unfinished run; leave out --resume to begin, a run goes"
+            " on by itself where it can"
+        )
 
 
 def _run_search(options: argparse.Namespace, settings: CompressSettings) -> None:
@@ -137,6 +173,7 @@ def _compute(options: argparse.Namespace) -> Compute:
 def _run_prune(options: argparse.Namespace) -> None:
     """``ocrslim prune``."""
     _require_torch("prune")
+    _check_resume(options)
     from ocrslim.pruned import PruneSettings, prune_and_distil
     from ocrslim.report.pruned import pruning_table
 
@@ -319,7 +356,8 @@ def _compress_and_show(model: str | None, settings: CompressSettings) -> None:
     from ocrslim.slimming.training.precision import pick_device
 
     console = Console()
-    with team_of(device=pick_device(settings.compute.device).type) as team:
+    local = int(os.environ.get("LOCAL_RANK", "0")) if processes() > 1 else 0
+    with team_of(device=pick_device(settings.compute.device, local).type) as team:
         result = compress(model, settings, console, team)
     if team.leads:
         console.print(result_table(result))

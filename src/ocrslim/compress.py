@@ -25,7 +25,7 @@ from ocrslim.engines.targets import get_target
 from ocrslim.engines.timing import SHAPES
 from ocrslim.errors import InputError
 from ocrslim.example import open_example_model, override
-from ocrslim.export.bundle import write_sidecars
+from ocrslim.export.bundle import CARD, write_sidecars
 from ocrslim.export.paddle_source import is_writable
 from ocrslim.following import Following, open_following
 from ocrslim.graph.executor.graph_module import GraphModule
@@ -33,15 +33,22 @@ from ocrslim.graph.importers.onnx import load_onnx
 from ocrslim.graph.importers.source import ModelSource, open_model
 from ocrslim.graph.passes.canonical import canonicalize
 from ocrslim.ladder import climb
-from ocrslim.learning import learns_from_labels, open_lesson, open_trainer, run_trainer, say_unused_ratio
-from ocrslim.outcome import build_result, data_fingerprint, judge_held, judge_last, plain, run_fingerprint
+from ocrslim.learning import (
+    drop_checkpoints,
+    learns_from_labels,
+    open_lesson,
+    open_trainer,
+    refuse_unfinished,
+    run_trainer,
+    say_unused_ratio,
+)
+from ocrslim.outcome import STALE, build_result, data_fingerprint, judge_held, judge_last, plain, run_fingerprint
 from ocrslim.placing import time_candidates
-from ocrslim.report.html import NAME as REPORT
 from ocrslim.report.html import try_report
 from ocrslim.report.model_card import model_card
 from ocrslim.report.result import sha256_of, write_json, write_text
 from ocrslim.report.run_log import RunLog
-from ocrslim.report.sensitivity import SENSITIVITY, write_sensitivity
+from ocrslim.report.sensitivity import write_sensitivity
 from ocrslim.scene import EFFORTS, Climb, Scene
 from ocrslim.scoring import Pair
 from ocrslim.slimming.example import calibration_plan, fit_target, highest_rate, kept_float
@@ -63,7 +70,6 @@ from ocrslim.slimming.training.distillation import DistillationSettings
 from ocrslim.slimming.training.distributed import ALONE, Team
 from ocrslim.slimming.training.labelled_loader import check_paths
 from ocrslim.slimming.training.precision import open_precision, pick_device
-from ocrslim.slimming.training.prefetch import Shard
 from ocrslim.slimming.training.trainer import TrainingResult
 from ocrslim.teaching import NAME as TAUGHT
 from ocrslim.together import (
@@ -180,7 +186,7 @@ def compress(
     named = settings.example.profile if settings.example is not None and settings.profile is None else None
     profile = named or load_profile(settings.profile, source.inference_yml)
     delivery = replace(open_delivery(source, settings.target, settings.threads), reference=settings.reference)
-    with own_folder(team, settings.out, (INT8, REPORT, *SENSITIVITY)) as partial:
+    with own_folder(team, settings.out, STALE) as partial:
         log = RunLog(settings.out if team.leads else partial, (team.leads and console) or Console(quiet=True))
         for line in (*warnings, *delivery.notes):
             log.say(line)
@@ -189,6 +195,7 @@ def compress(
         finally:
             log.close()
     if team.leads:
+        drop_checkpoints(settings.out)
         try_report([settings.out], console)
     return result
 
@@ -252,6 +259,8 @@ def _run(
         follow, data, settings = _open_data(source, settings, log)
         validation = validation_batches(data, profile, settings.seed)
         data_sha256 = data_fingerprint(settings)
+    identity = refuse_unfinished(settings.out, run_fingerprint(source, settings, data_sha256))
+    kept = {"fingerprint": identity, "team": team, "precision": precision}
     wait_for(team, opened=True)
     with log.stage("import"):
         graph = canonicalize(load_onnx(source.path))
@@ -267,10 +276,8 @@ def _run(
         return Pair(source, counted, compressed, profile, "fixed", follow.config.metric.ignore_space, known)
 
     by_labels = follow is None and data.task == "det" and learns_from_labels(data, settings)
-    kept = {"fingerprint": run_fingerprint(source, settings, data_sha256), "team": team, "precision": precision}
     make = functools.partial(labelled_pages if by_labels else training_batches, data, profile, settings.seed)
-    shard = Shard(team.rank, team.size, settings.compute.accumulate)
-    batches = functools.partial(make if follow is None else follow.batches, shard=shard)
+    batches = functools.partial(make if follow is None else follow.batches, shard=settings.compute.shard(team.rank))
 
     def train(graph: ir.Model, quantization: Quantization) -> TrainingResult:
         # Of the same graph as the student: equalised channels have other scales inside, and features are compared.
@@ -349,7 +356,7 @@ def _deliver(
     if (answer := delivery.keep_float(exported, rows)) != "int8":
         log.say(f"float is better here: model.onnx is the float model ({answer}), the int8 one is {INT8}")
     write_sidecars(partial, source.inference_yml, source.characters)
-    write_text(partial / "MODEL_CARD.md", model_card(result, sha256_of(exported)))
+    write_text(partial / CARD, model_card(result, sha256_of(exported)))
     write_sensitivity(partial, result)
     write_json(partial / "result.json", result)
     return result

@@ -114,7 +114,8 @@ def _is_worth_its_loss(scene: Scene, faster: Candidate, usual: Candidate) -> boo
 
 def _climb_on(scene: Scene, result: Climb) -> Climb:
     """Go on from a calibrated candidate of the scene's placement; return the result, changed."""
-    if not _is_sure(scene, result.best) and scene.effort.relieve and _has_time(scene):
+    free = scene.settings.steps is None  # whoever names the steps, as a file does, wants them and no more
+    if free and not _is_sure(scene, result.best) and scene.effort.relieve and _has_time(scene):
         _relieve(scene, result)
     due = _must_train(scene) or not _is_sure(scene, result.best)
     if due and _may_train(scene) and _has_time(scene):
@@ -125,7 +126,7 @@ def _climb_on(scene: Scene, result: Climb) -> Climb:
             _add(scene, result, trained)
     if _is_enough(scene, result.best):
         return result
-    if scene.settings.steps is None:  # whoever names the steps wants them and no more
+    if free:
         for candidate in _with_float_sites(scene, result):
             _add(scene, result, candidate)
             if _is_enough(scene, result.best) or not _has_time(scene):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from ocrslim.scene import EFFORTS
 from ocrslim.slimming.quantization.channels import find_factors
 from ocrslim.slimming.quantization.placement import Placement
 from ocrslim.slimming.quantization.prepare import Quantization
+from ocrslim.slimming.training.checkpoint import latest_checkpoint, refuse_another_run
 from ocrslim.slimming.training.data import TrainingData
 from ocrslim.slimming.training.distillation import Distillation, LossJudge, TeacherJudge
 from ocrslim.slimming.training.lifeline import LostRankError
@@ -43,10 +45,12 @@ __all__ = [
     "STEPS",
     "channel_factors",
     "checkpoints_of",
+    "drop_checkpoints",
     "learns_from_labels",
     "open_lesson",
     "open_trainer",
     "proportional",
+    "refuse_unfinished",
     "run_trainer",
     "say_unused_ratio",
     "scales_and_biases",
@@ -96,13 +100,43 @@ def scales_and_biases(quantization: Quantization) -> list[ParameterGroup]:
     return [replace(group, weight_decay=False) for group in groups]
 
 
+def refuse_unfinished(out: Path, fingerprint: str) -> str:
+    """Refuse a folder with the checkpoints of a run with other settings, before any work is done.
+
+    Args:
+        out: the output folder.
+        fingerprint: of this run.
+
+    Returns:
+        str: the fingerprint.
+
+    Raises:
+        OcrslimError: there are such; the text names what differs.
+    """
+    for name in (CHECKPOINTS, FASTER):
+        found = latest_checkpoint(out / name)
+        if found is not None:
+            refuse_another_run(out / name, found[1]["fingerprint"], fingerprint)
+    return fingerprint
+
+
+def drop_checkpoints(out: Path) -> None:
+    """Remove the checkpoints of a run that has ended well.
+
+    Args:
+        out: the output folder.
+    """
+    for name in (CHECKPOINTS, FASTER):
+        shutil.rmtree(out / name, ignore_errors=True)
+
+
 def run_trainer(
     trainer: Trainer, batches: Callable[[int, int], Iterable[Any]], log: RunLog, log_every: int | None = None
 ) -> TrainingResult:
     """Train to the end, from the last checkpoint where there is one, and say how it went.
 
     Args:
-        trainer: to run; an interrupt, or the loss of a process that trains with it, saves it.
+        trainer: to run; an interrupt, or the loss of a process that trains with it, saves it between two steps.
         batches: see :meth:`ocrslim.slimming.training.trainer.Trainer.run`.
         log: of the run.
         log_every: steps between two lines of figures; ``None`` says none.
@@ -120,7 +154,7 @@ def run_trainer(
         try:
             training = trainer.run(batches)
         except (KeyboardInterrupt, LostRankError):
-            trainer.save()
+            trainer.save_interrupted()
             raise
     for line in training.history:
         log.note(" ".join(f"{key} {value:.5g}" for key, value in line.items()))

@@ -29,7 +29,7 @@ from ocrslim.graph.importers.onnx import load_onnx
 from ocrslim.graph.importers.source import open_model
 from ocrslim.graph.passes.canonical import canonicalize
 from ocrslim.ocr.labels import read_samples
-from ocrslim.outcome import command, judge_held, plain
+from ocrslim.outcome import STALE, command, judge_held, plain
 from ocrslim.report.result import interval_in_words, loss_in_words, write_json
 from ocrslim.report.run_log import RunLog
 from ocrslim.scoring import Judged, Pair, judge_by_labels
@@ -94,7 +94,7 @@ def rewrite(model: str | Path, settings: LosslessSettings, console: Console | No
             f"--float: for {' or '.join(ENGINES)}, not for {settings.target}: give one of them as --target"
         )
     profile = load_profile(settings.profile, delivery.source.inference_yml)
-    with output_folder(settings.out) as partial:
+    with output_folder(settings.out, STALE) as partial:
         log = RunLog(settings.out, console or Console(quiet=True))
         try:
             return _run(delivery, profile, settings, partial, log)

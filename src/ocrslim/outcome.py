@@ -14,16 +14,19 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 from ocrslim import __version__
-from ocrslim.delivery import Delivery
+from ocrslim.delivery import INT8, Delivery
 from ocrslim.engines.cpu import cpu_info
 from ocrslim.engines.session import InferenceSession
 from ocrslim.engines.timing import BenchRow
+from ocrslim.export.bundle import CARD
 from ocrslim.following import Following
 from ocrslim.graph.importers.source import ModelSource
 from ocrslim.learning import RECIPE
 from ocrslim.ocr.labels import DetSample, RecSample, read_samples
+from ocrslim.report.html import NAME as REPORT
 from ocrslim.report.result import budget_in_words, sha256_of, verdict
 from ocrslim.report.run_log import RunLog
+from ocrslim.report.sensitivity import SENSITIVITY
 from ocrslim.scene import Climb
 from ocrslim.scoring import Judged, Pair, judge_by_agreement, judge_by_labels
 from ocrslim.slimming.example import origin_warning
@@ -32,7 +35,19 @@ from ocrslim.slimming.training.data import TrainingData
 if TYPE_CHECKING:
     from ocrslim.compress import CompressSettings
 
-__all__ = ["build_result", "command", "data_fingerprint", "judge_held", "judge_last", "plain", "run_fingerprint"]
+__all__ = [
+    "STALE",
+    "build_result",
+    "command",
+    "data_fingerprint",
+    "judge_held",
+    "judge_last",
+    "plain",
+    "run_fingerprint",
+]
+
+STALE = (INT8, REPORT, CARD, *SENSITIVITY, "untrained.onnx", "inference.pdmodel", "inference.pdiparams")
+"""Files of a run that another recipe's run in the same folder does not make, and must not leave beside its own."""
 
 
 def judge_held(pair: Pair, data: TrainingData, where: object, log: RunLog, most: int | None = None) -> Judged:

@@ -21,7 +21,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from ocrslim import __version__
-from ocrslim.atomic import replacing
+from ocrslim.atomic import output_folder, replacing
 from ocrslim.config.profile import Profile, load_profile
 from ocrslim.engines.cpu import cpu_info
 from ocrslim.engines.session import ENGINES, open_session
@@ -34,9 +34,9 @@ from ocrslim.graph.importers.onnx import load_onnx
 from ocrslim.graph.importers.source import ModelSource, open_model
 from ocrslim.graph.passes.canonical import canonicalize
 from ocrslim.graph.points import distillation_points
-from ocrslim.learning import CHECKPOINTS, RECIPE, proportional, run_trainer, verify_module
+from ocrslim.learning import CHECKPOINTS, RECIPE, drop_checkpoints, proportional, run_trainer, verify_module
 from ocrslim.ocr.labels import read_samples
-from ocrslim.outcome import judge_held, plain
+from ocrslim.outcome import STALE, judge_held, plain
 from ocrslim.report.result import sha256_of, write_json
 from ocrslim.report.run_log import RunLog
 from ocrslim.scoring import Judged, Pair, judge_by_labels
@@ -162,18 +162,17 @@ def prune_and_distil(model: str | Path, settings: PruneSettings, console: Consol
     settings.goal()
     source = open_model(model, settings.dictionary)
     profile = load_profile(settings.profile, source.inference_yml)
-    try:
-        settings.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {settings.out}: cannot be written ({error.strerror}); name another folder") from error
-    log = RunLog(settings.out, console or Console(quiet=True))
-    try:
-        return _run(source, profile, settings, log)
-    finally:
-        log.close()
+    with output_folder(settings.out, STALE) as partial:
+        log = RunLog(settings.out, console or Console(quiet=True))
+        try:
+            result = _run(source, profile, settings, partial, log)
+        finally:
+            log.close()
+    drop_checkpoints(settings.out)
+    return result
 
 
-def _run(source: ModelSource, profile: Profile, settings: PruneSettings, log: RunLog) -> dict[str, Any]:
+def _run(source: ModelSource, profile: Profile, settings: PruneSettings, partial: Path, log: RunLog) -> dict[str, Any]:
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
     log.note(f"ocrslim {__version__}: prune {source.name} ({source.sha256}); {plain(settings)}")
@@ -183,7 +182,7 @@ def _run(source: ModelSource, profile: Profile, settings: PruneSettings, log: Ru
     with log.stage("prune"):
         graph = canonicalize(load_onnx(source.path))
         pruning = _prune(source, graph, data, profile, settings, log)
-    untrained, exported = settings.out / "untrained.onnx", settings.out / "model.onnx"
+    untrained, exported = partial / "untrained.onnx", partial / "model.onnx"
     _save(pruning.model, untrained)
     with log.stage("train"):
         student, training = _distil(source, graph, pruning, data, profile, settings, log)
@@ -202,8 +201,8 @@ def _run(source: ModelSource, profile: Profile, settings: PruneSettings, log: Ru
     result |= {"taught": asdict(taught) if taught else None}
     result |= {"latency": [row.to_json() for row in rows], "verify": asdict(verified), "stages": log.stages}
     result["size"] = {"float": source.path.stat().st_size, "pruned": exported.stat().st_size}
-    write_sidecars(settings.out, source.inference_yml, source.characters)
-    write_json(settings.out / "result.json", result)
+    write_sidecars(partial, source.inference_yml, source.characters)
+    write_json(partial / "result.json", result)
     return result
 
 

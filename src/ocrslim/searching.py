@@ -11,6 +11,7 @@ import math
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from ocrslim.engines.timing import SHAPES, bench
 from ocrslim.errors import InputError
 from ocrslim.graph.importers.source import ModelSource, open_model
 from ocrslim.learning import RECIPE
+from ocrslim.lock import alone_in
 from ocrslim.outcome import plain
 from ocrslim.pruned import PruneSettings, prune_and_distil
 from ocrslim.report.html import NAME as REPORT
@@ -96,7 +98,20 @@ def search(
         raise InputError(f"--speedup: for {' or '.join(sorted(MEASURED))}, whose clock is here; not {settings.target}")
     if not 1.0 < speedup < math.inf:
         raise InputError(f"--speedup {speedup:g} is no gain; give a number above 1")
-    began, source, out = time.monotonic(), open_model(model, settings.dictionary), settings.out
+    source = open_model(model, settings.dictionary)
+    with ExitStack() as held:
+        try:
+            settings.out.mkdir(parents=True, exist_ok=True)
+            held.enter_context(alone_in(settings.out))
+        except OSError as error:
+            raise InputError(f"--out {settings.out}: can't be used ({error}); name another folder") from error
+        return _search(model, source, settings, speedup, console)
+
+
+def _search(
+    model: str | Path, source: ModelSource, settings: CompressSettings, speedup: float, console: Console | None
+) -> dict[str, Any]:
+    began, out = time.monotonic(), settings.out
     _begin(source, settings, speedup)
     whole = _int8(model, replace(settings, out=out / PARTS[0]), console)
     parts = [PARTS[0]]
@@ -139,7 +154,6 @@ def _begin(source: ModelSource, settings: CompressSettings, speedup: float) -> N
         asked["data_sha256"] = sha256_of(settings.data)
     path = settings.out / ASKED
     try:
-        settings.out.mkdir(parents=True, exist_ok=True)
         begun = any((settings.out / part).is_dir() for part in PARTS)
         before = json.loads(path.read_text(encoding="utf-8")) if begun and path.is_file() else asked
         other = sorted(name for name in {*asked, *before} if asked.get(name) != before.get(name))
@@ -239,7 +253,11 @@ def _give(out: Path, chosen: Found, result: dict[str, Any]) -> None:
     """Put the files of the chosen part into the folder in the place of an earlier choice's, what says so last."""
     files = [path for path in sorted((out / chosen.part).iterdir()) if path.is_file() and path.name not in NOT_GIVEN]
     for path in out.iterdir():
-        if path.is_file() and path.name not in (ASKED, "wanted.json", *(given.name for given in files)):
+        if (
+            path.is_file()
+            and not path.name.startswith(".")
+            and path.name not in (ASKED, "wanted.json", *(given.name for given in files))
+        ):
             path.unlink()
     for path in sorted(files, key=lambda path: path.name == "result.json"):
         with replacing(out / path.name) as partial:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,22 @@ def test_sha256_of_a_folder_is_that_of_names_sizes_and_beginnings(tmp_path: Path
     assert first == same
     assert longer != first
     assert sha256_of(tmp_path) not in (first, longer)
+
+
+def test_names_that_are_not_utf8_are_written_and_hashed(tmp_path: Path) -> None:
+    """As those of files from an old archive are; Linux keeps them as the bytes they are."""
+    name = os.fsdecode("中文.png".encode("gbk"))
+    try:
+        (tmp_path / name).write_bytes(b"x")
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    digest = sha256_of(tmp_path)
+    (tmp_path / name).rename(tmp_path / os.fsdecode("文.png".encode("gbk")))
+    assert sha256_of(tmp_path) != digest
+    write_json(tmp_path / "a.json", {"skipped": name})
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"skipped": name}
+    write_text(tmp_path / "a.txt", name)
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8").startswith("\\udc")
 
 
 def test_sha256_of_nothing(tmp_path: Path) -> None:

@@ -106,6 +106,25 @@ def test_a_second_run_adds_to_the_log(tmp_path: Path) -> None:
     assert len(text.splitlines()) == 2  # no handler of the first run is left to write twice
 
 
+def test_a_log_that_cannot_be_written_ends_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As on a full disk: what is said is still shown, and what went wrong elsewhere is not hidden behind the log."""
+    screen = io.StringIO()
+    log = RunLog(tmp_path, Console(file=screen, width=100))
+
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+        flush = close = lambda self: self.write("")  # type: ignore[assignment]
+
+    log._file.stream.close()
+    log._file.stream = Full()  # type: ignore[assignment]
+    log.say("a line")
+    log.close()
+    assert "a line" in screen.getvalue()
+    assert capsys.readouterr().err == ""
+
+
 def test_peak_memory_is_in_mebibytes() -> None:
     peak = peak_rss_mb()
     assert peak is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,11 @@ __all__ = [
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in UTF-8, whole or not at all."""
-    write_bytes(path, text.encode())
+    """Write a text file in UTF-8, whole or not at all.
+
+    What of a file's name is not UTF-8 is written as an escape, which JSON knows too.
+    """
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path, data: dict[str, Any]) -> None:
@@ -38,7 +42,7 @@ def sha256_of(path: Path) -> str:
     digest = hashlib.sha256()
     if path.is_dir():
         for file in sorted(item for item in path.rglob("*") if item.is_file()):
-            digest.update(f"{file.relative_to(path)}:{file.stat().st_size}".encode())
+            digest.update(os.fsencode(file.relative_to(path)) + f":{file.stat().st_size}".encode())
             with file.open("rb") as opened:
                 digest.update(opened.read(1 << 20))
         return digest.hexdigest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ class RunLog:
         self._logger = logging.getLogger(f"ocrslim.run.{folder}")
         self._logger.setLevel(logging.INFO)
         self._logger.propagate = False
-        self._file = logging.FileHandler(folder / "log.txt", encoding="utf-8")
+        self._file = _LogFile(folder / "log.txt", encoding="utf-8")
         self._file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         self._logger.addHandler(self._file)
 
@@ -80,6 +80,18 @@ class RunLog:
                     self.note(f"{name}: {done}/{total} {_words(figures)}".rstrip())
 
             yield update
+
+
+class _LogFile(logging.FileHandler):
+    """A log that can't be written any more, on a full disk, ends no run and hides no error."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - its name in logging
+        """Leave the line out."""
+
+    def close(self) -> None:
+        """Close the file, though what is left cannot be written."""
+        with suppress(OSError):
+            super().close()
 
 
 @contextmanager

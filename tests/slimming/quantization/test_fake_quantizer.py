@@ -81,10 +81,9 @@ def test_with_a_factor_each_channel_has_the_formulas_of_its_own_scale(pact: bool
 
 def test_an_observer_sees_what_the_grid_is_of() -> None:
     quantizer = FakeQuantizer(U8, torch.ones(1), torch.zeros(1), factor=torch.tensor([[1.0, 4.0]]))
-    quantizer.mode, quantizer.observer = "observe", MinMax()
-    x = torch.tensor([[1.0, 8.0], [-1.0, 0.0]])
-    assert quantizer(x) is x
-    assert quantizer.observer.range() == (-1.0, 2.0)
+    observer = MinMax()
+    observer.update(quantizer.divided(torch.tensor([[1.0, 8.0], [-1.0, 0.0]])))
+    assert observer.range() == (-1.0, 2.0)
 
 
 def test_per_axis_gradients_are_the_formulas() -> None:
@@ -120,12 +119,8 @@ def test_modes() -> None:
     quantizer, x = tensor_quantizer(), sample()
     quantizer.mode = "float"
     assert quantizer(x) is x
-    quantizer.mode = "observe"
-    with pytest.raises(RuntimeError, match="observer"):
-        quantizer(x)
-    quantizer.observer = MinMax()
-    assert quantizer(x) is x
-    assert quantizer.observer.range() == pytest.approx((x.min().item(), x.max().item()))
+    quantizer.mode = "quantize"
+    assert not torch.equal(quantizer(x), x)
 
 
 def test_scale_and_zero_point_exist_from_the_beginning_and_are_saved() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -349,12 +349,84 @@ def test_saving_at_an_interrupt_loses_not_a_step(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         half.run(stopped)
-    half.save()
+    half.save_interrupted()
     again = make(tmp_path, steps=30)
     assert again.resume()
     assert again.step == 17
     again.run(batches)
     assert _same(_weights(again), _weights(whole))
+
+
+def test_an_interrupt_in_the_look_at_the_held_back_part_ends_in_the_same_file(tmp_path: Path) -> None:
+    """The step is done and its look is not: what is saved there would never be looked at."""
+    whole = make(steps=20)
+    wanted = whole.run(batches)
+    for stopped_at in (10, 20):
+        folder = tmp_path / str(stopped_at)
+        half = make(folder, steps=20, checkpoint_every=4)
+        look = half.judge
+
+        def judge(half: Trainer = half, look: Callable[[], Score] = look, stopped_at: int = stopped_at) -> Score:
+            if half.step == stopped_at:
+                raise KeyboardInterrupt
+            return look()
+
+        half.judge = judge
+        with pytest.raises(KeyboardInterrupt):
+            half.run(batches)
+        half.save_interrupted()
+        again = make(folder, steps=20)
+        assert again.resume()
+        assert again.step == {10: 8, 20: 16}[stopped_at]
+        result = again.run(batches)
+        assert (result.best_step, result.best, result.history) == (wanted.best_step, wanted.best, wanted.history)
+        assert _same(_weights(again), _weights(whole))
+
+
+def test_an_interrupt_in_the_middle_of_a_step_saves_nothing(tmp_path: Path) -> None:
+    """Some weights have moved, others perhaps not: the step would be made twice."""
+    half = make(tmp_path, steps=20, checkpoint_every=5)
+    move = half.optimizer.step
+
+    def step(*given: object, **named: object) -> object:
+        moved = move(*given, **named)  # type: ignore[arg-type]
+        if half.step == 7:
+            raise KeyboardInterrupt
+        return moved
+
+    half.optimizer.step = step  # type: ignore[method-assign, assignment]
+    with pytest.raises(KeyboardInterrupt):
+        half.run(batches)
+    half.save_interrupted()
+    again, whole = make(tmp_path, steps=20), make(steps=20)
+    assert again.resume()
+    assert again.step == 5
+    again.run(batches)
+    whole.run(batches)
+    assert _same(_weights(again), _weights(whole))
+
+
+def test_a_run_gives_up_at_a_look_and_not_where_it_was_interrupted(tmp_path: Path) -> None:
+    """The step from which it may give up lies behind, the look that decides still ahead."""
+    settings = {"steps": 40, "judge_every": 20, "checkpoint_every": 5, "give_up_at": 10}
+    half = make(tmp_path, **settings)
+
+    def stopped(start: int, count: int) -> Iterator[Tensor]:
+        yield from batches(start, 16)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        half.run(stopped)
+    half.save_interrupted()
+    again = make(tmp_path, **settings)
+    assert again.resume()
+    assert again.step == 16
+    assert again.run(batches).steps == 40
+    hopeless = {**settings, "learning_rate": 1e3, "clip_norm": 0.0, "schedule": Schedule("constant")}
+    make(tmp_path / "hopeless", **hopeless).run(batches)
+    ended = make(tmp_path / "hopeless", **hopeless)
+    assert ended.resume()
+    assert ended.run(lambda start, count: pytest.fail("it had given up")).steps == 20
 
 
 def test_a_damaged_newest_checkpoint_costs_only_its_own_steps(tmp_path: Path) -> None:

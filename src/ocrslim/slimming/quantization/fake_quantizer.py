@@ -13,12 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from ocrslim.slimming.quantization.numerics import along_axis
-from ocrslim.slimming.quantization.observer import Observer
 from ocrslim.spec import PerAxis, QuantizationSpec
 
 __all__ = ["ChannelBias", "FakeQuantizer"]
 
-Mode = Literal["float", "observe", "quantize"]
+Mode = Literal["float", "quantize"]
 HALVES = (torch.float16, torch.bfloat16)
 
 
@@ -35,7 +34,7 @@ class FakeQuantizer(nn.Module):
             divided by it. It is fixed.
 
     Attributes:
-        mode: ``quantize``; ``float`` passes the tensor on; ``observe`` does too, and shows it to ``observer``.
+        mode: ``quantize``; ``float`` passes the tensor on.
         codes: the fixed integers of a weight, see :meth:`fix_codes`; ``None`` rounds what comes in.
 
     >>> from ocrslim.spec import PerTensor
@@ -62,7 +61,6 @@ class FakeQuantizer(nn.Module):
         self.spec = spec
         self.pact = pact
         self.mode: Mode = "quantize"
-        self.observer: Observer | None = None
         self.log_scale = nn.Parameter(scale.detach().float().log())
         self.zero_point: Tensor
         self.codes: Tensor | None
@@ -126,11 +124,6 @@ class FakeQuantizer(nn.Module):
             x = x.float()
         if self.codes is not None:
             return self.codes * self._unit(x.dim())
-        if self.mode == "observe":
-            if self.observer is None:
-                raise RuntimeError("mode observe needs an observer")
-            self.observer.update(self.divided(x))
-            return x
         if isinstance(self.spec.granularity, PerAxis):
             result: Tensor = _PerAxisRound.apply(x, self.log_scale, self.factor, self.spec)  # type: ignore[no-untyped-call]
         else:

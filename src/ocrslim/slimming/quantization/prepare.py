@@ -9,15 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from ocrslim.engines.targets import Target
+from ocrslim.errors import ModelError
 from ocrslim.graph.executor.graph_module import GraphModule
 from ocrslim.slimming.quantization.fake_quantizer import ChannelBias, FakeQuantizer, Mode
 from ocrslim.slimming.quantization.numerics import scale_and_zero_point
-from ocrslim.slimming.quantization.observer import mse_scale, open_observer
+from ocrslim.slimming.quantization.observer import Observer, mse_scale, open_observer
 from ocrslim.slimming.quantization.placement import Placement, Site
 from ocrslim.slimming.quantization.process_group import ALONE, ProcessGroup, merge_observers
 from ocrslim.spec import PerAxis
 
-__all__ = ["Quantization", "calibrate", "prepare", "transfer"]
+__all__ = ["Quantization", "calibrate", "observe", "prepare", "transfer"]
 
 BIAS_STEPS = float(1 << 30)
 """An int32 bias is ``b / (input scale * weight scale)``: a dead channel with a bias must not overflow it."""
@@ -81,11 +82,11 @@ class Quantization:
                 self.module.set_input_hook(residual.node, residual.index, self.activations[residual.value])
 
     def set_mode(self, mode: Mode) -> None:
-        """Make all fake quantizers quantize, observe (activations only) or pass floats on."""
+        """Make all fake quantizers quantize or pass floats on."""
         for quantizer in self.activations.values():
             quantizer.mode = mode
         for quantizer in self.weights.values():
-            quantizer.mode = "float" if mode == "observe" else mode
+            quantizer.mode = mode
 
     @torch.no_grad()
     def floor_weight_scales(self) -> None:
@@ -175,31 +176,63 @@ def calibrate(
         quantization: changed in place; quantizes afterwards.
         batches: what the model will see, ``[N, 3, H, W]`` each.
         observer: see :data:`ocrslim.slimming.quantization.observer.OBSERVERS`.
-        group: processes that look at a part of the batches each; all have to call it, and have the same grids then.
+        group: processes that look at a part of the batches each; all have to call it, the first one gets the grids.
 
     Raises:
         InputError: an unknown observer.
         ValueError: there were no batches.
     """
+    if not batches:
+        raise ValueError("there were no batches to calibrate on")
     observers = {name: open_observer(observer, it.spec) for name, it in quantization.activations.items()}
-    for name, quantizer in quantization.activations.items():
-        quantizer.observer = observers[name]
-    quantization.set_mode("observe")
-    for batch in batches[group.rank :: group.size]:
-        quantization.module(batch)
-    merge_observers(group, observers)
+    observe(quantization, observers, batches, group)
+    if group.rank:
+        return
     floors = {site.output_value: site.output_floor for site in quantization.placement.sites}
     for name, quantizer in quantization.activations.items():
         low, high = observers[name].range()
         floor = floors.get(name)
         low = low if floor is None else max(low, floor)
         quantizer.set_grid(*scale_and_zero_point(torch.tensor([low]), torch.tensor([high]), quantizer.spec))
-        quantizer.observer = None
     for name, quantizer in quantization.weights.items():
         weight = quantization.module.parameter(name).detach()
         quantizer.set_grid(mse_scale(quantizer.divided(weight), quantizer.spec))
     quantization.floor_weight_scales()
-    quantization.set_mode("quantize")
+
+
+@torch.no_grad()
+def observe(
+    quantization: Quantization,
+    observers: Mapping[str, Observer],
+    batches: Sequence[Tensor],
+    group: ProcessGroup = ALONE,
+) -> None:
+    """Run the float model and show each value of each batch to its observer, in the units of its grid's scale.
+
+    Args:
+        quantization: its quantizers are off meanwhile, and on afterwards.
+        observers: name of an activation -> what looks at it.
+        batches: ``[N, 3, H, W]`` each.
+        group: processes that look at a part of the batches each; all have to call it. The first one's observers have
+            seen what all saw.
+
+    Raises:
+        ModelError: a value is no finite number.
+    """
+    quantization.set_mode("float")
+    try:
+        for batch in batches[group.rank :: group.size]:
+            found = quantization.module(batch, fetch=tuple(observers))
+            for value, observer in observers.items():
+                if not bool(torch.isfinite(found[value]).all()):
+                    raise ModelError(
+                        f"{value}: the float model makes numbers there that are not finite, on calibration images; it"
+                        " can't be quantized"
+                    )
+                observer.update(quantization.activations[value].divided(found[value]))
+    finally:
+        quantization.set_mode("quantize")
+    merge_observers(group, observers)
 
 
 @torch.no_grad()

@@ -26,7 +26,7 @@ class ProcessGroup(Protocol):
         ...
 
     def gather_tensors(self, tensors: Mapping[str, Tensor]) -> Sequence[Mapping[str, Tensor]]:
-        """Return the tensors of every process, on every process, in the order of their numbers."""
+        """Return the tensors of every process in the order of their numbers, on the first; nothing on the others."""
         ...
 
 
@@ -42,14 +42,14 @@ ALONE: ProcessGroup = _Alone()
 
 
 def merge_observers(group: ProcessGroup, observers: Mapping[str, Observer]) -> None:
-    """Let the observers of every process have seen what all of them saw.
+    """Let the observers of the first process have seen what all of them saw.
 
     Args:
         group: all its processes have to call it.
-        observers: of the same names and kinds everywhere; changed in place.
+        observers: of the same names and kinds everywhere; the first process's are changed in place.
     """
     if group.size == 1:
         return
     found = group.gather_tensors({name: observer.state() for name, observer in observers.items()})
-    for name, observer in observers.items():
+    for name, observer in observers.items() if found else ():
         observer.merge([states[name] for states in found])

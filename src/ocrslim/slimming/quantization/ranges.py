@@ -6,7 +6,7 @@ candidates, percentiles of its histogram, are tried on samples of what the sites
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -14,8 +14,8 @@ from torch import Tensor
 from ocrslim.slimming.quantization.numerics import fake_quantize, scale_and_zero_point
 from ocrslim.slimming.quantization.observer import Percentile
 from ocrslim.slimming.quantization.placement import Site
-from ocrslim.slimming.quantization.prepare import Quantization
-from ocrslim.slimming.quantization.process_group import ALONE, ProcessGroup, merge_observers
+from ocrslim.slimming.quantization.prepare import Quantization, observe
+from ocrslim.slimming.quantization.process_group import ALONE, ProcessGroup
 from ocrslim.slimming.quantization.samples import input_factors, weight_matrix
 from ocrslim.spec import QuantizationSpec
 
@@ -55,8 +55,8 @@ def choose_ranges(
     readers: dict[str, list[Site]] = {}
     for site in quantization.placement.sites:
         readers.setdefault(site.input_value, []).append(site)
-    observers = _observe(quantization, readers, batches[group.rank :: group.size])
-    merge_observers(group, observers)
+    observers = {value: Percentile() for value in readers}
+    observe(quantization, observers, batches, group)
     if group.rank:
         return {}
     floors = {site.output_value: site.output_floor for site in quantization.placement.sites}
@@ -105,7 +105,9 @@ def choose_output_ranges(
         suspects = [name for name, cost in alone.items() if cost > SUSPECT * sum(alone.values())]
     finally:
         quantization.set_mode("quantize")
-    observers = _observe(quantization, suspects, batches) if suspects else {}
+    observers = {value: Percentile() for value in suspects}
+    if suspects:
+        observe(quantization, observers, batches)
     chosen = {}
     for name in suspects:  # with all others quantized: they shift the background that this one rounds
         quantizer = only_made[name]
@@ -164,16 +166,3 @@ def _error(
         power = (output - output.mean(0)).square().mean().clamp_min(1e-20)
         total += (noise - noise.mean(0)).square().mean().div(power).item()
     return total
-
-
-def _observe(quantization: Quantization, values: Iterable[str], batches: Iterable[Tensor]) -> dict[str, Percentile]:
-    observers = {value: Percentile() for value in values}
-    quantization.set_mode("float")
-    try:
-        for batch in batches:
-            found = quantization.module(batch, fetch=tuple(observers))
-            for value, observer in observers.items():
-                observer.update(quantization.activations[value].divided(found[value]))
-    finally:
-        quantization.set_mode("quantize")
-    return observers

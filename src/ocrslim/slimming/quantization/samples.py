@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,7 +19,6 @@ from ocrslim.slimming.quantization.process_group import ALONE, ProcessGroup
 
 __all__ = ["collect_samples", "input_factors", "weight_matrix"]
 
-SEEDS = 1 << 20  # of the batches of one run
 ROWS = 4096  # of one site: a covariance of up to some 1,500 inputs, in at most 25 MB
 WIDTH = (
     1024  # numbers in a row of a depthwise site, whose channels are matrices of their own; wider ones give fewer rows
@@ -57,7 +57,8 @@ def collect_samples(
     parts: dict[str, list[Tensor]] = {site.node: [] for site in sites}
 
     def taken(index: int) -> dict[str, Tensor]:
-        generator = torch.Generator().manual_seed(seed * SEEDS + index)  # each batch's own, whoever runs it
+        own = np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)  # the batch's, whoever runs it
+        generator = torch.Generator().manual_seed(int(own[0]))
         found = quantization.module(batches[index], fetch=values)
         return {site.node: _rows(quantization, site, found[site.input_value], count, generator) for site in sites}
 
@@ -66,7 +67,7 @@ def collect_samples(
         for turn in range(0, len(batches), group.size):
             index = turn + group.rank
             for found in group.gather_tensors(taken(index) if index < len(batches) else {}):
-                for node in found if group.rank == 0 else ():
+                for node in found:
                     parts[node].append(found[node])
     finally:
         quantization.set_mode("quantize")

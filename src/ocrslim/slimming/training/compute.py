@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ocrslim.errors import InputError
+from ocrslim.slimming.training.prefetch import Shard
 from ocrslim.slimming.training.trainer import TrainSettings
 
 __all__ = ["Compute"]
@@ -60,6 +61,14 @@ class Compute:
             usual: steps of one batch each.
         """
         return max(min(usual, FEWEST_STEPS), -(-usual // self.batches))
+
+    def shard(self, rank: int) -> Shard:
+        """Return which batches are those of one process.
+
+        Args:
+            rank: of the process.
+        """
+        return Shard(rank, self.processes, self.accumulate)
 
     def fit(self, settings: TrainSettings, say: Callable[[str], None]) -> TrainSettings:
         """Return how a training of one process and one batch a step becomes this one.

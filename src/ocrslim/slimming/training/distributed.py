@@ -159,10 +159,16 @@ class Team:
         """
         if self.size == 1:
             return [state]
-        return [json.loads(data) for data in self._all_bytes(json.dumps(state).encode())]
+        data = json.dumps(state).encode()
+        with self._together():
+            sizes, own = self._padded(data)
+            found = [torch.zeros_like(own) for _ in sizes]
+            if own.numel():
+                dist.all_gather(found, own)
+        return [json.loads(bytes(part[:size].numpy())) for part, size in zip(found, sizes, strict=True)]
 
     def gather_tensors(self, tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
-        """Return the tensors of every rank, on every rank, in their order and on the CPU.
+        """Return the tensors of every rank in their order, on the CPU, on rank 0; nothing on the others.
 
         Args:
             tensors: by name, as others have or not.
@@ -173,19 +179,22 @@ class Team:
         if self.size == 1:
             return [dict(tensors)]
         held = _held(tensors)
-        return [load_tensors(data) if data else {} for data in self._all_bytes(save_tensors(held) if held else b"")]
-
-    def _all_bytes(self, data: bytes) -> list[bytes]:
-        """Return what every rank gives, in their order."""
         with self._together():
-            sizes = [torch.zeros(1, dtype=torch.long) for _ in range(self.size)]
-            dist.all_gather(sizes, torch.tensor([len(data)]))
-            most = int(max(size.item() for size in sizes))
-            own = torch.frombuffer(bytearray(data + bytes(most - len(data))), dtype=torch.uint8) if most else None
-            found = [torch.zeros(most, dtype=torch.uint8) for _ in range(self.size)]
-            if own is not None:
-                dist.all_gather(found, own)
-        return [bytes(part[: int(size.item())].numpy()) for part, size in zip(found, sizes, strict=True)]
+            sizes, own = self._padded(save_tensors(held) if held else b"")
+            found = [torch.zeros_like(own) for _ in sizes] if self.leads else None
+            if own.numel():
+                dist.gather(own, found)
+        parts = zip(found, sizes, strict=True) if found is not None else ()
+        return [load_tensors(bytes(part[:size].numpy())) if size else {} for part, size in parts]
+
+    def _padded(self, data: bytes) -> tuple[list[int], Tensor]:
+        """Return how many bytes each rank has, and this one's filled up to the most of them."""
+        sizes = [torch.zeros(1, dtype=torch.long) for _ in range(self.size)]
+        dist.all_gather(sizes, torch.tensor([len(data)]))
+        told = [int(size.item()) for size in sizes]
+        filled = bytearray(max(told))
+        filled[: len(data)] = data
+        return told, torch.frombuffer(filled, dtype=torch.uint8) if filled else torch.zeros(0, dtype=torch.uint8)
 
     def part(self) -> None:
         """End the common work: all have to call it; rank 0 goes on alone afterwards."""
@@ -266,7 +275,7 @@ def team_of(environment: Mapping[str, str] = os.environ, device: str = "cpu") ->
     backend, local = "gloo", int(environment.get("LOCAL_RANK", "0"))
     if device == "cuda":
         backend = "cpu:gloo,cuda:nccl"
-        torch.cuda.set_device(local)
+        torch.cuda.set_device(local)  # there is one for each, or the caller's choice of the device has said so
     team = Team(rank, size, local, lifeline)
     try:
         with team._together():

@@ -125,7 +125,9 @@ class Lifeline:
         self._found: LostRankError | None = None
         self._places: dict[int, Place] = {}
         self._before: Any = signal.SIG_DFL
+        self._seen = 0.0  # when the store answered last
         self._thread = threading.Thread(target=self._watch, name="ocrslim-lifeline", daemon=True)
+        self._guard = threading.Thread(target=self._watch_store, name="ocrslim-lifeline-store", daemon=True)
 
     def start(self, seconds: float) -> None:
         """Call the roll, and begin to beat.
@@ -150,13 +152,15 @@ class Lifeline:
             self._places[rank] = Place(**json.loads(self._store.get(f"place/{rank}")))
         if threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGTERM, self._on_signal)
+        self._seen = time.monotonic()
         self._thread.start()
+        self._guard.start()
 
     def stop(self) -> None:
         """End the beats; the work is done."""
         self._stop.set()
         if self._thread.ident is not None:
-            self._thread.join()
+            self._thread.join(GRACE)  # it may wait for a store that is gone
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._before)
 
@@ -252,8 +256,16 @@ class Lifeline:
                 )
             except RuntimeError:
                 found = self._without_store()
+            self._seen = time.monotonic()
             if found is not None:
                 self._end(found)
+                return
+
+    def _watch_store(self) -> None:
+        """End where the store does not answer: an operation on it waits for minutes if its machine has vanished."""
+        while self._thread.is_alive() and not self._stop.wait(BEAT):
+            if self._found is None and time.monotonic() - self._seen > SILENT:
+                self._end(self._without_store())
                 return
 
     def _end(self, found: LostRankError) -> None:

@@ -141,6 +141,7 @@ class Trainer:
         self.best_tensors: dict[str, Tensor] = {}
         self.history: list[dict[str, float]] = []
         self._reached = False
+        self._is_whole = False  # nothing of a step, or of the look after it, is done by half
 
     def resume(self) -> bool:
         """Continue from the newest readable checkpoint; return whether there was one.
@@ -166,6 +167,7 @@ class Trainer:
         self.step, self.best_step = state["step"], state["best_step"]
         self.best = Score(state["best"]["value"], state["best"]["figures"])
         self.history = state["history"]
+        self._reached = state["reached"]
         return True
 
     def run(self, batches: Callable[[int, int], Iterable[Any]]) -> TrainingResult:
@@ -184,9 +186,10 @@ class Trainer:
         if self.best is None and self.team.leads:
             self._judge({})
         self._align(self.student.state_dict())
-        todo = (settings.steps - self.step) * settings.accumulate
+        todo = 0 if self._reached else (settings.steps - self.step) * settings.accumulate
         stream = iter(batches(self.step * settings.accumulate, todo)) if todo > 0 else iter(())
         while self.step < settings.steps and not self._reached:
+            self._is_whole = True
             figures = self._one_step(stream)
             self.step += 1
             self.progress(self.step, settings.steps, figures)
@@ -207,6 +210,14 @@ class Trainer:
             )
         return TrainingResult(self.step, self.best_step, self.best, self.history, time.monotonic() - started)
 
+    def save_interrupted(self) -> None:
+        """Save where a run was stopped, if that is between two steps; else the checkpoint before has to do.
+
+        What is saved in the middle of a step, or before the look that is due after it, would end in another file.
+        """
+        if self._is_whole:
+            self.save()
+
     def save(self) -> None:
         """Write a checkpoint of all that :meth:`resume` needs."""
         if self.folder is None or self.best is None or not self.team.leads:
@@ -224,6 +235,7 @@ class Trainer:
                 "best_step": self.best_step,
                 "best": {"value": self.best.value, "figures": dict(self.best.figures)},
                 "history": self.history,
+                "reached": self._reached,
                 "loss_scale": self.precision.state(),
                 "settings": asdict(self.settings),
             },
@@ -235,7 +247,6 @@ class Trainer:
         All of them make the same steps in any case, to the last bit where they run on the same hardware; so they begin
         at one point, and after each look at the held-back part are at one again, whatever they run on.
         """
-        self._reached = self.team.leads and self._is_over()
         if self.team.size == 1:
             return
         parameters = self._parameters()
@@ -283,6 +294,7 @@ class Trainer:
         figures = self.team.average(self._parameters(), figures)
         if not all(math.isfinite(value) for value in figures.values()):
             raise OcrslimError(f"step {self.step}: the loss is {figures}; lower --learning-rate and run again")
+        self._is_whole = False
         self.precision.step(self.optimizer, self._parameters(), self.settings.clip_norm)
         return figures | {"learning_rate": self.settings.learning_rate * factor}
 
@@ -295,6 +307,7 @@ class Trainer:
         if self.best is None or math.isnan(self.best.value) or score.value > self.best.value:
             self.best, self.best_step = score, self.step
             self.best_tensors = {name: tensor.detach().clone() for name, tensor in self.student.state_dict().items()}
+        self._reached = self._is_over()
 
     def _parameters(self) -> list[nn.Parameter]:
         return [parameter for group in self.groups for parameter in group.parameters]
