@@ -151,7 +151,7 @@ class _Contest:
         return score
 
     def add_ours(self, folder: Path, make: bool) -> None:
-        """Enter the model of an output folder of ``ocrslim compress``."""
+        """Enter the int8 model of an output folder of ``ocrslim compress``, also where that run gave a float one."""
         if make and not (folder / "result.json").is_file():
             from ocrslim.compress import CompressSettings, compress
 
@@ -163,7 +163,7 @@ class _Contest:
         if not (folder / "model.onnx").is_file():
             self._failed[OURS] = f"no {folder.name}/model.onnx"
             return
-        self.enter(OURS, "", folder / "model.onnx", OURS)
+        self.enter(OURS, *_int8_of(folder), OURS)
         self._minutes[OURS] = lambda: _minutes_of(folder / "result.json")
 
     def add_rival(self, rival: Rival, variants: Sequence[Variant]) -> None:
@@ -207,6 +207,24 @@ class _Contest:
         for by, reason in self._failed.items():
             if by not in self._entered:
                 yield Row(name, self._engine, by, note=reason)
+
+
+def _int8_of(folder: Path) -> tuple[str, Path]:
+    """Return the int8 file of an output folder of ``ocrslim compress``, and what a reader of its row has to know.
+
+    Where int8 took no less time, ``model.onnx`` is a float model, the one that came in or a rewritten one.
+    """
+    given, int8 = folder / "model.onnx", folder / "int8.onnx"
+    try:
+        delivered = json.loads((folder / "result.json").read_text(encoding="utf-8"))["delivered"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "", given
+    if delivered == "int8":
+        return "", given
+    kind = "float" if delivered == "float" else f"float, {delivered}"
+    if int8.is_file():
+        return f"int8.onnx; given was {kind}", int8
+    return f"no int8: model.onnx is {kind}", given
 
 
 def _minutes_of(path: Path) -> float | None:

@@ -8,8 +8,8 @@ took, judging and timing included. A dash stands where nothing was measured; a t
 busy has a ``~``.
 
 ``--example`` has the columns of PaddleSlim's example, and a row for each model, float and int8 apart: strategy, metric,
-milliseconds of a run, and the command that makes the model. Official models that none of the folders is of stand there
-too, with dashes and the reason.
+milliseconds of a run, a file in the example's form, and the command that makes the model. Official models that none of
+the folders is of stand there too, with dashes and the reason.
 
 ``--speed`` tells how many times as fast a model is as the original file in float: in ONNX Runtime, which most people
 run, and in its own engine; for the int8 model and for the float one that was rewritten without loss.
@@ -36,10 +36,11 @@ from ocrslim.report.result import chosen_rung
 __all__ = ["example_rows", "main", "markdown", "read_results"]
 
 HEADINGS = ("model", "engine", "metric", "float", "int8", "change, points (95 %)", "time", "size", "minutes", "given")
-EXAMPLE = ("model", "engine", "strategy", "metric", "value", "latency, ms", "command")
+EXAMPLE = ("model", "engine", "strategy", "metric", "value", "latency, ms", "config", "download or command")
 SPEED = ("model", "engine", "points", "int8, of onnxruntime", "int8, of its engine", "float rewritten, of its engine")
 ENGINES = ("onnxruntime", "openvino")  # that each official model could be made for and timed on, everywhere
 PLACEMENT = ("model", "engine", "sites", "more in int8", "fewer", "of the usual time", "used")
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 DASH = "–"
 BUSY = 0.1  # cores that others may use while we time
 
@@ -111,7 +112,7 @@ def example_rows(results: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     for name in MODELS:
         for engine in ENGINES:
             if (name, engine) not in there:
-                cells = (name, engine, DASH, DASH, DASH, DASH, "not measured: no run of it is among the folders")
+                cells = (name, engine, *(DASH,) * 5, "not measured: no run of it is among the folders")
                 rows.append(dict(zip(EXAMPLE, cells, strict=True)))
     return rows
 
@@ -121,17 +122,24 @@ def _pair(result: Mapping[str, Any]) -> list[dict[str, str]]:
     engine, name = result.get("engine", result["target"]), result["model"]["name"]
     metric, clock = result["drop"][engine]["metric"], result.get("timed_on", engine)
     fetch = f"`ocrslim models pull {name}`" if name in MODELS else DASH
-    told = {"float": ("float", fetch), "int8": (_strategy(result), _command(result))}
+    told = {"float": ("float", DASH, fetch), "int8": (_strategy(result), _config(name), _command(result))}
     rows = []
-    for label, (strategy, command) in told.items():
+    for label, (strategy, config, command) in told.items():
         timed = next((row for row in result["latency"] if (row["label"], row["engine"]) == (label, clock)), None)
         busy = "~" if timed and (timed.get("other_load") or 0.0) > BUSY else ""
         cells = (
             *(name, result["target"], strategy, metric, _figure(result["metrics"][label][engine].get(metric))),
-            *(DASH if timed is None else f"{busy}{timed['median_ms']:.1f}", command),
+            *(DASH if timed is None else f"{busy}{timed['median_ms']:.1f}", config, command),
         )
         rows.append(dict(zip(EXAMPLE, cells, strict=True)))
     return rows
+
+
+def _config(name: str) -> str:
+    """Return the file in the form of PaddleSlim's example that makes the model int8 too."""
+    version, _, rest = name.removeprefix("PP-OCR").partition("_")
+    path = CONFIGS / f"ppocr{version}_{rest.rpartition('_')[2]}_qat_dist.yaml"
+    return f"[{path.name}]({CONFIGS.name}/{path.name})" if path.is_file() else DASH
 
 
 def _strategy(result: Mapping[str, Any]) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -37,6 +39,23 @@ def real_data() -> Path:
     if not value or not Path(value).is_dir():
         pytest.skip("OCRSLIM_TEST_DATA names no folder of labelled images")
     return Path(value)
+
+
+@pytest.fixture
+def no_entry(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Return a function that lets nobody, root included, enter the folders whose paths have a part of that name."""
+
+    def close(ending: str) -> None:
+        stat = os.stat
+
+        def refuse(path: Any, *args: Any, **options: Any) -> os.stat_result:
+            if not isinstance(path, int) and ending in os.fsdecode(path):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+            return stat(path, *args, **options)
+
+        monkeypatch.setattr(os, "stat", refuse)
+
+    return close
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import errno
 import functools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -205,6 +206,24 @@ def test_resume_does_not_begin_anew(run: Run, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(cli, "_compress_and_show", lambda *given: gone_on.append(given))
     assert run(*command)[0] == 0
     assert len(gone_on) == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["compress", "--target", "openvino"],
+        ["compress", "--target", "openvino", "--float"],
+        ["prune", "--target", "openvino", "--ratio", "0.1"],
+    ],
+)
+def test_a_model_is_not_written_over(run: Run, zoo: Callable[[str], Path], tmp_path: Path, command: list[str]) -> None:
+    """What a run writes has the names that models have: model.onnx, inference.yml, inference.pdmodel."""
+    shutil.copyfile(zoo("PP-OCRv6_tiny_rec"), tmp_path / "model.onnx")
+    before = {path.name for path in tmp_path.iterdir()}
+    (tmp_path / "sub").mkdir()
+    for out in (tmp_path, tmp_path / "sub" / ".."):
+        assert_refused(run(command[0], tmp_path / "model.onnx", *command[1:], "--out", out), "of the model itself")
+    assert {path.name for path in tmp_path.iterdir()} == before | {"sub"}
 
 
 def test_without_torch_compress_says_how_to_get_it(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

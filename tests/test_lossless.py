@@ -15,6 +15,7 @@ from ocrslim.errors import InputError
 from ocrslim.graph.importers.onnx import load_onnx
 from ocrslim.graph.importers.source import open_model
 from ocrslim.lossless import LosslessSettings, rewrite
+from ocrslim.report.result import sha256_of
 from ocrslim.report.run_folder import read_run
 from ocrslim.slimming.training import data as data_module
 
@@ -35,9 +36,12 @@ def test_a_model_is_rewritten_measured_and_runs_as_before(
     assert main(["compress", REC, "--float", "--target", "onnxruntime", "--out", str(tmp_path), "--threads", "1"]) == 0
     result = json.loads((tmp_path / "result.json").read_text("utf-8"))
     assert result["verdict"] in capsys.readouterr().out
-    assert {"model.onnx", "inference.yml", "dictionary.txt", "result.json"} <= {
+    assert {"model.onnx", "inference.yml", "dictionary.txt", "result.json", "MODEL_CARD.md"} <= {
         path.name for path in tmp_path.iterdir()
     }
+    card = (tmp_path / "MODEL_CARD.md").read_text("utf-8")
+    assert card.startswith(f"# {REC}, float")
+    assert f"SHA-256 `{sha256_of(tmp_path / 'model.onnx')}`" in card
     assert result["drop"]["onnxruntime"]["points"] <= 5.0  # one of 20 lines may lie on a threshold
     assert result["verify"][0]["passed"]
     labels = [(row["label"], row["engine"]) for row in result["latency"]]
@@ -66,6 +70,17 @@ def test_where_it_gains_nothing_the_original_is_the_answer(
     assert "the original is as fast" in result["verdict"]
     assert (tmp_path / "model.onnx").read_bytes() == source.path.read_bytes()
     assert load_onnx(tmp_path / "model.onnx").graph.name == load_onnx(source.path).graph.name
+
+
+def test_nothing_of_an_earlier_run_lies_beside_the_new_model(zoo: Callable[[str], Path], tmp_path: Path) -> None:
+    earlier = ("int8.onnx", "MODEL_CARD.md", "report.html", "sensitivity.svg", "sensitivity.csv")
+    for name in (*earlier, "inference.pdmodel", "inference.pdiparams", "result.json"):
+        (tmp_path / name).write_text("of an earlier run")
+    (tmp_path / "notes.txt").write_text("of the user")
+    rewrite(zoo(REC), LosslessSettings("onnxruntime", tmp_path, threads=1))
+    left = {path.name for path in tmp_path.iterdir() if path.read_bytes().startswith(b"of ")}
+    assert left == {"notes.txt"}
+    assert (tmp_path / "MODEL_CARD.md").is_file()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -242,6 +243,64 @@ def test_a_name_that_is_no_utf8_is_valid_json_all_the_same(read: Predict, tmp_pa
     assert json.dumps(result, ensure_ascii=False).encode()
     assert result["pages"][0]["file"].endswith("\ufffd.png")
     assert result["pages"][0]["picture"].encode()
+
+
+@pytest.mark.parametrize("stem", ["a" * 240, "é" * 120, "文" * 80, "𝔘" * 60])
+def test_a_picture_has_a_shorter_name_than_a_file_may_have(read: Predict, tmp_path: Path, stem: str) -> None:
+    for folder in ("one", "two"):
+        _write(tmp_path / "a.png", "x").rename(_made(tmp_path / folder) / f"{stem}.png")
+    result = read(tmp_path / "one", tmp_path / "two", out=tmp_path / "out")
+    first, second = (page["picture"] for page in result["pages"])
+    assert stem.startswith(first.removesuffix(".jpg"))
+    assert 96 < len(first.removesuffix(".jpg").encode()) <= 100
+    assert second == first.removesuffix(".jpg") + "-2.jpg"
+    assert (tmp_path / "out" / first).is_file()
+    assert (tmp_path / "out" / "predict.json").is_file()
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def test_a_picture_that_cannot_be_written_is_noted_and_the_run_goes_on(
+    read: Predict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        _write(tmp_path / "in" / f"{name}.png", "Invoice")
+
+    def full(path: Path, data: bytes) -> None:
+        if path.name == "a.jpg":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        path.write_bytes(data)
+
+    monkeypatch.setattr(predict, "write_bytes", full)
+    result = read(tmp_path / "in", out=tmp_path / "out")
+    assert [page.get("picture") for page in result["pages"]] == [None, "b.jpg"]
+    assert [page.get("note") for page in result["pages"]] == [
+        "a.jpg: this picture can't be written (No space left on device)",
+        None,
+    ]
+    assert [page["text"] for page in result["pages"]] == ["Invoice"] * 2
+    assert json.loads((tmp_path / "out" / "predict.json").read_text("utf-8"))["pages"] == result["pages"]
+
+
+def test_a_result_that_cannot_be_written_is_one_line(
+    read: Predict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(predict, "write_json", full)
+    with pytest.raises(
+        InputError, match=r"--out .*out: predict\.json can't be written .No space left on device.; make"
+    ):
+        read(_write(tmp_path / "a.png", "x"), out=tmp_path / "out")
+
+
+def test_an_original_whose_path_is_longer_than_any_is_not_there(models: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="is not there any more; name it"):
+        float_original(open_model(_folder(models[1], tmp_path / "a", path="x" * 300, name="mine")))
 
 
 def test_a_folder_that_cannot_be_made(read: Predict, tmp_path: Path) -> None:

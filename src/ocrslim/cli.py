@@ -346,7 +346,7 @@ def _run_demo(options: argparse.Namespace) -> None:
 
     settings = CompressSettings(target="openvino", out=options.out, effort="quick", threads=options.threads)
     _compress_and_show("PP-OCRv4_mobile_rec", settings)
-    print(f"The model and its figures are in {options.out}")
+    print(f"The model and its figures are in {options.out}; to look at: {(options.out / 'report.html').resolve()}")
 
 
 def _compress_and_show(model: str | None, settings: CompressSettings) -> None:

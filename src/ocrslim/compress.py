@@ -42,7 +42,16 @@ from ocrslim.learning import (
     run_trainer,
     say_unused_ratio,
 )
-from ocrslim.outcome import STALE, build_result, data_fingerprint, judge_held, judge_last, plain, run_fingerprint
+from ocrslim.outcome import (
+    STALE,
+    build_result,
+    data_fingerprint,
+    judge_held,
+    judge_last,
+    plain,
+    refuse_own_folder,
+    run_fingerprint,
+)
 from ocrslim.placing import time_candidates
 from ocrslim.report.html import try_report
 from ocrslim.report.model_card import model_card
@@ -183,6 +192,7 @@ def compress(
         raise InputError(f"effort {settings.effort}: there is none of that name; take one of {', '.join(EFFORTS)}")
     wait_for(team, opened=False)
     source, settings, warnings = _open(model, settings)
+    refuse_own_folder(source, settings.out)
     named = settings.example.profile if settings.example is not None and settings.profile is None else None
     profile = named or load_profile(settings.profile, source.inference_yml)
     delivery = replace(open_delivery(source, settings.target, settings.threads), reference=settings.reference)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,10 +19,10 @@ from ocrslim.engines.session import ENGINES, PADDLE_ENGINES, InferenceSession, o
 from ocrslim.engines.targets import Target, get_target
 from ocrslim.engines.timing import BenchRow, bench
 from ocrslim.errors import EngineError
-from ocrslim.export.onnx_float import export_float
+from ocrslim.export.onnx_float import copy_model, export_float
 from ocrslim.export.paddle import PARAMETERS, PROGRAM, export_paddle
 from ocrslim.export.paddle_source import paddle_source
-from ocrslim.graph.importers.onnx import load_onnx
+from ocrslim.graph.importers.onnx import load_onnx, model_bytes
 from ocrslim.graph.importers.paddle.files import PaddleFiles
 from ocrslim.graph.importers.source import ModelSource
 
@@ -132,10 +131,9 @@ class Delivery:
             exported: the ONNX file; :meth:`finish` was called.
         """
         if self.paddle is None:
-            files: dict[str, tuple[Path, ...]] = {"float": (self.counted,), "int8": (exported,)}
-        else:
-            made = exported.parent / PROGRAM, exported.parent / PARAMETERS
-            files = {"float": (self.paddle.program, self.paddle.parameters), "int8": made}
+            return {"float": model_bytes(self.counted), "int8": exported.stat().st_size}
+        made = exported.parent / PROGRAM, exported.parent / PARAMETERS
+        files = {"float": (self.paddle.program, self.paddle.parameters), "int8": made}
         return {label: sum(path.stat().st_size for path in paths) for label, paths in files.items()}
 
     @property
@@ -179,7 +177,7 @@ class Delivery:
         answer = self.answer(rows)
         if answer != "int8":
             os.replace(exported, exported.with_name(INT8))
-            shutil.copyfile(self.source.path if answer == "float" else _beside(exported), exported)
+            copy_model(self.source.path if answer == "float" else _beside(exported), exported)
         _beside(exported).unlink(missing_ok=True)
         return answer
 

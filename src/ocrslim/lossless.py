@@ -6,7 +6,6 @@ that gains nothing, the original is the answer.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,15 +21,16 @@ from ocrslim.engines.cpu import cpu_info
 from ocrslim.engines.session import ENGINES, InferenceSession
 from ocrslim.engines.timing import SHAPES, BenchRow, bench
 from ocrslim.errors import InputError
-from ocrslim.export.bundle import write_sidecars
-from ocrslim.export.onnx_float import export_float, with_shape
+from ocrslim.export.bundle import CARD, write_sidecars
+from ocrslim.export.onnx_float import copy_model, export_float, with_shape
 from ocrslim.export.verify import Verification, verify_det, verify_rec
-from ocrslim.graph.importers.onnx import load_onnx
+from ocrslim.graph.importers.onnx import load_onnx, model_bytes
 from ocrslim.graph.importers.source import open_model
 from ocrslim.graph.passes.canonical import canonicalize
 from ocrslim.ocr.labels import read_samples
-from ocrslim.outcome import STALE, command, judge_held, plain
-from ocrslim.report.result import interval_in_words, loss_in_words, write_json
+from ocrslim.outcome import STALE, command, judge_held, plain, refuse_own_folder
+from ocrslim.report.model_card import model_card
+from ocrslim.report.result import interval_in_words, loss_in_words, sha256_of, write_json, write_text
 from ocrslim.report.run_log import RunLog
 from ocrslim.scoring import Judged, Pair, judge_by_labels
 from ocrslim.slimming.training.data import TrainingData, open_training_data, validation_batches
@@ -89,6 +89,7 @@ def rewrite(model: str | Path, settings: LosslessSettings, console: Console | No
         VerifyError: the engine does not answer as for the original.
     """
     delivery = open_delivery(open_model(model, settings.dictionary), settings.target, settings.threads)
+    refuse_own_folder(delivery.source, settings.out)
     if not delivery.may_keep_float:
         raise InputError(
             f"--float: for {' or '.join(ENGINES)}, not for {settings.target}: give one of them as --target"
@@ -126,8 +127,9 @@ def _run(
         rows = bench(models, ENGINES, settings.threads, shape, min_seconds=MIN_BENCH_SECONDS)
     result = _result(delivery, settings, data, judged, verified, rows, exported, log)
     if result["delivered"] == "float":
-        shutil.copyfile(source.path, exported)
+        copy_model(source.path, exported)
     write_sidecars(partial, source.inference_yml, source.characters)
+    write_text(partial / CARD, model_card(result, sha256_of(exported)))
     write_json(partial / "result.json", result)
     return result
 
@@ -179,7 +181,10 @@ def _result(
     ratio = next(row.ratio_on_engine for row in rows if (row.label, row.engine) == (REWRITTEN, engine))
     result: dict[str, Any] = {
         "ocrslim": __version__,
-        "model": {"name": source.name, "task": source.task, "sha256": source.sha256, "path": str(source.path)},
+        "model": {
+            **{"name": source.name, "task": source.task, "sha256": source.sha256, "licence": source.licence},
+            "path": str(source.path),
+        },
         "settings": plain(settings),
         "target": delivery.target.name,
         "engine": engine,
@@ -189,7 +194,7 @@ def _result(
         "drop": {engine: judged.drop},
         "latency": [row.to_json() for row in rows],
         "delivered": REWRITTEN if ratio < GAIN else "float",
-        "size": {"float": source.path.stat().st_size, REWRITTEN: exported.stat().st_size},
+        "size": {"float": model_bytes(source.path), REWRITTEN: exported.stat().st_size},
         "verify": [asdict(verified)],
         "stages": log.stages,
         "skipped": [asdict(item) for item in dict.fromkeys((*data.left_out, *judged.skipped))],

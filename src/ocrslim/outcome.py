@@ -18,6 +18,7 @@ from ocrslim.delivery import INT8, Delivery
 from ocrslim.engines.cpu import cpu_info
 from ocrslim.engines.session import InferenceSession
 from ocrslim.engines.timing import BenchRow
+from ocrslim.errors import InputError
 from ocrslim.export.bundle import CARD
 from ocrslim.following import Following
 from ocrslim.graph.importers.source import ModelSource
@@ -43,11 +44,27 @@ __all__ = [
     "judge_held",
     "judge_last",
     "plain",
+    "refuse_own_folder",
     "run_fingerprint",
 ]
 
 STALE = (INT8, REPORT, CARD, *SENSITIVITY, "untrained.onnx", "inference.pdmodel", "inference.pdiparams")
 """Files of a run that another recipe's run in the same folder does not make, and must not leave beside its own."""
+
+
+def refuse_own_folder(source: ModelSource, out: Path) -> None:
+    """Refuse to write into the folder that the model came from: what a run writes has the same names.
+
+    Args:
+        source: the model.
+        out: the output folder.
+
+    Raises:
+        InputError: it is the model's.
+    """
+    program = source.path if source.paddle is None else source.paddle.program
+    if out.resolve() == program.resolve().parent:
+        raise InputError(f"--out {out}: is the folder of the model itself, which would be written over; name another")
 
 
 def judge_held(pair: Pair, data: TrainingData, where: object, log: RunLog, most: int | None = None) -> Judged:

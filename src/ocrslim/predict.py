@@ -38,6 +38,7 @@ FLOAT = "float"  # --against: the models that the compressed ones were made from
 RESULT = "predict.json"
 SCHEMA_VERSION = 1  # of report/predict.schema.json
 JPEG_QUALITY = 90
+LONGEST_STEM = 100  # bytes of a picture's name
 
 
 @dataclass
@@ -76,7 +77,7 @@ def predict_files(
 ) -> dict[str, Any]:
     """Read files and return what ``ocrslim predict --json`` prints; ``report/predict.schema.json`` describes it.
 
-    A page that cannot be read is named and passed over.
+    A page that cannot be read is named and passed over; one whose picture can't be written has a note in its place.
 
     Args:
         inputs: images, folders and PDF files.
@@ -93,7 +94,7 @@ def predict_files(
         console: where a progress bar is shown; nowhere if ``None``.
 
     Raises:
-        InputError: a model, a path or a setting cannot be used.
+        InputError: a model, a path or a setting cannot be used, or the result can't be written.
         DataError: no page at all could be read.
         EngineError: the engine failed.
     """
@@ -118,7 +119,7 @@ def predict_files(
         raise DataError(f"none of {len(run.skipped)} pages can be read; {first.file}: {first.reason}")
     result = _result(run, dpi) | {"seconds": round(time.perf_counter() - started, 3)}
     if out is not None:
-        write_json(out / RESULT, result)
+        _write_result(out, result)
     return result
 
 
@@ -167,14 +168,14 @@ def float_original(source: ModelSource) -> ModelSource | None:
         ModelError: the file names a model that is not there, or none.
     """
     path = source.path.parent / "result.json"
-    if not path.is_file():
+    if not os.path.isfile(path):
         return None
     try:
         told = json.loads(path.read_text(encoding="utf-8"))["model"]
         origin, name = Path(told["path"]), str(told.get("name"))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{path}: names no model.path; name the float models: --against DET REC") from error
-    if origin.exists():
+    if os.path.exists(origin):  # Path.exists raises OSError for a name that is too long
         return open_model(origin)
     if name in MODELS:
         return open_model(name)
@@ -197,12 +198,14 @@ def _read(run: _Run, page: Page) -> None:
         run.differences.append(difference)
         told["difference"] = _difference(difference, other)
     if run.out is not None:
-        told["picture"] = _draw(run, page, reading, other, difference)
+        told |= _draw(run, page, reading, other, difference)
     run.pages.append(told)
 
 
-def _draw(run: _Run, page: Page, ours: PageReading, theirs: PageReading | None, difference: Difference | None) -> str:
-    """Write a page's picture and return its name."""
+def _draw(
+    run: _Run, page: Page, ours: PageReading, theirs: PageReading | None, difference: Difference | None
+) -> dict[str, str]:
+    """Write a page's picture and return its name, or why there is none: what was read goes on without it."""
     assert run.out is not None
     picture: NDArray[np.uint8]
     if run.theirs is None or theirs is None or difference is None:
@@ -213,14 +216,18 @@ def _draw(run: _Run, page: Page, ours: PageReading, theirs: PageReading | None, 
     name = _free_name(run.names, page)
     written, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     if not written:
-        raise DataError(f"{run.out / name}: OpenCV cannot write this picture")
-    write_bytes(run.out / name, data.tobytes())
-    return name
+        return {"note": f"{name}: OpenCV can't write this picture"}
+    try:
+        write_bytes(run.out / name, data.tobytes())
+    except OSError as error:  # the disk is full
+        return {"note": f"{name}: this picture can't be written ({error.strerror})"}
+    return {"picture": name}
 
 
 def _free_name(taken: set[str], page: Page) -> str:
     """Return a file name for a page's picture that no other page has: ``scan.jpg``, ``book-p007.jpg``."""
-    stem = _shown(Path(page.file.stem))
+    # An image's name may have as many bytes as a file system takes, and a number and a temporary ending are added.
+    stem = _shown(Path(page.file.stem)).encode()[:LONGEST_STEM].decode("utf-8", "ignore")
     if page.number is not None:
         stem += f"-p{page.number:03}"
     name, count = f"{stem}.jpg", 1
@@ -236,6 +243,13 @@ def _make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--out {path}: can't be made ({error.strerror}); name another folder") from error
+
+
+def _write_result(out: Path, result: dict[str, Any]) -> None:
+    try:
+        write_json(out / RESULT, result)
+    except OSError as error:
+        raise InputError(f"--out {out}: {RESULT} can't be written ({error.strerror}); make room there") from error
 
 
 def _shown(path: Path) -> str:

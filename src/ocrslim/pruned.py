@@ -30,13 +30,13 @@ from ocrslim.engines.timing import SHAPES, bench
 from ocrslim.errors import InputError
 from ocrslim.export.bundle import write_sidecars
 from ocrslim.graph.executor.graph_module import GraphModule
-from ocrslim.graph.importers.onnx import load_onnx
+from ocrslim.graph.importers.onnx import load_onnx, model_bytes
 from ocrslim.graph.importers.source import ModelSource, open_model
 from ocrslim.graph.passes.canonical import canonicalize
 from ocrslim.graph.points import distillation_points
 from ocrslim.learning import CHECKPOINTS, RECIPE, drop_checkpoints, proportional, run_trainer, verify_module
 from ocrslim.ocr.labels import read_samples
-from ocrslim.outcome import STALE, judge_held, plain
+from ocrslim.outcome import STALE, judge_held, plain, refuse_own_folder
 from ocrslim.report.result import sha256_of, write_json
 from ocrslim.report.run_log import RunLog
 from ocrslim.scoring import Judged, Pair, judge_by_labels
@@ -161,6 +161,7 @@ def prune_and_distil(model: str | Path, settings: PruneSettings, console: Consol
     get_target(settings.target)
     settings.goal()
     source = open_model(model, settings.dictionary)
+    refuse_own_folder(source, settings.out)
     profile = load_profile(settings.profile, source.inference_yml)
     with output_folder(settings.out, STALE) as partial:
         log = RunLog(settings.out, console or Console(quiet=True))
@@ -200,7 +201,7 @@ def _run(source: ModelSource, profile: Profile, settings: PruneSettings, partial
     result = _result(source, settings, pruning, training, before, after)
     result |= {"taught": asdict(taught) if taught else None}
     result |= {"latency": [row.to_json() for row in rows], "verify": asdict(verified), "stages": log.stages}
-    result["size"] = {"float": source.path.stat().st_size, "pruned": exported.stat().st_size}
+    result["size"] = {"float": model_bytes(source.path), "pruned": exported.stat().st_size}
     write_sidecars(partial, source.inference_yml, source.characters)
     write_json(partial / "result.json", result)
     return result

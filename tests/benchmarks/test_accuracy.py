@@ -114,6 +114,41 @@ def test_an_interrupted_run_goes_on(
     assert len(scored) == 1, "float was scored before the interrupt"
 
 
+@pytest.mark.parametrize(
+    ("delivered", "beside", "variant", "file"),
+    [
+        ("int8", True, "", "model.onnx"),
+        (None, False, "", "model.onnx"),
+        ("rewritten", True, "int8.onnx; given was float, rewritten", "int8.onnx"),
+        ("float", True, "int8.onnx; given was float", "int8.onnx"),
+        ("float", False, "no int8: model.onnx is float", "model.onnx"),
+        ("rewritten", False, "no int8: model.onnx is float, rewritten", "model.onnx"),
+    ],
+)
+def test_a_float_model_is_not_scored_as_our_int8(
+    delivered: str | None, beside: bool, variant: str, file: str, tmp_path: Path
+) -> None:
+    """A run gives the float model where int8 takes no less time, and keeps the int8 one beside it."""
+    result = {} if delivered is None else {"delivered": delivered}
+    (tmp_path / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    for name in ("model.onnx", "int8.onnx")[: 1 + beside]:
+        (tmp_path / name).write_bytes(b"")
+    assert accuracy._int8_of(tmp_path) == (variant, tmp_path / file)
+
+
+def test_the_table_says_where_the_run_gave_float(lines: Path, ours: Path, tiny: Path, tmp_path: Path) -> None:
+    folder = ours / f"{MODEL}-onnxruntime"
+    shutil.copy(tiny, folder / "int8.onnx")
+    (folder / "model.onnx").write_bytes(b"not scored")
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    (folder / "result.json").write_text(json.dumps(result | {"delivered": "float"}), encoding="utf-8")
+    out = tmp_path / "out"
+    options = ("--engines", "onnxruntime", "--rivals", "--ours", str(ours))
+    assert main(arguments(lines, out, *options)) == 0
+    assert rows_of(out)["onnxruntime", "ocrslim"]["variant"] == "int8.onnx; given was float"
+    assert "int8.onnx; given was float" in (out / "accuracy.md").read_text(encoding="utf-8")
+
+
 def test_a_rival_that_fails_does_not_stop_the_others(
     lines: Path, ours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import table
 
+LAST = "download or command"
+
 
 def result(name: str = "PP-OCRv4_mobile_rec", **more: Any) -> dict[str, Any]:
     timed = {"cpu": "EPYC", "flags": ["avx2"], "threads": 2, "versions": {"openvino": "2026.4"}, "other_load": 0.02}
@@ -95,18 +97,28 @@ def test_the_columns_of_the_example(tmp_path: Path, capsys: pytest.CaptureFixtur
     made["latency"] = [row | {"median_ms": 4.25} for row in made["latency"]]
     assert table.main([str(write(tmp_path / "a", made)), "--example", "--json"]) == 0
     before, after, *others = json.loads(capsys.readouterr().out)
-    assert list(before) == ["model", "engine", "strategy", "metric", "value", "latency, ms", "command"]
+    assert list(before) == ["model", "engine", "strategy", "metric", "value", "latency, ms", "config", LAST]
     name = ["PP-OCRv4_mobile_rec", "openvino"]
     assert list(before.values()) == [
         *name,
-        *("float", "accuracy", "0.6002", "4.2", "`ocrslim models pull PP-OCRv4_mobile_rec`"),
+        *("float", "accuracy", "0.6002", "4.2", "–", "`ocrslim models pull PP-OCRv4_mobile_rec`"),
     ]
     assert list(after.values())[:6] == [*name, "int8, 2 sites float", "accuracy", "0.5941", "4.2"]
-    assert after["command"] == "`ocrslim compress PP-OCRv4_mobile_rec --data 'my train.txt' --out run`"
+    config = "ppocrv4_rec_qat_dist.yaml"
+    assert after["config"] == f"[{config}](configs/{config})"
+    assert after[LAST] == "`ocrslim compress PP-OCRv4_mobile_rec --data 'my train.txt' --out run`"
     assert len(others) == 2 * len(table.MODELS) - 1  # what was not measured: a dash, and why
     assert {row["value"] for row in others} == {"–"}
-    assert all("not measured" in row["command"] for row in others)
+    assert all("not measured" in row[LAST] for row in others)
     assert name not in [[row["model"], row["engine"]] for row in others]
+
+
+def test_every_official_model_has_a_file_in_the_form_of_the_example() -> None:
+    """Of small and tiny there is one for both; a model of somebody's own has none."""
+    configs = {table._config(name) for name in table.MODELS}
+    assert "–" not in configs
+    assert len(configs) == 8
+    assert table._config("mine") == "–"
 
 
 def test_what_was_not_timed_or_recorded_is_said_so(tmp_path: Path) -> None:
@@ -114,9 +126,9 @@ def test_what_was_not_timed_or_recorded_is_said_so(tmp_path: Path) -> None:
     found[0]["latency"] = []
     rows = table.example_rows(found)[:2]
     assert [row["latency, ms"] for row in rows] == ["–", "–"]
-    assert [row["command"] for row in rows] == ["–", "not recorded"]
+    assert [row[LAST] for row in rows] == ["–", "not recorded"]
     assert rows[1]["strategy"] == "int8"
-    assert "| mine | openvino | int8 | accuracy | 0.5941 | – | not recorded |" in table.markdown(rows, found)
+    assert "| mine | openvino | int8 | accuracy | 0.5941 | – | – | not recorded |" in table.markdown(rows, found)
 
 
 def test_speed_is_against_the_original_in_onnxruntime_and_in_the_own_engine(

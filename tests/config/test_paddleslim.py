@@ -208,7 +208,7 @@ def test_mistakes_in_transforms_are_named(changed: Callable[..., ExampleConfig],
         (("QuantAware", "moving_rate"), 0.5, "0.9 is used"),
         (("QuantAware", "is_full_quantize"), True, "adds and pools stay float"),
         (("Distillation", "loss"), "dkd", "skd takes its place"),
-        (("TrainConfig", "amp_config"), {"use_pure_fp16": True}, "has no effect, training runs in float32"),
+        (("TrainConfig", "amp_config"), {"use_pure_fp16": True}, "has no effect; --amp decides"),
         (("TrainConfig", "use_fleet"), True, "has no effect"),
         (("TrainConfig", "optimizer_builder", "optimizer", "lazy_mode"), True, "no gradient is sparse"),
         (("Distillation", "merge_feed"), True, "the same images"),
@@ -277,6 +277,95 @@ def test_a_warm_up_holds_another_schedule(changed: Callable[..., ExampleConfig])
         5,
         0.002,
     )
+
+
+@pytest.mark.parametrize(
+    ("inner", "steps", "boundaries"),
+    [
+        ({"type": "CosineAnnealingDecay", "learning_rate": 0.002, "T_max": 100}, 105, ()),
+        ({"type": "PiecewiseDecay", "boundaries": [10, 20], "values": [0.002, 0.001, 0.0001]}, None, (15, 25)),
+        ({"type": "StepDecay", "learning_rate": 0.002, "step_size": 7}, None, ()),
+    ],
+)
+def test_what_follows_a_warm_up_begins_when_it_ends(
+    changed: Callable[..., ExampleConfig], inner: Any, steps: int | None, boundaries: tuple[int, ...]
+) -> None:
+    """As Paddle's LinearWarmup steps the schedule that it holds: its first step is the first after the rise."""
+    value = {"type": "LinearWarmup", "learning_rate": inner, "warmup_steps": 5, "start_lr": 0.0, "end_lr": 0.002}
+    training = changed(put("TrainConfig", "learning_rate", value)).training
+    assert training is not None
+    assert (training.learning_rate.steps, training.learning_rate.boundaries) == (steps, boundaries)
+
+
+@pytest.mark.parametrize(
+    ("task", "transform", "said"),
+    [
+        ("det", {"DecodeImage": {"img_mode": "RGB"}}, "DecodeImage.img_mode RGB: what is calibrated, judged and"),
+        ("rec", {"DecodeImage": {"img_mode": "GRAY"}}, "DecodeImage.img_mode GRAY: what is calibrated, judged and"),
+        (
+            "det",
+            {"DetResizeForTest": {"image_shape": [736, 1280], "keep_ratio": True}},
+            "DetResizeForTest.image_shape: has no effect, limit_type min with limit_side_len 736 is how",
+        ),
+        (
+            "det",
+            {"DetResizeForTest": {"image_shape": [736, 1280], "resize_long": 960}},
+            "DetResizeForTest.image_shape: has no effect, resize_long 960 is how",
+        ),
+        ("rec", {"RecResizeImg": {"image_shape": [3, 48, 320], "padding": False}}, "padding false: narrow lines keep"),
+        ("det", {"IaaAugment": None}, "IaaAugment: has no effect, images are scored as they are"),
+        ("rec", {"RecAug": None}, "RecAug: has no effect, images are scored as they are"),
+    ],
+)
+def test_transforms_of_eval_without_their_effect_are_warned_of(
+    changed: Callable[..., ExampleConfig], task: str, transform: dict[str, Any], said: str
+) -> None:
+    (kind,) = transform
+
+    def change(config: Any) -> None:
+        transforms = config["Eval"]["dataset"]["transforms"]
+        others = [item for item in transforms if kind not in item]
+        place = transforms.index(next((item for item in transforms if kind in item), transforms[1]))
+        transforms[:] = [*others[:place], transform, *others[place:]]
+
+    found = [line for line in changed(change, task).warnings if said in line]
+    assert len(found) == 1
+    assert "Eval.dataset.transforms: " in found[0]
+    assert not [line for line in changed(lambda config: None, task).warnings if said in line]
+
+
+@pytest.mark.parametrize(
+    ("task", "encoder", "keys", "said"),
+    [
+        ("det", None, ["image", "shrink_map"], "KeepKeys leaves out shrink_mask: "),
+        ("det", None, ["image"], "KeepKeys leaves out shrink_map and shrink_mask: "),
+        ("rec", None, ["image", "length"], "KeepKeys leaves out label_ctc: "),
+        ("rec", "CTCLabelEncode", ["image", "label"], "KeepKeys leaves out length: "),
+        ("rec", "CTCLabelEncode", ["image", "length"], "KeepKeys leaves out label: "),
+        ("rec", "CTCLabelEncode", ["image", "label", "length"], None),
+        ("rec", "CTCLabelEncode", ["image", "label_ctc", "length"], None),
+        ("rec", "RecAug", ["image", "label"], "no transform makes label_ctc and length: "),
+    ],
+)
+def test_labels_that_teach_nothing_are_warned_of(
+    changed: Callable[..., ExampleConfig], task: str, encoder: str | None, keys: list[str], said: str | None
+) -> None:
+    def change(config: Any) -> None:
+        transforms = config["Train"]["dataset"]["transforms"]
+        transforms[-1] = {"KeepKeys": {"keep_keys": keys}}
+        for index, item in enumerate(transforms):
+            if encoder is not None and "MultiLabelEncode" in item:
+                transforms[index] = {encoder: None}
+
+    warnings = [line for line in changed(change, task).warnings if "without the loss on labels" in line]
+    assert len(warnings) == (said is not None)
+    assert said is None or said in warnings[0]
+
+
+def test_without_keep_keys_all_that_is_made_is_kept(changed: Callable[..., ExampleConfig]) -> None:
+    for task in ("det", "rec"):
+        config = changed(lambda config: config["Train"]["dataset"]["transforms"].pop(), task)
+        assert not [line for line in config.warnings if "without the loss on labels" in line]
 
 
 @pytest.mark.parametrize(

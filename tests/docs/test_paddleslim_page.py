@@ -63,7 +63,12 @@ Eval:
   dataset:
     data_dir: data
     label_file_list: [val.txt]
-    transforms: [{DecodeImage: }, {DetResizeForTest: {resize_long: 960}}, {KeepKeys: {keep_keys: [image]}}]
+    transforms:
+    - DecodeImage:
+    - IaaAugment:
+    - DetResizeForTest: {image_shape: [736, 1280]}
+    - DetResizeForTest: {resize_long: 960}
+    - KeepKeys: {keep_keys: [image]}
 """
 REC = """\
 Global: {model_type: rec, model_dir: model}
@@ -85,7 +90,7 @@ Eval:
     label_file_list: [val.txt]
     transforms:
     - DecodeImage:
-    - RecResizeImg: {infer_mode: true}
+    - RecResizeImg: {infer_mode: true, padding: false}
     - KeepKeys: {keep_keys: [image]}
 """
 

@@ -13,12 +13,14 @@ import pytest
 
 from ocrslim.arguments import EXPORTS
 from ocrslim.cli import main
+from ocrslim.engines.session import open_session
 from ocrslim.errors import EngineError, InputError, ModelError
 from ocrslim.export.bundle import write_sidecars
 from ocrslim.export.deploy import BUNDLES, FORMATS, export_bundle, export_folder, rendered_batches
 from ocrslim.export.paddle import PARAMETERS, PROGRAM
 from ocrslim.export.paddle_lite import ENVIRONMENT, find_paddle_lite
 from ocrslim.graph.importers.source import open_model
+from ocrslim.graph.importers.zoo import MODELS
 
 Folder = Callable[..., Path]
 
@@ -75,7 +77,16 @@ def test_a_source_on_the_command_line_wins(result: Folder, twin: Callable[[str],
 
 
 def test_a_zoo_model_finds_its_twin(result: Folder) -> None:
-    export_folder(result(paddle=None, name="PP-OCRv4_mobile_det"), "paddle")
+    name = "PP-OCRv4_mobile_det"
+    export_folder(result(paddle=None, name=name, sha256=MODELS[name].sha256), "paddle")
+
+
+@pytest.mark.parametrize("more", [{"sha256": "00"}, {}])
+def test_a_model_that_kept_a_zoo_models_name_is_not_written_into_its_files(
+    more: dict[str, str], result: Folder
+) -> None:
+    with pytest.raises(ModelError, match="was compressed from an ONNX file; name the Paddle model of the same weights"):
+        export_folder(result(paddle=None, name="PP-OCRv4_mobile_det", **more), "paddle")
 
 
 @pytest.mark.parametrize("missing", [False, True])
@@ -249,6 +260,62 @@ def test_paddle_lite_for_x86_is_run_and_compared(
     code = main(["export", str(done.files[0].parent), "--to", "paddle-lite", "--valid-targets", "x86"])
     assert code == 1
     assert "disagrees" in capsys.readouterr().err
+
+
+def test_the_float_model_for_x86_is_compared_with_itself(
+    result: Folder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``model.onnx`` is int8: what the float ``.nb`` must agree with is the float program that it was made from."""
+    compared: list[Path] = []
+
+    class Lite:
+        agrees = True
+
+        def __init__(self, path: Path, input_shape: tuple[int | None, ...]) -> None:
+            assert path.name == "model_x86.nb"
+            self.input_shape = input_shape
+
+        def run(self, x: Any) -> Any:
+            session = open_session(compared[0], "onnxruntime", 1)
+            return session.run(x) if self.agrees else 1 - session.run(x)
+
+    def opened(path: Path, engine: str, threads: int) -> Any:
+        compared.append(path)
+        return open_session(path, engine, threads)
+
+    def convert(program: Path, parameters: Path, path: Path, valid_target: str) -> Path:
+        path.write_bytes(program.read_bytes()[:8])
+        return path
+
+    monkeypatch.setattr("ocrslim.export.deploy.find_paddle_lite", lambda: Path("python"))
+    monkeypatch.setattr("ocrslim.export.deploy.export_paddle_lite", convert)
+    monkeypatch.setattr("ocrslim.export.deploy.PaddleLiteSession", Lite)
+    monkeypatch.setattr("ocrslim.export.deploy.open_session", opened)
+    monkeypatch.setattr("ocrslim.export.deploy.PAGES", 1)
+    monkeypatch.setattr("ocrslim.export.deploy.PAGE_SIDE", 320)
+    folder = result()
+    order = ["export", str(folder), "--to", "paddle-lite", "--valid-targets", "x86", "--float"]
+    assert main(order) == 0
+    said = capsys.readouterr()
+    program = folder / "paddle_float" / PROGRAM
+    assert said.err == (f"ocrslim: model_x86.nb agrees with the float {program} in ONNX Runtime: mask_iou 1.0000\n")
+    assert "agrees with model.onnx" not in said.out
+    assert folder / "model.onnx" not in compared
+    compared.clear()
+    Lite.agrees = False
+    assert main(order) == 1
+    assert "disagrees" in capsys.readouterr().err
+
+
+def test_paddle_lite_runs_the_float_model_for_x86(result: Folder) -> None:
+    try:
+        find_paddle_lite()
+    except InputError as error:
+        pytest.skip(str(error))
+    done = export_folder(result(), "paddle-lite", valid_targets="x86", quantized=False)
+    assert done.verification is None
+    (note,) = done.notes
+    assert float(note.rsplit(" ", 1)[1]) > 0.99
 
 
 def test_a_failing_tool_is_an_error_of_the_engine(

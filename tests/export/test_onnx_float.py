@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 from numpy.typing import NDArray
@@ -15,8 +16,8 @@ from numpy.typing import NDArray
 from ocrslim.engines.session import open_session
 from ocrslim.engines.targets import get_target
 from ocrslim.errors import InputError
-from ocrslim.export.onnx_float import export_float, with_shape
-from ocrslim.graph.importers.onnx import load_onnx
+from ocrslim.export.onnx_float import copy_model, export_float, with_shape
+from ocrslim.graph.importers.onnx import load_onnx, model_bytes
 from ocrslim.graph.importers.source import open_model
 from ocrslim.graph.passes.canonical import canonicalize
 
@@ -72,3 +73,20 @@ def test_one_shape_makes_what_is_computed_of_it_constant(model: Model, tmp_path:
 def test_a_shape_that_the_model_does_not_take_is_refused(model: Model, shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match=r"--shape: the model takes .* give another HxW"):
         with_shape(model.canonical, shape)
+
+
+def test_a_copy_holds_its_weights_itself(zoo: Callable[[str], Path], tmp_path: Path) -> None:
+    """A model whose weights lie beside it would be given without them."""
+    plain = open_model(zoo("PP-OCRv6_tiny_rec")).path
+    (tmp_path / "in").mkdir()
+    beside = tmp_path / "in" / "model.onnx"
+    onnx.save_model(onnx.load(plain), beside, save_as_external_data=True, location="w.bin", size_threshold=64)
+    assert model_bytes(plain) == plain.stat().st_size
+    assert model_bytes(beside) == beside.stat().st_size + (tmp_path / "in" / "w.bin").stat().st_size
+    copy_model(plain, tmp_path / "plain.onnx")
+    assert (tmp_path / "plain.onnx").read_bytes() == plain.read_bytes()
+    copy_model(beside, tmp_path / "whole.onnx")
+    x = np.random.default_rng(0).standard_normal(SHAPES["rec"], np.float32)
+    answers = [open_session(path, "onnxruntime", 1).run(x) for path in (plain, tmp_path / "whole.onnx")]
+    assert np.array_equal(*answers)
+    assert not (tmp_path / "w.bin").exists()

@@ -56,7 +56,7 @@ def importer_seeds(folder: Path) -> list[Seed]:
         seeds += _paddle_seeds(pull_paddle("PP-OCRv4_mobile_det"), folder)
     except OcrslimError:
         pass  # not to be fetched here
-    return [*seeds, _with_subgraph(), _with_external_data(), _pir()]
+    return [*seeds, _with_constants(), _with_subgraph(), _with_external_data(), _pir()]
 
 
 def _save(model: onnx.ModelProto) -> bytes:
@@ -79,6 +79,27 @@ def _trimmed(folder: Path, count: int) -> Seed:
     files = {"inference.onnx": _save(small), "inference.yml": yml.encode(), "dictionary.txt": b"a\nb\n"}
     kinds = {"inference.onnx": "protobuf", "inference.yml": "yaml", "dictionary.txt": "text"}
     return Seed(files, kinds, ".")
+
+
+def _with_constants() -> Seed:
+    """Return a model of little but what is computed of constants when it is read."""
+    text = """<ir_version: 8, opset_import: ["" : 17]> g (float[N,3,H,W] x) => (float[N,3,H,W] y) {
+        a = Mul(c, r)  b = Concat<axis=0>(a, a)  d = Gather<axis=0>(b, one)  e = Expand(d, shape)
+        f = Reshape(e, shape)  g = MatMul(c, r)  h = Pad(g, pads)  i = Slice(h, zero, one, zero)
+        j = Tile(i, pads)  k = Range(zero0, three0, one0)  l = Cast<to=1>(k)  m = Unsqueeze(l, zero)
+        n = Transpose<perm=[1,0]>(m)  o = Where(yes, f, n)  p = ConstantOfShape<value=float[1]{2.0}>(one)
+        q = Clip(o, , half)  s = OneHot(one, three0, ends)  t = ReduceSum(s, zero)  u = Sum(p, t, half)
+        v = Erf(u)  w = ReduceMean<axes=[0,1], keepdims=0>(q)  z = Add(w, half)  y0 = Mul(x, z)  y = Relu(y0)
+    }"""
+    model = onnx.parser.parse_model(text)
+    numbers: dict[str, Any] = {
+        **{"c": np.ones((3, 1), np.float32), "r": np.ones((1, 3), np.float32), "half": np.float32(0.5)},
+        **{"ends": np.float32([0, 1]), "yes": np.array(True)},
+    }
+    integers = {"one": [1], "zero": [0], "shape": [3, 3], "pads": [1, 0, 0, 1], "zero0": 0, "one0": 1, "three0": 3}
+    numbers |= {name: np.array(value, np.int64) for name, value in integers.items()}
+    model.graph.initializer.extend(numpy_helper.from_array(np.asarray(value), name) for name, value in numbers.items())
+    return Seed({"det.onnx": _save(model)}, {"det.onnx": "protobuf"}, "det.onnx")
 
 
 def _with_subgraph() -> Seed:

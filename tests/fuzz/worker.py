@@ -27,6 +27,7 @@ from ocrslim.config.profile import load_profile
 from ocrslim.errors import OcrslimError
 from ocrslim.graph.importers.onnx import load_onnx
 from ocrslim.graph.importers.source import open_model
+from ocrslim.graph.inspect import describe
 from ocrslim.ocr.ctc import Charset
 from ocrslim.ocr.det_targets import border_maps, shrink_maps
 from ocrslim.ocr.image import read_image
@@ -84,7 +85,7 @@ class Watch:
 def run_importers(folder: Path, name: str, rng: Random) -> None:
     source = open_model(folder / name)
     load_profile(None, source.inference_yml)
-    load_onnx(source.path)
+    describe(load_onnx(source.path))  # as `ocrslim inspect`, through the passes behind the importers
 
 
 def run_labels(folder: Path, name: str, rng: Random) -> None:

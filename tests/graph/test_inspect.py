@@ -84,6 +84,18 @@ def test_integers_of_shapes_are_no_parameters_but_quantized_weights_are(build: B
     assert facts["macs"] == 3 * 2 * 4 * 5
 
 
+def test_a_shape_that_is_too_small_for_the_model_has_no_count(build: Build) -> None:
+    body = "a = MaxPool<kernel_shape=[9,9]>(x) b = Conv(a, w) y = Slice(b, s, e, z)"
+    model = build(body, {"w": w(4, 3, 1, 1), "s": np.array([0]), "e": np.array([1]), "z": np.array([0])})
+    assert count_macs(model, (1, 3, 4, 4)) is None
+    assert count_macs(model, (1, 3, 10, 10)) == 2 * 2 * 3 * 4
+
+
+def test_texts_are_no_parameters(build: Build) -> None:
+    model = build("y = Relu(x)", {"texts": np.array(["a", "b"], object)})
+    assert describe(model)["parameters"] == 0
+
+
 @pytest.mark.parametrize(
     ("x", "y", "shape"),
     [

@@ -204,3 +204,43 @@ def test_a_header_cut_off_anywhere_is_no_crash(suffix: str, cut: int) -> None:
 def test_a_webp_cut_short_is_told() -> None:
     with pytest.raises(DataError, match="cut short"):
         decode_image(encode(".webp", (64, 64))[:-20], "a")
+
+
+LARGE = 64 << 20
+HOSTILE = {  # how a file begins, and what is repeated until it is large
+    "filling": (b"\xff\xd8", b"\xff"),
+    "markers": (b"\xff\xd8", b"\xff\xd0"),
+    "filling and markers": (b"\xff\xd8", b"\xff\xff\xd0"),
+    "segments": (b"\xff\xd8", b"\xff\xe0\0\2"),
+    "frames": (b"\xff\xd8", b"\xff\xc0\0\x09\x08\0\x10\0\x10\0\0"),
+    "scans": (b"\xff\xd8", b"\xff\xda"),
+    "blocks": (b"GIF89a\x10\0\x10\0\0\0\0\x21\xf9", b"\1\1"),
+    "extensions": (b"GIF89a\x10\0\x10\0\0\0\0", b"\x21\xf9\0"),
+    "images": (b"GIF89a\x10\0\x10\0\0\0\0", b"\x2c" + bytes(8) + b"\0\2\0"),
+    "tags": (b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 1 << 63), b"\0"),
+    "few tags": (b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 1 << 16), b"\1"),
+    "classic tags": (b"II*\0" + struct.pack("<IH", 8, 65535), b"\1\0\3\0\1\0\0\0\1\0\0\0"),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_large_file_of_nothing_but_headers_takes_no_time_and_is_refused(kind: str) -> None:
+    begin, part = HOSTILE[kind]
+    content = begin + part * (LARGE // len(part))
+    started = time.process_time()
+    header = read_header(content)
+    assert time.process_time() - started < 1
+    assert (header is None) == (kind not in ("filling", "scans", "few tags", "classic tags"))
+
+
+def test_filling_before_a_marker_is_passed_over() -> None:
+    content = encode(".jpg", (30, 50))
+    assert read_header(content[:2] + b"\xff" * 1000 + content[2:]) == Header("JPEG", 50, 30)
+    assert read_header(b"\xff\xd8" + b"\xff" * 1000) == Header("JPEG", 0, 0, False, 0)
+
+
+def test_a_long_gif_is_read() -> None:
+    content = encode(".gif", (30, 50))
+    place = content.index(b"\x2c\0\0\0\0")
+    longer = content[:place] + b"\x21\xfe" + (b"\xff" + b"a" * 255) * 100_000 + b"\0" + content[place:]
+    assert read_header(longer) == Header("GIF", 50, 30)

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -365,3 +366,23 @@ def test_a_box_whose_numbers_are_strings_of_digits_is_read(images: Path, write_l
     samples, skipped = read_det_labels(write_labels([[BOX | {"points": [["0", "0"], ["9", "0"], ["9", "9"]]}]]))
     assert skipped == []
     assert samples[0].boxes[0].points.tolist() == [[0.0, 0.0], [9.0, 0.0], [9.0, 9.0]]
+
+
+@pytest.mark.parametrize("task", ["det", "rec"])
+def test_a_name_longer_than_any_file_has_is_one_clear_line(task: Any) -> None:
+    with pytest.raises(DataError, match=r"^x{300}: no such label file$"):
+        read_samples(task, Path("x" * 300))
+    with pytest.raises(DataError, match=r"^x{300}: no such label file$"):
+        guess_task(Path("x" * 300))
+
+
+def test_a_data_dir_with_such_a_name_is_told_too(images: Path, write_labels: Write) -> None:
+    with pytest.raises(DataError, match=r"--data-dir x{300}: no such folder"):
+        read_det_labels(write_labels([[BOX]]), Path("x" * 300))
+
+
+def test_a_folder_that_one_may_not_enter_is_one_clear_line(tmp_path: Path, no_entry: Callable[[str], None]) -> None:
+    (tmp_path / "closed").mkdir()
+    no_entry("closed/")
+    with pytest.raises(DataError, match="no such label file"):
+        read_samples("rec", tmp_path / "closed" / "labels.txt")

@@ -105,3 +105,15 @@ def test_pages_are_read_one_at_a_time(tmp_path: Path, write_image: WriteImage) -
     assert isinstance(next(pages), Page)
     write_image(files[1])  # it comes to be only now, and is found
     assert isinstance(next(pages), Page)
+
+
+def test_a_name_longer_than_any_file_has_is_one_clear_line() -> None:
+    with pytest.raises(DataError, match=r"^x{300}: no such image, folder or PDF$"):
+        find_files([Path("x" * 300)])
+
+
+def test_a_folder_that_one_may_not_enter_is_one_clear_line(tmp_path: Path, no_entry: Callable[[str], None]) -> None:
+    (tmp_path / "closed").mkdir()
+    no_entry("closed/")
+    with pytest.raises(DataError, match=r"a\.png: no such image, folder or PDF$"):
+        find_files([tmp_path / "closed" / "a.png"])

@@ -190,3 +190,88 @@ def test_a_noisy_machine_is_told_of(result: dict[str, Any]) -> None:
 def test_a_detector(result: dict[str, Any]) -> None:
     result["model"]["task"] = "det"
     assert "finds lines of text in an image" in model_card(result, SHA)
+
+
+@pytest.mark.parametrize(
+    ("delivered", "title", "what"),
+    [
+        ("float", "float", "the float model that came in, byte for byte, 10.86 MB"),
+        (
+            *("rewritten", "float, rewritten"),
+            "the float model written as the engine runs it faster; nothing in it is rounded, 10.80 MB",
+        ),
+    ],
+)
+def test_where_the_float_model_is_the_answer_the_card_is_of_it(
+    result: dict[str, Any], delivered: str, title: str, what: str
+) -> None:
+    result["delivered"] = delivered
+    result["latency"].append(row("rewritten", "openvino", 8.0, 0.7) | {"bytes": 10_800_000})
+    card = model_card(result, SHA)
+    assert card.startswith(f"# PP-OCRv4_mobile_rec, {title} for openvino\n")
+    told = section(card, "What it is")
+    assert f"- `model.onnx`: {what}. SHA-256 `{SHA}`." in told
+    assert "- `int8.onnx`: the int8 model, which was no faster here. 2 operators in int8, 4 convolutions" in told
+    assert "3.62 MB." in told
+    limits = section(card, "Limits")
+    assert "- `int8.onnx`: Right on openvino." in limits
+    assert "- Right on" not in limits
+    assert ("Written for openvino" in limits) == (delivered == "rewritten")
+    assert "`int8.onnx`: 0.68 points of accuracy lost" in section(card, "What was measured, and where")
+    assert "`int8.onnx`: Ranges calibrated" in section(card, "How it was made")
+    result["cpu"]["has_vnni"] = True
+    assert "- `int8.onnx`: Its weights have 8 bits" in section(model_card(result, SHA), "Limits")
+
+
+def test_a_size_that_is_anothers_is_not_told(result: dict[str, Any]) -> None:
+    result["delivered"] = "float"
+    result["settings"]["reference"] = "/p/whole.onnx"
+    assert "byte for byte. SHA-256" in model_card(result, SHA)
+
+
+def test_int8_names_no_second_file(result: dict[str, Any]) -> None:
+    result["delivered"] = "int8"
+    assert "int8.onnx" not in model_card(result, SHA)
+
+
+@pytest.fixture
+def rewritten(result: dict[str, Any]) -> dict[str, Any]:
+    """Return what ``compress --float`` writes."""
+    for name in ("placement", "notes", "training"):
+        del result[name]
+    result["data"] = {"judged_by": "the labels of /home/somebody/val.txt", "n_eval": 1601}
+    result["settings"] = {"eval": "/home/somebody/val.txt", "data": None, "seed": 0, "shape": None, "profile": None}
+    result["metrics"]["rewritten"] = result["metrics"].pop("int8")
+    result["latency"] = [row("float", "openvino", 11.36, 1.0), row("rewritten", "openvino", 8.86, 0.78)]
+    return result | {"delivered": "rewritten", "size": {"float": 10857958, "rewritten": 10700000}}
+
+
+def test_a_card_of_a_model_that_was_only_rewritten(rewritten: dict[str, Any]) -> None:
+    card = model_card(rewritten, SHA)
+    assert card.startswith("# PP-OCRv4_mobile_rec, float, rewritten for openvino\n")
+    assert "nothing in it is rounded, 10.70 MB. SHA-256" in section(card, "What it is")
+    assert "Data:" not in section(card, "What it was made from")
+    assert "Licence: Apache-2.0." in card
+    how = section(card, "How it was made")
+    assert "`ocrslim compress PP-OCRv4_mobile_rec --float --target openvino --eval val.txt --seed 0`" in how
+    assert "Nothing was learned or rounded" in how
+    measured = section(card, "What was measured, and where")
+    assert "| | float | rewritten |" in measured
+    assert "The rewritten file in its engine against the original: frame_agreement 0.9984" in measured
+    limits = section(card, "Limits")
+    assert "Written for openvino: another engine may run it slower" in limits
+    assert "8 bits" not in card
+    assert "int8" not in card.split("\n", 3)[3].replace("int8: +0.68", "")
+    assert "somebody" not in card
+
+
+def test_a_card_of_one_shape_and_one_of_the_original(rewritten: dict[str, Any]) -> None:
+    rewritten["settings"]["shape"] = [48, 640]
+    card = model_card(rewritten, SHA)
+    assert "--shape 48x640`" in card
+    assert "It takes images of 48 x 640 pixels alone, one at a time." in card
+    card = model_card(rewritten | {"delivered": "float"}, SHA)
+    assert card.startswith("# PP-OCRv4_mobile_rec, float for openvino\n")
+    assert "so that the original is given" in card
+    assert "It takes images of" not in card
+    assert "10.86 MB" in section(card, "What it is")

@@ -60,6 +60,13 @@ def test_what_was_skipped_is_named_with_its_reason() -> None:
     ]
 
 
+def test_a_picture_that_could_not_be_written_is_told_and_its_page_counts_as_read() -> None:
+    assert summary_lines(_result(_page("one"), _page("two", file="b.pdf", page=3, note="the disk is full"))) == [
+        "b.pdf, page 3: the disk is full",
+        "2 of 2 pages read, 0 skipped, 2 lines of text, 1.3 s",
+    ]
+
+
 def test_a_comparison_is_one_more_line() -> None:
     assert summary_lines(_result(_page(), against=AGAINST))[-1] == (
         "against D + R: 2 boxes in both, 1 only here, 1 only there; 1 texts equal, 1 differ; 1-NED 0.4286;"

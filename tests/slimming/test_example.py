@@ -215,11 +215,35 @@ def test_epochs_are_steps_of_the_data_unless_the_file_counts_them() -> None:
         (LearningRate(1e-3, "piecewise", boundaries=(10, 60), values=(1.0, 0.5, 0.1)), {9: 1.0, 10: 0.5, 60: 0.1}),
         (LearningRate(1e-3, "piecewise", every=40, gamma=0.1), {39: 1.0, 40: 0.1, 79: 0.1, 80: 0.01}),
         (LearningRate(1e-3, warmup=3), {0: 0.25, 1: 0.5, 3: 1.0}),
+        # LinearWarmup(CosineAnnealingDecay(T_max=50), warmup_steps=20): half of the wave is over at 20 + 25.
+        (LearningRate(1e-3, "cosine", steps=70, warmup=20), {20: 1.0, 45: 0.5, 70: 0.0, 99: 0.0}),
+        (LearningRate(1e-3, "piecewise", every=40, gamma=0.1, warmup=20), {20: 1.0, 59: 1.0, 60: 0.1, 99: 0.1}),
     ],
 )
 def test_learning_rates_over_a_hundred_steps(rate: LearningRate, factors: dict[int, float]) -> None:
     settings = train_settings(training(steps=100, learning_rate=rate), 1)
     assert {step: settings.schedule.factor(step, 100) for step in factors} == pytest.approx(factors)
+
+
+def test_a_warm_up_of_a_file_as_paddle_counts_it(tmp_path: Path) -> None:
+    """LinearWarmup(CosineAnnealingDecay(0.001, T_max=100), 100, 0, 0.001): at 100 + k 0.0005 (1 + cos(pi k / 100)).
+
+    Counted from step 0 instead, the half wave would be over where the warm-up ends, and nothing would be learnt.
+    """
+    text = (CONFIGS / "ppocrv3_det_qat_dist.yaml").read_text(encoding="utf-8")
+    cosine = "type: CosineAnnealingDecay\n    learning_rate: 0.00005"
+    assert cosine in text
+    held = "{type: CosineAnnealingDecay, learning_rate: 0.001, T_max: 100}"
+    warm = f"type: LinearWarmup\n    learning_rate: {held}\n    warmup_steps: 100\n    start_lr: 0\n    end_lr: 0.001"
+    (tmp_path / "x.yaml").write_text(text.replace(cosine, warm), encoding="utf-8")
+    config = load_config(tmp_path / "x.yaml")
+    assert config.training is not None
+    schedule = train_settings(config.training, 1, steps=300).schedule
+    rates = {100: 0.001, 125: 0.000853553, 150: 0.0005, 175: 0.000146447, 200: 0.0}
+    assert {step: 0.001 * schedule.factor(step, 300) for step in rates} == pytest.approx(rates, abs=1e-9)
+    rising = [schedule.factor(step, 300) for step in range(100)]
+    assert rising == sorted(rising)
+    assert rising[50] == pytest.approx(0.5, abs=0.01)
 
 
 def test_nodes_of_the_file_are_found_in_the_graph(
@@ -238,7 +262,7 @@ def test_nodes_of_the_file_are_found_in_the_graph(
 def test_nodes_that_are_not_there_are_explained() -> None:
     distillation = ExampleDistillation((Term("l2", 2.0, ("a", "gone"), "x.yaml:7"), Term("skd", 1.0, (), "x.yaml:7")))
     terms, said = named_terms(distillation, {"a", "logits"}, "logits")
-    assert [term.values for term in terms] == [("a", "logits"), ("logits",)]
+    assert [(term.values, term.where) for term in terms] == [(("a", "logits"), "x.yaml:7"), (("logits",), "x.yaml:7")]
     assert len(said) == 1
     assert said[0].startswith("x.yaml:7: Distillation.node gone: the graph has no value of that name")
     assert "logits" in said[0]

@@ -3,8 +3,10 @@
 Every key acts, or a warning says what happens instead; an unknown key or a wrong type is an error that names the file,
 the line, and the nearest known name. Paths are relative to the working directory, as in the example.
 
-The learning rate is taken as the file gives it. It is linear in the total batch: the example's 0.00005 belongs to
-batch 8 on one device; for 4 devices, or batch 32, write 0.0002.
+The learning rate is linear in the batch: the example's 0.00005 belongs to batch 8, and for batch 32 a file says 0.0002.
+What ``--devices`` and ``--accumulate`` make of a batch is not the file's: they multiply the rate by themselves
+(:meth:`ocrslim.slimming.training.compute.Compute.fit`), and what learns, scales and biases, takes 10 times the file's
+(``RATE_FACTOR`` in :mod:`ocrslim.slimming.example`).
 """
 
 from __future__ import annotations

@@ -5,19 +5,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from ocrslim.config.located import Located, Section
 from ocrslim.config.profile import DetProfile, Task
-from ocrslim.config.transform_list import read_transforms
+from ocrslim.config.transform_list import KEYS, read_transforms
 from ocrslim.config.transforms import (
+    CTCLabelEncode,
+    DecodeImage,
     DetResizeForTest,
+    EastRandomCropData,
+    IaaAugment,
     KeepKeys,
     MakeShrinkMap,
     NormalizeImage,
+    RecAug,
+    RecConAug,
     RecResizeImg,
     Transform,
 )
@@ -104,6 +110,9 @@ def read_dataset(node: Located, name: str, task: Task, warn: Warn) -> Dataset:
     if data.text("delimiter", "\t") != "\t":
         raise data.error("delimiter", "must be a tab, or left out")
     _require(data, transforms, task)
+    own = _lost_labels(transforms, task) if name == "Train" else _without_effect(transforms)
+    for line in (*_other_colours(transforms), *own):
+        warn(f"{data.node('transforms').where}: {name}.dataset.transforms: {line}")
     files = data.texts("label_file_list") if kind != "LMDBDataSet" else ()
     return Dataset(
         name,
@@ -208,6 +217,41 @@ def _with_resize(transforms: tuple[Transform, ...]) -> tuple[Transform, ...]:
         return transforms
     place = next((i for i, item in enumerate(transforms) if isinstance(item, KeepKeys)), len(transforms))
     return (*transforms[:place], RecResizeImg(), *transforms[place:])
+
+
+def _without_effect(transforms: tuple[Transform, ...]) -> Iterator[str]:
+    """Yield what of ``Eval``'s transforms a profile can't say: images are scored as at deployment, by a profile."""
+    for transform in transforms:
+        kind = type(transform).__name__
+        if isinstance(transform, (IaaAugment, EastRandomCropData, RecConAug, RecAug)):
+            yield f"{kind}: has no effect, images are scored as they are"
+        elif isinstance(transform, DetResizeForTest) and transform.image_shape is not None:
+            rule = f"limit_type {transform.limit_type} with limit_side_len {transform.limit_side_len}"
+            if transform.resize_long is not None:
+                rule = f"resize_long {transform.resize_long}"
+            yield f"{kind}.image_shape: has no effect, {rule} is how images are resized where models are scored"
+        elif isinstance(transform, RecResizeImg) and not transform.padding:
+            yield f"{kind}.padding false: narrow lines keep their shape and are padded where models are scored"
+
+
+def _other_colours(transforms: tuple[Transform, ...]) -> Iterator[str]:
+    for transform in transforms:
+        if isinstance(transform, DecodeImage) and transform.img_mode != "BGR":
+            yield f"DecodeImage.img_mode {transform.img_mode}: what is calibrated, judged and scored is BGR"
+
+
+def _lost_labels(transforms: tuple[Transform, ...], task: Task) -> Iterator[str]:
+    """Yield what the loss against labels needs and ``Train``'s batches will lack; training goes on without it."""
+    made = {key for transform in transforms for key in KEYS.get(type(transform).__name__, ())}
+    kept = next((transform.keep_keys for transform in transforms if isinstance(transform, KeepKeys)), tuple(made))
+    text = "label_ctc"
+    if any(isinstance(transform, CTCLabelEncode) for transform in transforms) and text not in kept:
+        text = "label"  # its name for the same numbers
+    needed = ("shrink_map", "shrink_mask") if task == "det" else (text, "length")
+    lost = [key for key in needed if key not in kept]
+    if lost:
+        who = "KeepKeys leaves out" if made.issuperset(lost) else "no transform makes"
+        yield f"{who} {' and '.join(lost)}: scales and biases learn from the teacher alone, without the loss on labels"
 
 
 def _require(data: Section, transforms: tuple[Transform, ...], task: Task) -> None:

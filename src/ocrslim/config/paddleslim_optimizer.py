@@ -36,14 +36,14 @@ class LearningRate:
     """The learning rate over the run.
 
     Args:
-        value: the highest. It is linear in the total batch: the example's 0.00005 belongs to batch 8 on one device;
-            with 4 devices, or batch 32, it is 4 times that.
+        value: the highest. It is linear in the total batch: the example's 0.00005 belongs to batch 8; for batch 32 a
+            file has 4 times that. What ``--devices`` and ``--accumulate`` make of a batch is counted in by themselves.
         kind: how it falls.
-        steps: length of the cosine's half wave; ``None`` is the run's.
+        steps: at which the cosine's half wave ends; ``None`` is the run's end.
         floor: what the cosine ends at, as a factor.
         boundaries: steps at which it changes; for ``piecewise``.
         values: factors, one more than boundaries; for ``piecewise``.
-        every: steps between two falls by ``gamma``, where a file gives no boundaries.
+        every: steps between two falls by ``gamma`` after the warm-up, where a file gives no boundaries.
         gamma: see there.
         warmup: steps of linear rise.
     """
@@ -139,7 +139,13 @@ def _warmup(section: Section, warn: Warn) -> LearningRate:
     if section.number("start_lr", 0.0) > 0:
         warn(f"{section.node('start_lr').where}: {section.name}.start_lr: the rise begins at 0")
     section.number("end_lr", after.value)
-    return replace(after, warmup=section.integer("warmup_steps"))
+    warmup = section.integer("warmup_steps")  # the other schedule begins when it ends, as in Paddle
+    return replace(
+        after,
+        warmup=warmup,
+        steps=None if after.steps is None else after.steps + warmup,
+        boundaries=tuple(boundary + warmup for boundary in after.boundaries),
+    )
 
 
 _READERS: dict[str, Callable[[Section, Warn], LearningRate]] = {

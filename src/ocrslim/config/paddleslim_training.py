@@ -158,7 +158,7 @@ class ExampleTraining:
         optimizer: see there.
         origin_metric: what the user says that the float model scores.
         target_metric: stop as soon as this is reached.
-        amp: train in mixed precision where there is a GPU.
+        amp: the file asks for mixed precision; ``--amp`` decides.
     """
 
     epochs: int
@@ -343,7 +343,8 @@ def read_training(node: Located, warn: Warn) -> ExampleTraining:
             warn(f"{section.node(key).where}: TrainConfig.{key}: has no effect; the models are small enough without")
     amp = "amp_config" in section and section.node("amp_config").value is not False
     if amp:
-        warn(f"{section.node('amp_config').where}: TrainConfig.amp_config: has no effect, training runs in float32")
+        said = "has no effect; --amp decides: a half type on a GPU, float32 on a CPU"
+        warn(f"{section.node('amp_config').where}: TrainConfig.amp_config: {said}")
     return ExampleTraining(
         section.integer("epochs", 1, 1),
         section.integer("train_iter", 1, 1) if "train_iter" in section else None,

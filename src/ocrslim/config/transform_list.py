@@ -27,7 +27,7 @@ from ocrslim.config.transforms import (
 )
 from ocrslim.errors import InputError
 
-__all__ = ["TRANSFORMS", "read_transforms"]
+__all__ = ["KEYS", "TRANSFORMS", "read_transforms"]
 
 KEYS = {
     "DetLabelEncode": ("polys", "ignore_tags", "texts"),
@@ -35,7 +35,7 @@ KEYS = {
     "MakeBorderMap": ("threshold_map", "threshold_mask"),
     "MakeShrinkMap": ("shrink_map", "shrink_mask"),
     "MultiLabelEncode": ("label_ctc", "label_sar", "label_gtc", "length"),
-    "CTCLabelEncode": ("label", "length"),
+    "CTCLabelEncode": ("label", "label_ctc", "length"),
     "RecResizeImg": ("valid_ratio",),
 }
 """What a transform adds to a sample, beside ``image``, ``label`` and ``img_path``, which it has from the start."""

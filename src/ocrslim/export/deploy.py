@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,15 @@ from ocrslim.export.bundle import (
 from ocrslim.export.openvino import export_openvino
 from ocrslim.export.paddle import export_paddle
 from ocrslim.export.paddle_lite import PaddleLiteSession, export_paddle_lite, find_paddle_lite
+from ocrslim.export.paddle_source import has_twin
 from ocrslim.export.paddleocr import export_paddleocr
 from ocrslim.export.rapidocr import export_rapidocr
 from ocrslim.export.tensorrt import NOT_RUN, export_tensorrt
 from ocrslim.export.verify import Verification, verify_det, verify_rec
 from ocrslim.graph.importers.onnx import load_onnx
 from ocrslim.graph.importers.paddle.files import PaddleFiles, find
-from ocrslim.graph.importers.paddle.zoo import PADDLE_MODELS, pull_paddle
+from ocrslim.graph.importers.paddle.importer import import_paddle
+from ocrslim.graph.importers.paddle.zoo import pull_paddle
 from ocrslim.graph.importers.source import ModelSource, open_model
 
 __all__ = ["BUNDLES", "FORMATS", "Exported", "export_bundle", "export_folder", "rendered_batches"]
@@ -67,13 +70,13 @@ def export_folder(
         out: folder for the files, made if missing; ``None`` is ``folder`` itself, where ``ocrslim eval`` finds them,
             and its subfolder ``paddle_float`` for the float model; of :data:`BUNDLES` a subfolder named as the format.
         quantized: false writes the float model with the trained weights.
-        valid_targets: of Paddle Lite, ``arm`` or ``x86``; the latter is run and compared.
+        valid_targets: of Paddle Lite, ``arm`` or ``x86``; the latter is run here and compared, int8 or float.
 
     Raises:
         InputError: the folder, the source or a setting cannot be used, Paddle Lite is missing, or the model was
             compressed for another engine than the one that will run it.
         EngineError: Paddle Lite or OpenVINO failed.
-        VerifyError: what was written computes something else than ``model.onnx``.
+        VerifyError: what was written computes something else than ``model.onnx``, or than the float model.
     """
     if to not in FORMATS:
         raise InputError(f"--to {to}: there is no such format; take one of {', '.join(FORMATS)}")
@@ -96,8 +99,12 @@ def export_folder(
     if to == "paddle":
         return Exported((*written, *beside))
     made = export_paddle_lite(*written, target / f"model_{valid_targets}.nb", valid_targets)
-    verification = _compare_lite(folder, made) if valid_targets == "x86" and quantized else None
-    return Exported((made, *written, *beside), verification)
+    every = (made, *written, *beside)
+    if valid_targets != "x86":
+        return Exported(every)
+    if quantized:
+        return Exported(every, _compare_lite(folder, made, folder / MODEL))
+    return Exported(every, notes=(_compare_float(folder, made, PaddleFiles(*written)),))
 
 
 def export_bundle(model: str | Path, to: str, out: Path | None = None) -> Exported:
@@ -184,15 +191,22 @@ def rendered_batches(source: ModelSource) -> list[NDArray[np.float32]]:
     return [normalize(page, profile.det.mean, profile.det.std)[None] for page in pages]
 
 
-def _compare_lite(folder: Path, made: Path) -> Verification:
-    """Compare a ``.nb`` file for x86 with ``model.onnx`` in ONNX Runtime."""
+def _compare_lite(folder: Path, made: Path, model: Path) -> Verification:
+    """Compare a ``.nb`` file for x86 with what it was made from, an ONNX file in ONNX Runtime."""
     source = open_model(folder)
-    onnx = open_session(source.path, "onnxruntime", 1)
+    onnx = open_session(model, "onnxruntime", 1)
     lite = PaddleLiteSession(made, onnx.input_shape)
     verify = verify_rec if source.task == "rec" else verify_det
     verification = verify(onnx.run, lite, rendered_batches(source), REQUIRED[source.task])
     verification.check()
     return verification
+
+
+def _compare_float(folder: Path, made: Path, files: PaddleFiles) -> str:
+    """Compare a ``.nb`` file with the float model that it was made from, and say so: ``model.onnx`` is another."""
+    with tempfile.TemporaryDirectory(prefix="ocrslim-float") as cache:
+        found = _compare_lite(folder, made, import_paddle(files, Path(cache)))
+    return f"{made.name} agrees with the float {files.program} in ONNX Runtime: {found.kind} {found.value:.4f}"
 
 
 def _paddle_files(folder: Path, source: Path | None) -> PaddleFiles:
@@ -224,7 +238,7 @@ def _named_in_result(folder: Path) -> Path | None:
     try:
         model: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["model"]
         named = model.get("paddle")
-        if not named and model.get("name") in PADDLE_MODELS:
+        if not named and has_twin(model.get("name"), model.get("sha256")):
             return pull_paddle(model["name"])  # the twin of the ONNX file that the zoo has
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import onnx_ir as ir
 from ocrslim.atomic import replacing
 from ocrslim.engines.targets import Target
 from ocrslim.errors import InputError
+from ocrslim.graph.importers.onnx import external_files, load_onnx
 from ocrslim.graph.passes.canonical import canonicalize
 from ocrslim.graph.passes.shuffle import ShuffleUpsampling
 
-__all__ = ["export_float", "with_shape"]
+__all__ = ["copy_model", "export_float", "with_shape"]
 
 
 def export_float(graph: ir.Model, target: Target, path: Path | None = None) -> ir.Model:
@@ -34,6 +36,20 @@ def export_float(graph: ir.Model, target: Target, path: Path | None = None) -> i
         with replacing(path) as partial:
             ir.save(model, partial)
     return model
+
+
+def copy_model(path: Path, to: Path) -> None:
+    """Copy an ONNX file; where its weights lie in files beside it, the copy holds them itself.
+
+    Args:
+        path: of the model.
+        to: appears only when it is complete.
+    """
+    with replacing(to) as partial:
+        if external_files(path):
+            ir.save(ir.external_data.load_to_model(load_onnx(path)), partial)
+        else:
+            shutil.copyfile(path, partial)
 
 
 def with_shape(graph: ir.Model, shape: Sequence[int]) -> ir.Model:

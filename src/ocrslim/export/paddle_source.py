@@ -6,17 +6,30 @@ from ocrslim.errors import ModelError
 from ocrslim.graph.importers.paddle.files import PaddleFiles, find
 from ocrslim.graph.importers.paddle.zoo import PADDLE_MODELS, pull_paddle
 from ocrslim.graph.importers.source import ModelSource
+from ocrslim.graph.importers.zoo import MODELS
 
-__all__ = ["is_writable", "paddle_source"]
+__all__ = ["has_twin", "is_writable", "paddle_source"]
 
 OTHER_TARGETS = "take --target openvino or onnxruntime"
+
+
+def has_twin(name: object, sha256: object) -> bool:
+    """Whether the zoo has a Paddle model of an ONNX file's weights.
+
+    The name alone says nothing: whoever trained a model further keeps the name that its ``inference.yml`` says.
+
+    Args:
+        name: of the model.
+        sha256: of its ONNX file.
+    """
+    return isinstance(name, str) and name in PADDLE_MODELS and MODELS[name].sha256 == sha256
 
 
 def is_writable(source: ModelSource) -> bool:
     """Whether there is a Paddle model of these weights that an int8 one can be written into."""
     if source.paddle is not None:
         return not source.paddle.is_pir
-    return source.name in PADDLE_MODELS
+    return has_twin(source.name, source.sha256)
 
 
 def paddle_source(source: ModelSource) -> PaddleFiles:
@@ -35,7 +48,7 @@ def paddle_source(source: ModelSource) -> PaddleFiles:
         )
     if source.paddle is not None:
         return source.paddle
-    if source.name not in PADDLE_MODELS:
+    if not has_twin(source.name, source.sha256):
         raise ModelError(
             f"{source.name}: came as ONNX, and an int8 model for Paddle is written into the float one's files: give the"
             f" folder with inference.pdmodel and inference.pdiparams, or {OTHER_TARGETS}"

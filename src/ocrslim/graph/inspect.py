@@ -12,7 +12,7 @@ from onnx_ir.passes import common
 
 from ocrslim.errors import ModelError
 from ocrslim.graph.passes.base import attribute
-from ocrslim.graph.passes.canonical import canonicalize
+from ocrslim.graph.passes.canonical import canonicalize, refuse_negative_sizes
 
 __all__ = ["count_macs", "describe"]
 
@@ -67,11 +67,12 @@ def count_macs(model: ir.Model, shape: Sequence[int]) -> int | None:
     """
     try:
         fixed = canonicalize(model)
+        fixed.graph.inputs[0].shape = ir.Shape(tuple(shape))
+        for value in (*(value for node in fixed.graph for value in node.outputs),):
+            value.shape = None
+        refuse_negative_sizes(fixed)
     except ModelError:
         return None
-    fixed.graph.inputs[0].shape = ir.Shape(tuple(shape))
-    for value in (*(value for node in fixed.graph for value in node.outputs),):
-        value.shape = None
     common.ShapeInferencePass()(fixed)
     total = 0
     for node in fixed.graph:
@@ -120,7 +121,7 @@ def _parameters(model: ir.Model) -> int:
     """Count the elements of constants that are floating or of 8 bits; shapes and axes are integers of 64."""
     tensors = [value.const_value for value in model.graph.initializers.values()]
     tensors += [ir.convenience.get_const_tensor(node.outputs[0]) for node in model.graph if node.op_type == "Constant"]
-    counted = [tensor for tensor in tensors if tensor is not None]
+    counted = [tensor for tensor in tensors if tensor is not None and tensor.dtype != ir.DataType.STRING]
     return sum(tensor.size for tensor in counted if tensor.dtype.is_floating_point() or tensor.dtype.itemsize == 1)
 
 

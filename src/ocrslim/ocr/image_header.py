@@ -6,6 +6,7 @@ A file of a few kilobytes can claim a size that fills the memory, or make a deco
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,12 @@ KINDS = ("PNG", "JPEG", "GIF", "WebP", "TIFF", "BMP")
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SCAN = 0xDA
 _ALONE = frozenset(range(0xD0, 0xD9)) | {0x01}  # markers without a length
+_FILLING = re.compile(b"\xff*")
+# What a file may be made of. Within 256 MiB there is room for millions of empty parts, which no writer makes.
+_MOST_SEGMENTS = 1 << 16  # of a JPEG, each up to 64 KiB
+_MOST_BLOCKS = 1 << 21  # of a GIF, each up to 255 bytes
+_MOST_TAGS = 1 << 16  # of a TIFF, whose older kind has no room for more
+_TOO_MANY = "more parts than an image has"
 _TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 16: 8}  # bytes of a number by its type: BYTE, ASCII, SHORT, LONG, LONG8
 _WIDTH, _HEIGHT, _BITS, _SAMPLES, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 258, 277, 322, 323
 
@@ -45,6 +52,8 @@ class Header:
 def read_header(content: bytes) -> Header | None:
     """Return what the header says; ``None`` where the bytes are no image of a known kind, or its header is cut off.
 
+    So is it where a file has far more parts than an image has.
+
     Args:
         content: the whole file.
     """
@@ -61,8 +70,8 @@ def read_header(content: bytes) -> Header | None:
             return Header("TIFF", *_tiff(content))
         if content.startswith(b"BM"):
             return _bmp(content)
-    except (struct.error, IndexError):
-        pass  # the header ends in its middle
+    except (struct.error, IndexError, ValueError):
+        pass  # the header ends in its middle, or not at all
     return None
 
 
@@ -73,12 +82,19 @@ def _png(content: bytes) -> Header:
 
 def _jpeg(content: bytes) -> Header:
     place, width, height = 2, 0, 0
-    while place + 9 <= len(content):
+    for _ in range(_MOST_SEGMENTS):
+        if place + 9 > len(content):
+            place = len(content)
+            break
         if content[place] != 0xFF:
             break  # no marker where one belongs: the decoder shall say what it makes of it
         marker = content[place + 1]
-        if marker == 0xFF or marker in _ALONE:
-            place += 1 if marker == 0xFF else 2
+        if marker == 0xFF:  # filling, of any length
+            filling = _FILLING.match(content, place)
+            place = filling.end() - 1 if filling else place + 1
+            continue
+        if marker in _ALONE:
+            place += 2
             continue
         if marker in _FRAMES:
             # Of several frames the largest: decoders differ in which they take.
@@ -88,7 +104,7 @@ def _jpeg(content: bytes) -> Header:
             break
         place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
     else:
-        place = len(content)
+        raise ValueError(_TOO_MANY)
     # Within the data of a scan a byte 0xFF is followed by 0, so that these pairs are markers.
     return Header("JPEG", width, height, content.rfind(b"\xff\xd9") > place, content.count(b"\xff\xda", place))
 
@@ -107,15 +123,19 @@ def _gif_images(content: bytes) -> Iterator[tuple[int, int, int, int]]:
     def table(flags: int) -> int:
         return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
-    place = 13 + table(content[10])
+    place, left = 13 + table(content[10]), _MOST_BLOCKS
     while place < len(content) and content[place] in (0x21, 0x2C):
+        left -= 8  # as long as so many blocks takes an image, or an extension
         if content[place] == 0x2C:
             yield struct.unpack_from("<HHHH", content, place + 1)
             place += 11 + table(content[place + 9])
         else:
             place += 2
-        while place < len(content) and content[place]:  # blocks, each after its length
+        while place < len(content) and content[place] and left > 0:  # blocks, each after its length
             place += 1 + content[place]
+            left -= 1
+        if left <= 0:
+            raise ValueError(_TOO_MANY)
         place += 1
 
 
@@ -145,6 +165,8 @@ def _tiff(content: bytes) -> tuple[int, int]:
     count_format, entry_format, head = ("Q", "HHQ", 8) if big else ("H", "HHI", 4)
     first = struct.unpack_from(order + ("Q" if big else "I"), content, head)[0]
     count = struct.unpack_from(order + count_format, content, first)[0]
+    if count > _MOST_TAGS:
+        raise ValueError(_TOO_MANY)
     place = first + struct.calcsize(order + count_format)
     step = 20 if big else 12
     tags: dict[int, int] = {}

@@ -120,7 +120,7 @@ def read_samples(
     Raises:
         DataError: there is no such path, it holds nothing to use, or it holds labels for the other task.
     """
-    if path.is_dir():
+    if os.path.isdir(path):  # Path.is_dir raises OSError for a name that is too long
         return _read_folder(task, path)
     found = guess_task(path)
     if found != task:
@@ -255,7 +255,7 @@ def guess_task(path: Path) -> Task:
     Raises:
         DataError: the file can't be read or has no line with a label, or the folder isn't an LMDB.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         if lmdb_folders(path):
             return "rec"
         raise DataError(f"{path}: a folder of images doesn't say whether it is for det or rec; name the task")
@@ -302,7 +302,7 @@ def _lmdb_sample(folder: Path) -> Callable[[tuple[int, str]], RecSample]:
 def _base(path: Path, data_dir: Path | None) -> Path:
     """Return what the image paths in a label file are relative to, once it is sure that there are some."""
     lines, skipped = _head(path)
-    if data_dir is not None and not data_dir.is_dir():
+    if data_dir is not None and not os.path.isdir(data_dir):
         raise DataError(f"--data-dir {data_dir}: no such folder")
     if not lines:
         raise DataError(f"{path}: no line with an image and a label ({_first(skipped)})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,12 +64,13 @@ def find_files(inputs: Sequence[Path]) -> list[Path]:
     """
     files: list[Path] = []
     for path in inputs:
-        if path.is_dir():
+        # Of os.path: Path's own raise OSError for a name that is too long and a folder that one may not enter.
+        if os.path.isdir(path):
             found = sorted({*list_images(path), *(pdf for pdf in path.rglob("*") if _is_listed(pdf, path))})
             if not found:
                 raise DataError(f"{path}: neither images nor PDFs are in this folder")
             files += found
-        elif path.exists():
+        elif os.path.exists(path):
             files.append(path)
         else:
             raise DataError(f"{path}: no such image, folder or PDF")
@@ -126,7 +128,7 @@ def _pages_of(file: Path) -> int:
 
 def _is_listed(path: Path, folder: Path) -> bool:
     hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-    return is_pdf(path) and path.is_file() and not hidden
+    return is_pdf(path) and os.path.isfile(path) and not hidden
 
 
 def _reason(error: DataError, where: str) -> str:

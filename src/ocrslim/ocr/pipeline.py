@@ -238,7 +238,7 @@ def _encode_text(transform: t.MultiLabelEncode | t.CTCLabelEncode, values: Value
     padded[: len(numbers)] = numbers
     length = np.array(len(numbers), np.int64)
     if isinstance(transform, t.CTCLabelEncode):
-        return values | {"label": padded, "length": length}
+        return values | {"label": padded, "label_ctc": padded, "length": length}
     key = "label_sar" if transform.gtc_encode == "SARLabelEncode" else "label_gtc"
     attention = encoder.attention(text, transform.gtc_encode)
     if attention is None:  # PaddleOCR drops the line then, though CTC could learn from it

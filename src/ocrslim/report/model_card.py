@@ -20,19 +20,25 @@ TASKS = {
     "rec": "reads one line of text: `[N, 3, 48, W]` to the probability of each character, `[N, T, classes]`",
 }
 METRICS = ("accuracy", "norm_edit_distance", "hmean", "precision", "recall")
+TITLES = {"int8": "int8", "float": "float", "rewritten": "float, rewritten"}
+FLOAT_FILES = {
+    "float": "the float model that came in, byte for byte",
+    "rewritten": "the float model written as the engine runs it faster; nothing in it is rounded",
+}
+INT8 = "`int8.onnx`"  # where model.onnx is float
 CALIBRATED = "Ranges calibrated by the error at the outputs, weights rounded by the inputs' covariance"
 FEW = 500  # images; with fewer, an interval is wide
 
 
 def model_card(result: Mapping[str, Any], sha256: str) -> str:
-    """Return the card as Markdown.
+    """Return the card as Markdown: of an int8 model, or of a float one where that is what was delivered.
 
     Args:
-        result: the content of ``result.json``.
+        result: the content of ``result.json``, of ``compress`` with or without ``--float``.
         sha256: of the model file that the card lies beside.
     """
     model, target = result["model"], result["target"]
-    lines = [f"# {model['name']}, int8 for {target}", "", f"**{result['verdict']}**", ""]
+    lines = [f"# {model['name']}, {TITLES[_delivered(result)]} for {target}", "", f"**{result['verdict']}**", ""]
     for title, section in (
         ("What it is", _what(result, sha256)),
         ("What it was made from", _origin(result)),
@@ -44,16 +50,46 @@ def model_card(result: Mapping[str, Any], sha256: str) -> str:
     return "\n".join(lines)
 
 
+def _delivered(result: Mapping[str, Any]) -> str:
+    """Return what ``model.onnx`` is: ``int8``, ``float`` or ``rewritten``."""
+    return str(result.get("delivered", "int8"))
+
+
+def _has_int8(result: Mapping[str, Any]) -> bool:
+    """Return whether an int8 model was made; ``compress --float`` makes none."""
+    return "placement" in result
+
+
+def _of_int8(result: Mapping[str, Any]) -> str:
+    """Return how a sentence about the int8 model begins: with its name where ``model.onnx`` is another."""
+    return "" if _delivered(result) == "int8" else f"{INT8}: "
+
+
 def _what(result: Mapping[str, Any], sha256: str) -> Iterator[str]:
-    placement, size = result["placement"], result["size"]
     yield f"- A PP-OCR model that {TASKS[result['model']['task']]}."
-    quantized, kept = len(placement["quantized"]), len(placement["float"])
-    yield (
-        f"- {quantized} operators in int8, {kept} convolutions and products in float;"
-        f" {size['int8'] / 1e6:.2f} MB, the float model has {size['float'] / 1e6:.2f} MB."
-    )
-    yield f"- `model.onnx`, SHA-256 `{sha256}`."
+    delivered, size, made = _delivered(result), result["size"], ""
+    if _has_int8(result):
+        placement = result["placement"]
+        quantized, kept = len(placement["quantized"]), len(placement["float"])
+        made = f"{quantized} operators in int8, {kept} convolutions and products in float; {size['int8'] / 1e6:.2f} MB"
+    if delivered == "int8":
+        yield f"- {made}, the float model has {size['float'] / 1e6:.2f} MB."
+        yield f"- `model.onnx`, SHA-256 `{sha256}`."
+    else:
+        yield f"- `model.onnx`: {FLOAT_FILES[delivered]}{_float_size(result)}. SHA-256 `{sha256}`."
+        if made:
+            yield f"- {INT8}: the int8 model, which was no faster here. {made}."
     yield f"- Made with ocrslim {result['ocrslim']}."
+
+
+def _float_size(result: Mapping[str, Any]) -> str:
+    """Return the megabytes of a float ``model.onnx``; nothing where ``result.json`` doesn't hold them."""
+    delivered = _delivered(result)
+    timed = (row.get("bytes") for row in result["latency"] if row["label"] == delivered)
+    size = result["size"].get(delivered) or next(timed, None)
+    if delivered == "float" and result["settings"].get("reference"):
+        size = None  # it is that of the reference
+    return f", {size / 1e6:.2f} MB" if size else ""
 
 
 def _origin(result: Mapping[str, Any]) -> Iterator[str]:
@@ -61,6 +97,8 @@ def _origin(result: Mapping[str, Any]) -> Iterator[str]:
     yield f"- Model: {model['name']}, SHA-256 `{model['sha256']}`."
     licence = model["licence"] or "not known; ask where the float model came from"
     yield f"- Licence: {licence}. It holds for this one too."
+    if not _has_int8(result):
+        return  # nothing was learned from data
     if not data["path"]:
         yield f"- Data: rendered text, {data['n_train']} images to learn from; no labels of real images."
         return
@@ -70,57 +108,68 @@ def _origin(result: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _how(result: Mapping[str, Any]) -> Iterator[str]:
-    settings = result["settings"]
-    said = [f"--target {result['target']}"]
-    for name in ("data", "eval", "effort", "max_drop", "seed", "observer", "steps", "profile"):
-        value = settings.get(name)
-        if value is not None:
-            said.append(f"--{name.replace('_', '-')} {_file(value) if name in ('data', 'eval') else value}")
-    if settings.get("ptq_only"):
-        said.append("--ptq-only")
-    yield f"- `ocrslim compress {result['model']['name']} {' '.join(said)}`"
+    yield f"- `ocrslim compress {result['model']['name']} {_options(result)}`"
+    if not _has_int8(result):
+        yield "- Nothing was learned or rounded: the same weights in other nodes, shown to answer as before."
+        if _delivered(result) == "float":
+            yield "- That gained no time worth another file, so that the original is given."
+        return
     if taught := result.get("budget", {}).get("taught"):
         yield (
             f"- The last layer learned from the labels of {taught['lines']} lines before anything was quantized:"
             f" {taught['points']:+.2f} points of accuracy on {taught['held']} others as a float model,"
             f" {taught['folded']:+.2f} with case, spaces and full-width signs folded. It reads as those labels are"
             " written."
-            + (
-                " Not so model.onnx, which is the float model that came in."
-                if result.get("delivered") == "float"
-                else ""
-            )
+            + (" Not so model.onnx, which is the float model that came in." if _delivered(result) == "float" else "")
         )
-    training = result.get("training")
+    training, who = result.get("training"), _of_int8(result)
     if training and not result["budget"]["trained"]:
-        yield f"- {CALIBRATED}; a training of {training['steps']} steps was tried and not taken."
+        yield f"- {who}{CALIBRATED}; a training of {training['steps']} steps was tried and not taken."
     elif training:
         yield (
-            f"- Ranges calibrated, then trained to answer as the float model does: {training['steps']} steps, the best"
-            f" after {training['best_step']}."
+            f"- {who}Ranges calibrated, then trained to answer as the float model does: {training['steps']} steps,"
+            f" the best after {training['best_step']}."
         )
     else:
-        yield f"- {CALIBRATED}; not trained."
+        yield f"- {who}{CALIBRATED}; not trained."
     for reason, count in Counter(item["reason"] for item in result["placement"]["float"]).most_common():
-        yield f"- Float, {count} operator{'s' if count > 1 else ''}: {reason}."
+        yield f"- {who}Float, {count} operator{'s' if count > 1 else ''}: {reason}."
+
+
+def _options(result: Mapping[str, Any]) -> str:
+    """Return the options of the command line, with the files' names alone."""
+    settings = result["settings"]
+    said = ["--float"] if not _has_int8(result) else []
+    said.append(f"--target {result['target']}")
+    for name in ("data", "eval", "effort", "max_drop", "seed", "observer", "steps", "profile"):
+        value = settings.get(name)
+        if value is not None:
+            said.append(f"--{name.replace('_', '-')} {_file(value) if name in ('data', 'eval') else value}")
+    if settings.get("ptq_only"):
+        said.append("--ptq-only")
+    if shape := settings.get("shape"):
+        said.append(f"--shape {'x'.join(map(str, shape))}")
+    return " ".join(said)
 
 
 def _measured(result: Mapping[str, Any]) -> Iterator[str]:
+    label, who = ("int8", _of_int8(result)) if _has_int8(result) else ("rewritten", "")
     for engine, before in result["metrics"]["float"].items():
-        after, drop = result["metrics"]["int8"][engine], result["drop"][engine]
+        after, drop = result["metrics"][label][engine], result["drop"][engine]
         yield f"On {engine}, judged by {_judged_by(result)}, {drop['n']} images:"
         yield ""
-        yield "| | float | int8 |"
+        yield f"| | float | {label} |"
         yield "|---|---|---|"
         for name in (name for name in METRICS if isinstance(before.get(name), float)):
             yield f"| {name} | {before[name]:.4f} | {after[name]:.4f} |"
         yield ""
-        yield f"{loss_in_words(drop)} (95 % interval {interval_in_words(drop)})."
+        yield f"{who}{loss_in_words(drop)} (95 % interval {interval_in_words(drop)})."
     yield ""
     yield from _latency(result["latency"])
+    which, origin = ("The file", "trained model") if label == "int8" else ("The rewritten file", "original")
     for check in result["verify"]:
         yield ""
-        yield f"The file in its engine against the trained model: {check['kind']} {check['value']:.4f} of {check['n']}."
+        yield f"{who}{which} in its engine against the {origin}: {check['kind']} {check['value']:.4f} of {check['n']}."
 
 
 def _latency(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -143,22 +192,42 @@ def _latency(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _limits(result: Mapping[str, Any]) -> Iterator[str]:
-    target, drop = result["target"], next(iter(result["drop"].values()))
-    yield f"- Right on {target}. In another engine the same file may read garbage: nothing here was measured for that."
-    if not result["cpu"]["has_vnni"]:
-        yield "- Timed on a CPU without VNNI; with it, or on ARM, the ratio of the times is another."
-    elif target in ("onnxruntime", "openvino"):
-        yield "- Its weights have 8 bits: a CPU without VNNI saturates their sums and misreads."
-    if target == "tensorrt":
-        yield "- It was never run in TensorRT; all figures are those of ONNX Runtime on a CPU."
+    drop = next(iter(result["drop"].values()))
+    if _delivered(result) != "int8":
+        yield from _limits_of_float(result)
+    if _has_int8(result):
+        yield from _limits_of_int8(result)
     if drop.get("against", "labels") != "labels":
         yield "- Judged by agreement with the float model, not by labels: a different answer may be the better one."
     if drop["n"] < FEW:
         yield f"- Judged on {drop['n']} images: the interval above is as much as can be said."
-    yield "- The loss holds for images like those that it was judged on; judge it on your own with `ocrslim eval`."
+    if _has_int8(result):
+        yield "- The loss holds for images like those that it was judged on; judge it on your own with `ocrslim eval`."
     yield "- It makes the mistakes of the float model, and misses what that misses."
     for note in result.get("notes", ()):
         yield f"- {note}"
+
+
+def _limits_of_float(result: Mapping[str, Any]) -> Iterator[str]:
+    if _delivered(result) == "rewritten":
+        yield f"- Written for {result['target']}: another engine may run it slower than the original."
+    if _delivered(result) == "rewritten" and (shape := result["settings"].get("shape")):
+        yield f"- It takes images of {shape[0]} x {shape[1]} pixels alone, one at a time."
+    yield "- Timed on one CPU: on another the ratio of the times is another."
+
+
+def _limits_of_int8(result: Mapping[str, Any]) -> Iterator[str]:
+    target, who = result["target"], _of_int8(result)
+    yield (
+        f"- {who}Right on {target}. In another engine the same file may read garbage: nothing here was measured for"
+        " that."
+    )
+    if not result["cpu"]["has_vnni"]:
+        yield f"- {who}Timed on a CPU without VNNI; with it, or on ARM, the ratio of the times is another."
+    elif target in ("onnxruntime", "openvino"):
+        yield f"- {who}Its weights have 8 bits: a CPU without VNNI saturates their sums and misreads."
+    if target == "tensorrt":
+        yield "- It was never run in TensorRT; all figures are those of ONNX Runtime on a CPU."
 
 
 def _judged_by(result: Mapping[str, Any]) -> str:

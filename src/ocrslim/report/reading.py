@@ -37,6 +37,7 @@ def summary_lines(result: Mapping[str, Any]) -> list[str]:
     """
     skipped = result["skipped"]
     lines = [f"skipped {_name(item)}: {item['reason']}" for item in skipped]
+    lines += [f"{_name(page)}: {page['note']}" for page in result["pages"] if "note" in page]
     count = len(result["pages"])
     texts = sum(len(page["lines"]) for page in result["pages"])
     lines.append(

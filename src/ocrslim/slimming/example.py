@@ -318,7 +318,7 @@ def named_terms(
                 )
                 warnings[f"{said} other names); the logits, {logits}, take its place"] = None
             values[node if node in names else logits] = None
-        terms.append(NamedTerm(term.loss, term.alpha, tuple(values)))
+        terms.append(NamedTerm(term.loss, term.alpha, tuple(values), term.where))
     return tuple(terms), tuple(warnings)
 
 
@@ -371,6 +371,6 @@ def _schedule(rate: LearningRate, steps: int) -> Schedule:
         return Schedule("cosine", warmup=rate.warmup, floor=rate.floor, length=rate.steps or 0)
     if rate.every is None:
         return Schedule("piecewise", warmup=rate.warmup, boundaries=rate.boundaries, values=rate.values)
-    boundaries = tuple(range(rate.every, steps, rate.every))
+    boundaries = tuple(range(rate.warmup + rate.every, steps, rate.every))
     values = tuple(rate.gamma**index for index in range(len(boundaries) + 1))
     return Schedule("piecewise", warmup=rate.warmup, boundaries=boundaries, values=values)

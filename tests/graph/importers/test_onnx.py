@@ -9,7 +9,7 @@ import onnx_ir as ir
 import pytest
 
 from ocrslim.errors import InputError, ModelError
-from ocrslim.graph.importers.onnx import load_onnx
+from ocrslim.graph.importers.onnx import external_files, load_onnx
 
 Build = Callable[..., ir.Model]
 
@@ -154,6 +154,26 @@ def test_sizes_that_the_bytes_do_not_fill_are_told(build: Build, tmp_path: Path,
     with pytest.raises(ModelError) as caught:
         load_onnx(path)
     assert "model.onnx" in one_line(caught.value)
+
+
+def test_a_constant_without_a_value_is_told(build: Build, tmp_path: Path) -> None:
+    proto = ir.to_proto(build("k = Constant<value_float=2.0>() y = Mul(x, k)"))
+    proto.graph.node[0].ClearField("attribute")
+    path = tmp_path / "model.onnx"
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(ModelError, match=r"not a readable ONNX model .the Constant 'Constant_0' has 0 values"):
+        load_onnx(path)
+
+
+def test_the_files_beside_a_model_are_named(build: Build, tmp_path: Path) -> None:
+    assert external_files(_external(build, tmp_path)) == [tmp_path / "weights.bin"]
+    ir.save(build("y = Relu(x)"), tmp_path / "plain.onnx")
+    assert external_files(tmp_path / "plain.onnx") == []
+
+
+def test_a_name_longer_than_any_file_has_is_one_clear_line() -> None:
+    with pytest.raises(ModelError, match=r"^x{300}: no such file"):
+        load_onnx("x" * 300)
 
 
 def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 import yaml
@@ -67,6 +69,49 @@ def test_a_file_is_named_after_itself_or_by_its_inference_yml(save: Callable[...
     assert open_model(str(save("a/ch_det_infer.onnx", DET))).name == "ch_det_infer"
     path = save("b/x.onnx", DET, yml={"Global": {"model_name": "PP-OCRv4_server_det"}})
     assert open_model(path).name == "PP-OCRv4_server_det"
+
+
+def test_a_name_longer_than_any_file_has_is_one_clear_line() -> None:
+    with pytest.raises(ModelError, match=r"^x{300}: can't be opened \(File name too long\); name a file or folder you"):
+        open_model("x" * 300)
+
+
+@pytest.mark.parametrize("name", ["closed", "closed/a.onnx"])
+def test_a_folder_that_one_may_not_enter_is_one_clear_line(
+    tmp_path: Path, name: str, no_entry: Callable[[str], None]
+) -> None:
+    (tmp_path / "closed").mkdir()
+    no_entry("closed/")
+    with pytest.raises(ModelError, match=rf"{name}: can't be opened \(Permission denied\)"):
+        open_model(tmp_path / name)
+
+
+def _external(build: Build, path: Path, value: float) -> Path:
+    """Write a model of three files, whose ONNX file is the same whatever the value."""
+    path.parent.mkdir(parents=True)
+    constants = {"a": np.full((1, 1, 1000), value, np.float32), "b": np.full((1, 1, 1000), 2 * value, np.float32)}
+    model = build("c = Mul(x, a) y = Add(c, b)", constants, x="float[N,T,1000]", y="float[N,T,1000]")
+    ir.save(model, path, external_data="b.bin")
+    proto = onnx.load(path, load_external_data=False)
+    data = (path.parent / "b.bin").read_bytes()
+    for tensor in proto.graph.initializer:  # the files' order is not that in which the model names them
+        if tensor.name == "a":
+            entries = {entry.key: entry for entry in tensor.external_data}
+            start, length = int(entries["offset"].value), int(entries["length"].value)
+            (path.parent / "a.bin").write_bytes(data[start : start + length])
+            entries["location"].value, entries["offset"].value = "a.bin", "0"
+    path.write_bytes(proto.SerializeToString())
+    return path
+
+
+def test_weights_beside_the_file_are_part_of_the_hash(build: Build, tmp_path: Path) -> None:
+    one, two, other = (_external(build, tmp_path / name / "m_rec.onnx", 1.0 + (name == "c")) for name in "abc")
+    assert one.read_bytes() == other.read_bytes()
+    assert open_model(one).sha256 == open_model(two).sha256
+    assert open_model(one).sha256 != open_model(other).sha256
+    assert open_model(one).sha256 != hashlib.sha256(one.read_bytes()).hexdigest()
+    (one.parent / "a.bin").write_bytes((other.parent / "a.bin").read_bytes())
+    assert open_model(one).sha256 not in (open_model(two).sha256, open_model(other).sha256)
 
 
 @pytest.mark.parametrize(("y", "task"), [(DET, "det"), (REC, "rec")])

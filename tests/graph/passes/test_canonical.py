@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -123,3 +125,63 @@ def test_an_opset_that_cannot_be_raised_is_told(build: Build, monkeypatch: pytes
     monkeypatch.setattr(onnx.version_converter, "convert_version", refuse)
     with pytest.raises(ModelError, match=r"^the model's opset 12 can't be raised to 20: no adapter for Odd$"):
         canonicalize(build("y = Relu(x)", opset=12))
+
+
+def ints(*values: int) -> np.ndarray:
+    return np.array(values, np.int64)
+
+
+FIRST = {"s": ints(0), "e": ints(1), "z": ints(0)}
+
+
+@pytest.mark.parametrize(
+    ("body", "constants"),
+    [
+        ("a = Conv(x, w) y = Slice(a, s, e, z)", {"w": np.ones((2, 3, 9, 9), np.float32)}),
+        ("a = MaxPool<kernel_shape=[9,9]>(x) y = Slice(a, s, e, z)", {}),
+        ("a = Pad(x, p) y = Slice(a, s, e, z)", {"p": ints(0, -9, 0, 0, 0, 0, 0, 0)}),
+        ("a = Slice(x, s, e, z) b = MaxPool<kernel_shape=[9,9]>(a) y = Slice(b, s, e, z)", {}),
+        (
+            "t = Tile(x, p) a = MaxPool<kernel_shape=[9,9]>(x) b = Slice(a, s, e, z) y = Concat<axis=0>(t, b)",
+            {"p": ints(2)},
+        ),
+    ],
+    ids=["conv", "pool", "pad", "behind another", "beside what can't be inferred"],
+)
+def test_a_size_below_zero_is_told_and_ends_no_process(build: Build, body: str, constants: dict[str, Any]) -> None:
+    model = build(body, FIRST | constants, opset=17, x="float[1,3,4,4]")
+    code = """
+import sys, onnx_ir as ir
+from ocrslim.errors import ModelError
+from ocrslim.graph.passes.canonical import canonicalize
+try:
+    canonicalize(ir.from_proto(__import__("onnx").load_from_string(sys.stdin.buffer.read())))
+except ModelError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=ir.to_proto(model).SerializeToString(), capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-500:]
+    assert b"makes a size below zero: the model can't run" in done.stdout
+    assert done.stderr == b""
+
+
+def test_slices_of_sound_values_are_inferred_and_folded_as_ever(build: Build) -> None:
+    body = "a = Slice(x, s, e, z) b = Slice(a, s, e, z) c = MaxPool<kernel_shape=[2,2]>(b) y = Slice(c, s, e, z)"
+    result = canonicalize(build(body, FIRST, x="float[4,3,4,4]"))
+    assert [node.op_type for node in result.graph] == ["Slice", "Slice", "MaxPool", "Slice"]
+    assert {node.domain for node in result.graph} == {""}
+    assert result.graph.outputs[0].shape == ir.Shape([1, 3, 3, 3])
+    assert set(result.graph.opset_imports) == {""}
+
+
+def test_more_slices_than_are_looked_at_are_no_error(build: Build) -> None:
+    body = " ".join(f"a{n + 1} = Slice(a{n}, s, e, z)" for n in range(120))
+    result = canonicalize(build(f"a0 = Relu(x) {body} y = Relu(a120)", FIRST, x="float[4,3,4,4]"))
+    assert len(result.graph) == 122
+
+
+def test_what_cannot_be_inferred_is_nothing_to_see(build: Build, capfd: pytest.CaptureFixture[str]) -> None:
+    canonicalize(build("a = Tile(x, p) y = Relu(a)", {"p": ints(2)}, x="float[1,3,4,4]"))
+    assert capfd.readouterr().err == ""

@@ -33,6 +33,10 @@ def i(*values: int) -> np.ndarray:
     return np.array(values, np.int64)
 
 
+def ones(*shape: int) -> np.ndarray:
+    return np.ones(shape, np.float32)
+
+
 def same(judge: Judge, before: ir.Model, after: ir.Model, shape: tuple[int, ...]) -> None:
     x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     np.testing.assert_allclose(judge(after, x), judge(before, x), rtol=1e-6, atol=1e-6)
@@ -65,6 +69,109 @@ class TestFoldConstants:
         model = build(f"{node} y = Add(x, b)", used, x="float[N]")
         assert not FoldConstants()(model).modified
         assert node.split()[2].split("(")[0] in operators(model)
+
+    @pytest.mark.parametrize(
+        ("node", "constants"),
+        [
+            ("b = Mul(c, d)", {"c": ones(8192, 1), "d": ones(1, 8192)}),
+            ("b = Where(e, c, d)", {"c": ones(8192, 1), "d": ones(1, 8192), "e": np.ones((1, 1), np.bool_)}),
+            ("b = MatMul(c, d)", {"c": ones(8192, 1), "d": ones(1, 8192)}),
+            ("b = Gemm(c, d)", {"c": ones(8192, 1), "d": ones(1, 8192)}),
+            ("b = Einsum<equation='i,j->ij'>(c, d)", {"c": ones(8192), "d": ones(8192)}),
+            ("b = Expand(c, s)", {"c": ones(8192, 1), "s": i(1, 8192)}),
+            ("b = Pad(c, s)", {"c": ones(8192, 1), "s": i(0, 0, 0, 8191)}),
+            ("b = Tile(c, s)", {"c": ones(8192), "s": i(8192)}),
+            ("b = Gather(c, s)", {"c": ones(2, 8192), "s": np.zeros(8192, np.int64)}),
+            ("b = OneHot(s, d, c)", {"c": np.float32([0, 1]), "d": i(8192), "s": np.zeros(8192, np.int64)}),
+            ("b = Resize(c, , s)", {"c": ones(1, 1, 8, 8), "s": np.float32([1, 1, 1024, 1024])}),
+            ("b = Pad<pads=[0,8191],mode='constant'>(c)", {"c": ones(8192)}),
+        ],
+        ids=lambda value: value.split()[2].split("(")[0].split("<")[0] if isinstance(value, str) else "",
+    )
+    def test_rule_1_makes_no_product_of_its_operands(self, build: Build, node: str, constants: dict[str, Any]) -> None:
+        model = build(f"{node} y = Add(x, b)", constants, 10 if "pads=" in node else 20, x="float[N]")
+        assert not FoldConstants()(model).modified
+        assert len(model.graph) == 2
+
+    def test_rule_1_stops_what_doubles(self, build: Build) -> None:
+        chain = " ".join(f"a{n + 1} = Concat<axis=0>(a{n}, a{n})" for n in range(30))
+        model = build(f"{chain} y = Add(x, a30)", {"a0": ones(1 << 12)}, x="float[N]")
+        FoldConstants()(model)
+        assert 10 < operators(model)["Concat"] < 25, "4096 elements are doubled until 2 ** 24 are made"
+
+    def test_rule_1_makes_no_more_in_many_nodes_than_in_one(self, build: Build) -> None:
+        body = " ".join(f"a{n} = Mul(c, d)" for n in range(60))
+        model = build(f"{body} y = Sum(x, {', '.join(f'a{n}' for n in range(60))})",
+                      {"c": ones(1000, 1), "d": ones(1, 1000)}, x="float[N]")  # fmt: skip
+        step = FoldConstants()
+        step(model)
+        left = operators(model)["Mul"]
+        assert 45 < left < 60
+        step(model)
+        assert operators(model)["Mul"] == left, "another round makes no more"
+
+    def test_rule_1_computes_what_is_as_large_as_the_files_own_weights(self, build: Build) -> None:
+        weights = np.zeros((1 << 25,), np.float16)
+        model = build("w = Cast<to=1>(c) y = Add(x, w)", {"c": weights}, x="float[N]")
+        assert FoldConstants()(model).modified
+
+    @pytest.mark.parametrize(
+        ("node", "constants"),
+        [
+            ("b = Reshape(c, s)", {"c": ones(6), "s": i(4)}),
+            ("b = Reshape(c, s)", {"c": ones(6), "s": i(-1, -1)}),
+            ("b = Concat<axis=1>(c, d)", {"c": ones(2, 1), "d": ones(3, 1)}),
+            ("b = Concat<axis=7>(c, c)", {"c": ones(2)}),
+            ("b = Add(c, d)", {"c": ones(2), "d": ones(3)}),
+            ("b = MatMul(c, d)", {"c": ones(2, 2), "d": ones(3, 3)}),
+            ("b = MatMul(c, c)", {"c": ones()}),
+            ("b = Gather(c, s)", {"c": ones(2), "s": i(99)}),
+            ("b = Gather(c, s)", {"c": ones(0), "s": i(0)}),
+            ("b = Expand(c, s)", {"c": ones(1), "s": i(-5)}),
+            ("b = Expand(c, s)", {"c": ones(1), "s": i(1 << 62, 1 << 62)}),
+            ("b = ConstantOfShape(s)", {"s": i(-5)}),
+            ("b = Tile(c, s)", {"c": ones(1), "s": i(-1)}),
+            ("b = Transpose<perm=[0,5]>(c)", {"c": ones(2, 2)}),
+            ("b = Unsqueeze(c, s)", {"c": ones(2), "s": i(90)}),
+            ("b = Slice(c, s, s, s)", {"c": ones(2), "s": i(3)}),
+            ("t = Cast<to=8>(c) b = Cast<to=1>(t)", {"c": ones(2)}),
+            ("r = Range(c, c, c) b = Cast<to=1>(r)", {"c": np.float32(0)}),
+        ],
+    )
+    def test_rule_1_leaves_what_cannot_be_computed(
+        self, build: Build, node: str, constants: dict[str, Any], capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        model = build(f"{node} y = Add(x, b)", constants, x="float[N]")
+        before = operators(model)
+        assert not FoldConstants()(model).modified
+        assert operators(model) == before
+        assert capfd.readouterr().err == ""
+
+    def test_rule_1_leaves_a_name_of_another_domain_alone(self, build: Build) -> None:
+        model = build("b = Add(c, c) y = Mul(x, b)", {"c": np.float32([1])})
+        next(iter(model.graph)).domain = "somebodys"
+        assert not FoldConstants()(model).modified
+
+    @pytest.mark.parametrize(
+        ("node", "constants", "shape"),
+        [
+            ("b = Expand(c, s)", {"c": ones(1, 512, 1), "s": i(1, 1, 4)}, (1, 512, 4)),
+            ("b = Gather(c, s)", {"c": ones(18000, 512), "s": i(3, 4)}, (2, 512)),
+            ("b = Pad(c, s)", {"c": ones(2, 3), "s": i(0, 1, 0, 1)}, (2, 5)),
+            ("b = Tile(c, s)", {"c": ones(2, 3), "s": i(2, 2)}, (4, 6)),
+            ("b = MatMul(c, d)", {"c": ones(200, 300), "d": ones(300, 100)}, (200, 100)),
+            ("b = Concat<axis=0>(c, c, c)", {"c": ones(2, 3)}, (6, 3)),
+            ("b = Erf(c)", {"c": ones(2, 3)}, (2, 3)),
+            ("b = Clip(c, , d)", {"c": ones(2, 3), "d": np.float32(0.5)}, (2, 3)),
+            ("b = ScatterND(c, s, d)", {"c": ones(4), "s": i(1).reshape(1, 1), "d": ones(1)}, (4,)),
+        ],
+    )
+    def test_rule_1_computes_what_is_bounded(
+        self, build: Build, node: str, constants: dict[str, Any], shape: tuple[int, ...]
+    ) -> None:
+        model = build(f"{node} y = Add(x, b)", constants, x="float[N]")
+        assert FoldConstants()(model).modified
+        assert array_of(model.graph.initializers["b"]).shape == shape
 
     def test_rule_1_leaves_what_reads_the_input(self, build: Build) -> None:
         model = build("y = Relu(x)")

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ocrslim.errors import InputError
 from ocrslim.slimming.training.criterion import LabelledDistillation, NamedTerm, soft_label, spherical
 from ocrslim.slimming.training.task_losses import CtcLoss, LabelledBatch
 
@@ -59,6 +60,20 @@ def test_the_teachers_graph_may_call_the_logits_otherwise() -> None:
     usual, _ = LabelledDistillation(Tiny(0), Tiny(1), terms, "logits")(BATCH)
     named, _ = LabelledDistillation(Tiny(0), Other(1), terms, "logits", taught_logits="theirs")(BATCH)
     assert named.item() == usual.item()
+
+
+def test_a_teacher_with_other_sizes_is_named_and_no_traceback() -> None:
+    """Paddle numbers its values, so that models of other architectures have the same names for other things."""
+
+    class Wider(Tiny):
+        def forward(self, x: Tensor, fetch: Sequence[str]) -> dict[str, Tensor]:
+            found = super().forward(x, fetch)
+            return found | {"hidden": found["hidden"].repeat(1, 1, 2)} if "hidden" in found else found
+
+    terms = [NamedTerm("l2", 1.0, ("logits", "hidden"), "x.yaml:7")]
+    said = r"^x\.yaml:7: Distillation\.node hidden: is \[\d, 5, 6\] in the teacher and \[\d, 5, 3\] in the model; name"
+    with pytest.raises(InputError, match=said):
+        LabelledDistillation(Tiny(0), Wider(1), terms, "logits")(BATCH)
 
 
 def test_the_student_learns_and_the_teacher_does_not() -> None:

@@ -192,6 +192,22 @@ def test_each_task_has_its_loss() -> None:
     assert task_loss("rec").needs == ("label_ctc", "length")
 
 
+@pytest.mark.parametrize("kept", ["label", "label_ctc", None])
+@pytest.mark.parametrize("encoder", [t.MultiLabelEncode(), t.CTCLabelEncode()])
+def test_labels_teach_whichever_transform_encodes_them(tmp_path: Path, encoder: t.Transform, kept: str | None) -> None:
+    """Files of older recognisers encode with CTCLabelEncode, which has another name for the same numbers."""
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((24, 40, 3), 9, np.uint8))
+    sample = RecSample(tmp_path / "a.png", "ba", "s")
+    chain = (t.DecodeImage("BGR"), encoder, t.RecResizeImg((3, 48, 64)))
+    if kept == "label" and isinstance(encoder, t.MultiLabelEncode):
+        kept = "label_ctc"  # its label stays a text
+    if kept is not None:
+        chain = (*chain, t.KeepKeys(("image", kept, "length")))
+    (batch,) = labelled_batches(LabelledBatches([sample], Pipeline(chain, Charset(["a", "b"])), 1, 0), 0, 1)
+    assert set(CtcLoss().needs) <= batch.targets.keys()
+    assert batch.targets["label_ctc"][0, :3].tolist() == [2, 1, 0]
+
+
 def test_batches_become_tensors(tmp_path: Path) -> None:
     samples = []
     for number in range(5):

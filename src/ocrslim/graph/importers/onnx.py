@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from ocrslim.errors import ModelError
 
-__all__ = ["load_onnx"]
+__all__ = ["external_files", "load_onnx", "model_bytes"]
 
 SAID = 160  # characters of a library's own message that are worth repeating
 MAX_BYTES = 1 << 30
@@ -39,7 +39,7 @@ def load_onnx(path: str | Path) -> ir.Model:
             its folder, or a tensor in it is not what its sizes say.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path.is_file raises OSError for a name that is too long
         raise ModelError(f"{path}: no such file; give an ONNX file, a model folder or a name from `ocrslim models`")
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -63,14 +63,37 @@ def load_onnx(path: str | Path) -> ir.Model:
     return model
 
 
+def external_files(path: Path) -> list[Path]:
+    """Return the files beside an ONNX file that hold its weights, sorted; most models have none.
+
+    Args:
+        path: a file that :func:`load_onnx` has read.
+    """
+    tensors = _tensors(ir.load(path))
+    found = {os.fspath(tensor.location) for tensor in tensors if isinstance(tensor, ir.ExternalTensor)}
+    return sorted(path.parent / name for name in found)
+
+
+def model_bytes(path: Path) -> int:
+    """Return the bytes of an ONNX file and of the files beside it that hold its weights.
+
+    Args:
+        path: see :func:`external_files`.
+    """
+    return sum(file.stat().st_size for file in (path, *external_files(path)))
+
+
 def _check_tensors(model: ir.Model, path: Path) -> None:
     """Compare every tensor's sizes with its bytes; those in files beside the model aren't read for that.
 
     Raises:
         ModelError: there are more bytes than a model has, or some lie outside the model's folder.
-        ValueError: sizes and bytes differ.
+        ValueError: sizes and bytes differ, or a Constant holds no tensor.
     """
     beside = 0
+    for node in (node for graph in _graphs(model) for node in graph):
+        if node.op_type == "Constant" and len(node.attributes) != 1:  # the checker lets it pass
+            raise ValueError(f"the Constant {node.name!r} has {len(node.attributes)} values")
     for tensor in _tensors(model):
         if isinstance(tensor, ir.ExternalTensor):
             beside += _check_external(tensor, path)
@@ -80,11 +103,15 @@ def _check_tensors(model: ir.Model, path: Path) -> None:
             tensor.numpy()  # a view of the file's bytes; it refuses sizes that they don't fill
 
 
+def _graphs(model: ir.Model) -> list[ir.Graph]:
+    """Return the graph, those of functions, and all graphs within them."""
+    graphs = [model.graph, *(function.graph for function in model.functions.values())]
+    return graphs + [graph for outer in tuple(graphs) for graph in outer.subgraphs()]
+
+
 def _tensors(model: ir.Model) -> Iterator[ir.TensorProtocol]:
     """Yield the tensors of initializers and attributes, those in subgraphs and functions too."""
-    graphs = [model.graph, *(function.graph for function in model.functions.values())]
-    graphs += [graph for outer in tuple(graphs) for graph in outer.subgraphs()]
-    for graph in graphs:
+    for graph in _graphs(model):
         for value in graph.initializers.values():
             if value.const_value is not None:
                 yield value.const_value

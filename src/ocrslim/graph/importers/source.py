@@ -14,7 +14,7 @@ import yaml
 from ocrslim.config.profile import Task
 from ocrslim.config.safe_yaml import LOADER, check_yaml
 from ocrslim.errors import ModelError
-from ocrslim.graph.importers.onnx import load_onnx
+from ocrslim.graph.importers.onnx import external_files, load_onnx
 from ocrslim.graph.importers.paddle.files import ARCHIVES, PaddleFiles, find, unpack
 from ocrslim.graph.importers.paddle.importer import import_paddle
 from ocrslim.graph.importers.zoo import MODELS, ZooModel, cache_folder, pull
@@ -42,7 +42,7 @@ class ModelSource:
         task: det or rec.
         inference_yml: the parsed ``inference.yml`` beside the file; ``None`` without one.
         characters: a recogniser's dictionary without blank and space; ``None`` for a detector or without one.
-        sha256: of the file.
+        sha256: of the file; where its weights lie in files beside it, of all of them.
         licence: SPDX identifier where the model is known.
         use_space: the classes end with a space that is not in the dictionary.
         paddle: the files that a Paddle model was read from; ``None`` for one that came as ONNX.
@@ -84,7 +84,7 @@ def open_model(spec: str | Path, dictionary: str | Path | None = None) -> ModelS
         paddle, origin, path = None, found, found
     model = load_onnx(path)
     config = _read_yml(origin.parent / "inference.yml")
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    sha256 = _sha256(path)
     known = next((entry for entry in MODELS.values() if entry.sha256 == sha256), None)
     name = _name(origin, config, known)
     task = _task(origin, model, name, config)
@@ -96,12 +96,27 @@ def open_model(spec: str | Path, dictionary: str | Path | None = None) -> ModelS
     return ModelSource(path, name, task, config, characters, sha256, licence, use_space, paddle)
 
 
+def _sha256(path: Path) -> str:
+    """Return the hash of a model: two graphs that are the same, with other weights beside them, are two models."""
+    digest = hashlib.sha256(path.read_bytes())
+    for file in external_files(path):
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
 def _paddle_cache() -> Path:
     return cache_folder() / "paddle"
 
 
 def _found(path: Path) -> Path | PaddleFiles:
     """Return the ONNX file or the Paddle files that a path means."""
+    try:
+        return _sought(path)
+    except OSError as error:  # a name that is too long, or a folder that one may not enter
+        raise ModelError(f"{path}: can't be opened ({error.strerror}); name a file or folder you may read") from error
+
+
+def _sought(path: Path) -> Path | PaddleFiles:
     if path.is_file() and path.name.lower().endswith(ARCHIVES):
         path = unpack(path, _paddle_cache())
     if path.is_dir():

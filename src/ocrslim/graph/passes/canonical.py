@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import onnx
@@ -14,12 +15,17 @@ from ocrslim.graph.passes.base import Pass
 from ocrslim.graph.passes.fold import DropNoOps, FoldConstants, FoldShapes
 from ocrslim.graph.passes.fuse import FuseGelu, FuseHardSwish, FuseLayerNormalization
 
-__all__ = ["OPSET", "canonicalize"]
+__all__ = ["OPSET", "canonicalize", "refuse_negative_sizes"]
 
 OPSET = 20
 """Has Gelu; per-channel QuantizeLinear needs 13, LayerNormalization 17. Both engines know it in full."""
 
 IR_VERSION = 9  # the first that may hold opset 20
+HIDDEN = "ocrslim.hidden"  # a domain of which ONNX knows nothing
+MOST_NESTED = 100  # Slices, each after another; a window transformer has some 50
+logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
+"""Sizes that can't be inferred are no error, and nothing that a user should see on the terminal."""
+
 ROUNDS = 20  # a model settles within four or five
 
 
@@ -38,7 +44,7 @@ def canonicalize(model: ir.Model) -> ir.Model:
         ir.Model: with the names of input and outputs and the metadata of the original.
 
     Raises:
-        ModelError: the opset can't be raised to 20.
+        ModelError: the opset can't be raised to 20, or a size falls below zero.
     """
     model = model.clone()
     common.RemoveInitializersFromInputsPass()(model)
@@ -47,6 +53,7 @@ def canonicalize(model: ir.Model) -> ir.Model:
     declared = [value.shape for value in model.graph.outputs]
     for value in model.graph.outputs:
         value.shape = None  # a wrong one would stop the inference of all others
+    refuse_negative_sizes(model)
     # The converter needs to know which axis of a Softmax is the last, so the ranks have to be known first.
     _settle(model, (FoldConstants(), FoldShapes(), DropNoOps()))
     model = _to_opset(model)
@@ -73,6 +80,48 @@ def canonicalize(model: ir.Model) -> ir.Model:
     common.TopologicalSortPass()(model)
     common.NameFixPass()(model)
     return model
+
+
+def refuse_negative_sizes(model: ir.Model) -> None:
+    """Refuse a model in which a size falls below zero, as behind a kernel that is larger than the image.
+
+    No engine runs it, and ONNX's inference of shapes ends the whole process where a ``Slice`` reads such a value. So
+    each is hidden from it until what it reads is known to be sound.
+
+    Args:
+        model: not changed.
+
+    Raises:
+        ModelError: there is such a size.
+    """
+    if not any(map(_may_read_any_size, model.graph)):
+        return
+    model = model.clone()
+    hidden = set(filter(_may_read_any_size, model.graph))
+    for node in hidden:
+        node.domain = HIDDEN
+    model.graph.opset_imports[HIDDEN] = 1
+    for _ in range(MOST_NESTED):
+        common.ShapeInferencePass(check_type=False, strict_mode=False)(model)
+        ready, unknown = set[ir.Node](), set[ir.Value | None]()
+        for node in model.graph:
+            if any(isinstance(size, int) and size < 0 for value in node.outputs for size in value.shape or ()):
+                raise ModelError(f"node {node.name!r} makes a size below zero: the model can't run, export it again")
+            if node in hidden and unknown.isdisjoint(node.inputs):
+                ready.add(node)
+            if node in hidden or not unknown.isdisjoint(node.inputs):
+                unknown.update(node.outputs)
+        if not hidden:
+            return
+        for node in ready:
+            node.domain = ""
+        hidden -= ready
+
+
+def _may_read_any_size(node: ir.Node) -> bool:
+    """Return whether a node is a Slice of anything but a shape, whose own size is its number of axes."""
+    maker = node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
+    return node.op_type == "Slice" and (maker is None or maker.op_type != "Shape")
 
 
 def _settle(model: ir.Model, steps: Sequence[Pass]) -> None:

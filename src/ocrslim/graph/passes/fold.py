@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,21 +15,32 @@ from ocrslim.graph.passes.base import Pass, array_of, attribute, make_initialize
 
 __all__ = ["DropNoOps", "FoldConstants", "FoldShapes"]
 
-KEPT = ("QuantizeLinear", "DequantizeLinear")  # folding these would undo a quantized model
-RANDOM = ("Bernoulli", "Multinomial", "Random")
-MOST_FOLDED = 1 << 24  # elements: what a file asks for is no reason to take any memory
+MOST_FOLDED = 1 << 24  # elements beside those of the file: what a file asks for is no reason to take any memory
+PER_CONSTANT = 4  # elements that may be made for each that the file has: a Cast, a Transpose, a sum and a product
+LOOPED = 256  # as many elements' time take those operators for one, for which the evaluator has a loop in Python
+IMPOSSIBLE = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What the evaluator raises for operands that an operator can't take, such as six elements for a shape of four."""
 
 
 class FoldConstants(Pass):
     """Compute what depends on constants alone.
 
-    1. A node of one output whose inputs are all constants becomes an initializer of the output's name. Quantizing and
-       random operators stay, and so do nodes with subgraphs, and those whose output would be huge.
+    1. A node of one output whose inputs are all constants becomes an initializer of the output's name, where
+       :data:`WORK` has a rule that bounds the result, and as long as all that one pass makes is within bounds. So
+       quantizing and random operators stay, nodes with subgraphs, and those that can't be computed.
     2. ``Shape`` of a value whose sizes are all known becomes an initializer.
     """
 
+    def __init__(self) -> None:
+        """Start a pass; over all its rounds it makes a bounded number of elements."""
+        super().__init__()
+        self._left: float | None = None
+
     def rewrite(self, model: ir.Model) -> bool:
         """Apply the rules."""
+        if self._left is None:
+            tensors = (value.const_value for value in model.graph.initializers.values())
+            self._left = MOST_FOLDED + PER_CONSTANT * sum(tensor.size for tensor in tensors if tensor is not None)
         changed = False
         for node in tuple(model.graph):
             array = self._value(node, model.graph.opset_imports)
@@ -50,34 +62,96 @@ class FoldConstants(Pass):
             if source is not None and source.shape is not None and source.shape.is_static():
                 sizes = source.shape.numpy()[attribute(node, "start", 0) : attribute(node, "end", None)]
                 return np.array(sizes, np.int64)
-        if node.op_type in KEPT or node.op_type.startswith(RANDOM):
-            return None
-        if any(item.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for item in node.attributes.values()):
+        rule = WORK.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+        if rule is None:
             return None
         arrays = [None if value is None else array_of(value) for value in node.inputs]
         if any(array is None and value is not None for array, value in zip(arrays, node.inputs, strict=True)):
             return None
-        return None if _is_huge(node, arrays) else _evaluate(node, arrays, opsets)  # rule 1
+        return self._computed(node, arrays, opsets, rule)
+
+    def _computed(self, node: ir.Node, arrays: list[Any], opsets: Mapping[str, int], rule: Rule) -> Any:
+        """Compute rule 1, where that is possible and not too much."""
+        given = [array for array in arrays if array is not None]
+        assert self._left is not None
+        if not given or any(_is_text(array.dtype) for array in given):
+            return None
+        try:
+            with np.errstate(all="ignore"):  # infinity is an answer too
+                work = rule(given) + sum(array.size for array in given[1:])
+                if not work <= self._left:  # nor is NaN
+                    return None
+                self._left -= work
+                array = _evaluate(node, arrays, opsets)
+        except IMPOSSIBLE:
+            return None
+        return None if _is_text(array.dtype) else array
 
 
-def _is_huge(node: ir.Node, arrays: list[Any]) -> bool:
-    """Return whether an operator whose output is as large as a constant says would make too many elements."""
-    sizes = [np.asarray(array).astype(np.float64).reshape(-1) for array in arrays[:3] if array is not None]
-    elements: float
-    with np.errstate(all="ignore"):  # infinity is an answer too
-        if node.op_type in ("ConstantOfShape", "Expand"):
-            elements = float(np.prod(np.maximum(sizes[-1], 1)))
-        elif node.op_type == "Tile":
-            elements = float(np.size(arrays[0]) * np.prod(sizes[-1]))
-        elif node.op_type == "Range" and len(sizes) == 3:
-            elements = float(np.max(np.abs((sizes[1] - sizes[0]) / sizes[2]), initial=0.0))
-        elif node.op_type == "Pad" and len(sizes) > 1:
-            elements = np.size(arrays[0]) + float(np.max(np.abs(sizes[1]), initial=0.0)) ** max(1, np.ndim(arrays[0]))
-        elif node.op_type == "OneHot" and len(sizes) > 1:
-            elements = sizes[0].size * float(np.max(sizes[1], initial=0.0))
-        else:
-            return False
-    return not elements <= MOST_FOLDED
+def _is_text(dtype: Any) -> bool:
+    return np.dtype(dtype).kind in "OSU"
+
+
+Rule = Callable[[list[Any]], float]
+"""From an operator's constants to how many elements it makes and goes through, at most."""
+
+
+def _broadcast(arrays: list[Any]) -> float:
+    return float(math.prod(np.broadcast_shapes(*(array.shape for array in arrays))) * len(arrays))
+
+
+def _first(arrays: list[Any]) -> float:
+    return float(arrays[0].size * max(1, arrays[0].ndim))  # NonZero makes a row for each axis
+
+
+def _expanded(arrays: list[Any]) -> float:
+    return float(math.prod(np.broadcast_shapes(arrays[0].shape, tuple(map(int, arrays[1])))))
+
+
+def _tiled(arrays: list[Any]) -> float:
+    data, repeats = arrays  # before opset 6 there were three, which have no rule
+    return float(data.size * np.prod(repeats.astype(np.float64)))
+
+
+def _range(arrays: list[Any]) -> float:
+    start, limit, delta = (float(array.reshape(())) for array in arrays)
+    return float(np.abs(np.float64(limit - start) / delta))
+
+
+def _padded(arrays: list[Any]) -> float:
+    most = np.abs(arrays[1].astype(np.float64)).sum()  # a bound for each axis, whichever are padded
+    return float(np.prod(np.array(arrays[0].shape) + most))
+
+
+def _product(arrays: list[Any]) -> float:
+    first, second = arrays
+    return float(first.size * second.size / first.shape[-1])
+
+
+def _looped(arrays: list[Any]) -> float:
+    return float(LOOPED * sum(array.size for array in arrays))
+
+
+ELEMENTWISE = """Abs Add And Ceil Clip Cos Div Elu Equal Exp Floor Greater GreaterOrEqual HardSigmoid HardSwish Identity
+    LeakyRelu Less LessOrEqual Log Max Mean Min Mod Mul Neg Not Or Pow Reciprocal Relu Round Sigmoid Sign Sin Softplus
+    Sqrt Sub Sum Tanh Where Xor"""
+WITHIN = """ArgMax ArgMin Cast CumSum Flatten NonZero ReduceL1 ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd
+    ReduceSum ReduceSumSquare Reshape Shape Size Slice Softmax Squeeze Transpose Trilu Unsqueeze"""
+WORK: dict[str, Rule] = {
+    **dict.fromkeys(ELEMENTWISE.split(), _broadcast),
+    **dict.fromkeys(WITHIN.split(), _first),
+    **dict.fromkeys(("Erf", "ScatterElements", "ScatterND"), _looped),
+    "Concat": lambda arrays: float(sum(array.size for array in arrays)),
+    "ConstantOfShape": lambda arrays: float(np.prod(arrays[0].astype(np.float64)) + arrays[0].size),
+    "Expand": _expanded,
+    "Gather": lambda arrays: float(arrays[0].size) * arrays[1].size / min(arrays[0].shape),  # whichever the axis
+    "MatMul": _product,
+    "OneHot": lambda arrays: float(arrays[0].size * np.max(arrays[1].astype(np.float64))),
+    "Pad": _padded,
+    "Range": _range,
+    "Tile": _tiled,
+}
+"""What is computed at all; the result of an operator that is not here may be of any size."""
 
 
 def _evaluate(node: ir.Node, arrays: list[Any], opsets: Mapping[str, int]) -> Any:

@@ -5,7 +5,7 @@ It takes the place of :class:`ocrslim.slimming.training.distillation.Distillatio
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ocrslim.errors import InputError
 from ocrslim.slimming.training.losses import l2
 from ocrslim.slimming.training.task_losses import LabelledBatch, TaskLoss
 
@@ -21,11 +22,12 @@ __all__ = ["LabelledDistillation", "NamedTerm", "soft_label", "spherical"]
 
 @dataclass(frozen=True)
 class NamedTerm:
-    """One distillation loss: its kind, its weight, and the graph's values that it compares."""
+    """One distillation loss: its kind, its weight, the graph's values that it compares; where a file names them."""
 
     loss: Literal["l2", "skd", "soft_label"]
     weight: float
     values: tuple[str, ...]
+    where: str = ""
 
 
 class LabelledDistillation:
@@ -62,7 +64,11 @@ class LabelledDistillation:
         self.in_teacher = {logits: taught_logits} if taught_logits is not None else {}
 
     def __call__(self, batch: LabelledBatch) -> tuple[Tensor, dict[str, float]]:
-        """Return the loss of one batch and its parts by name."""
+        """Return the loss of one batch and its parts by name.
+
+        Raises:
+            InputError: a teacher of another architecture has another shape at a node.
+        """
         taught_names = tuple(dict.fromkeys(name for term in self.terms for name in term.values))
         with torch.no_grad():
             called = {name: self.in_teacher.get(name, name) for name in taught_names}
@@ -72,6 +78,7 @@ class LabelledDistillation:
         loss = learnt[self.logits].new_zeros(())
         parts: dict[str, float] = {}
         for term in self.terms:
+            _check_alike(term, learnt, taught)
             part = sum((_LOSSES[term.loss](learnt[name], taught[name]) for name in term.values), loss.new_zeros(()))
             loss = loss + term.weight * part
             parts[term.loss] = parts.get(term.loss, 0.0) + part.item()
@@ -80,6 +87,17 @@ class LabelledDistillation:
             loss = loss + self.task_ratio * part
             parts["labels"] = part.item()
         return loss, parts | {"loss": loss.item()}
+
+
+def _check_alike(term: NamedTerm, learnt: Mapping[str, Tensor], taught: Mapping[str, Tensor]) -> None:
+    """Refuse values of other shapes: Paddle numbers its nodes, so that two architectures have the same names."""
+    for name in term.values:
+        ours, theirs = list(learnt[name].shape), list(taught[name].shape)
+        if ours != theirs:
+            raise InputError(
+                f"{term.where and term.where + ': '}Distillation.node {name}: is {theirs} in the teacher and {ours} in"
+                " the model; name nodes that are alike in both, or another teacher_model_dir"
+            )
 
 
 def spherical(student: Tensor, teacher: Tensor) -> Tensor:

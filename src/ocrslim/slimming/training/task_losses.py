@@ -177,6 +177,8 @@ def labelled_batches(
 def _part(arrays: ArrayBatch, indexes: NDArray[np.int64]) -> LabelledBatch:
     """Return some samples of a batch; lists, such as polygons, are no targets of a loss."""
     tensors = {key: torch.from_numpy(value[indexes]) for key, value in arrays.items() if isinstance(value, np.ndarray)}
+    if "label" in tensors:  # of CTCLabelEncode, which calls so what MultiLabelEncode calls label_ctc
+        tensors.setdefault("label_ctc", tensors["label"])
     return LabelledBatch(tensors.pop("image"), tensors)
 
 

@@ -151,6 +151,14 @@ class TestSmall:
         with pytest.raises(ModelError, match=r"cannot be written .*; set OCRSLIM_CACHE"):
             import_paddle(files_in(classic), tmp_path / "file")
 
+    def test_a_size_that_no_file_can_hold_is_told(self, pir: Path, tmp_path: Path) -> None:
+        content = (pir / "inference.json").read_text("utf-8")
+        (pir / "inference.json").write_text(content.replace("[-1, 3,", "[-1, 1e300,"), encoding="utf-8")
+        assert content.count("[-1, 3,")
+        with pytest.raises(ModelError, match=r"inference\.json: not a whole Paddle program") as caught:
+            import_paddle(files_in(pir), tmp_path / "cache")
+        assert "\n" not in str(caught.value)
+
     def test_an_unknown_operator_is_told_with_the_file(
         self, make_program: Callable[..., Any], save_small: Any, small: Any, tmp_path: Path
     ) -> None:

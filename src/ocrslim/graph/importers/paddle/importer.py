@@ -22,7 +22,7 @@ SAID = 160  # characters of what Python says of it
 AGAIN = "download or export the model again"
 DAMAGE: tuple[type[Exception], ...] = (
     *(ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError),
-    *(DecodeError, EncodeError, MemoryError, RecursionError, StopIteration),
+    *(DecodeError, EncodeError, MemoryError, RecursionError, StopIteration, ir.serde.SerdeError),
 )
 """What code that expects a program meets in a file in which anything may stand at any place."""
 
