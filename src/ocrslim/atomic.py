@@ -12,7 +12,7 @@ from pathlib import Path
 from ocrslim.errors import InputError
 from ocrslim.lock import alone_in
 
-__all__ = ["output_folder", "replacing", "write_bytes"]
+__all__ = ["held_folder", "output_folder", "replacing", "write_bytes"]
 
 RESULT = "result.json"
 
@@ -52,6 +52,35 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 @contextmanager
+def held_folder(folder: Path) -> Iterator[None]:
+    """Make a folder and let no other run write there while the body works.
+
+    Args:
+        folder: made if missing.
+
+    Raises:
+        InputError: it is a file, can't be written, or another run is writing there; see :mod:`ocrslim.lock`.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--out {folder}: is a file; name a folder")
+    with ExitStack() as held:
+        with _writable(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(alone_in(folder))
+        yield
+
+
+@contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"--out {folder}: cannot be written ({error.strerror}); name a folder that you may write"
+        ) from error
+
+
+@contextmanager
 def output_folder(folder: Path, stale: Iterable[str] = ()) -> Iterator[Path]:
     """Yield a temporary folder; what lies in it is moved into ``folder`` when the body succeeds, ``result.json`` last.
 
@@ -62,21 +91,13 @@ def output_folder(folder: Path, stale: Iterable[str] = ()) -> Iterator[Path]:
         stale: files of an earlier run there, known by its ``result.json``, that go where this one makes none.
 
     Raises:
-        InputError: it is a file, can't be written, or another run is writing there; see :mod:`ocrslim.lock`.
+        InputError: see :func:`held_folder`.
     """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--out {folder}: is a file; name a folder")
-    with ExitStack() as held:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            held.enter_context(alone_in(folder))
-            partial = folder / ".partial"
+    partial = folder / ".partial"
+    with held_folder(folder):
+        with _writable(folder):
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
-        except OSError as error:
-            raise InputError(
-                f"--out {folder}: cannot be written ({error.strerror}); name a folder that you may write"
-            ) from error
         try:
             yield partial
             if (folder / RESULT).exists():

@@ -119,10 +119,12 @@ def _run_compress(options: argparse.Namespace) -> None:
 
 def _check_resume(options: argparse.Namespace) -> None:
     """``--resume``: refuse to begin anew where there is nothing to go on from."""
+    if not options.resume:
+        return
     from ocrslim.slimming.training.checkpoint import latest_checkpoint
 
     folders = (path for path in options.out.rglob("checkpoints*") if path.is_dir()) if options.out.is_dir() else ()
-    if options.resume and not any(latest_checkpoint(folder) for folder in folders):
+    if not any(latest_checkpoint(folder) for folder in folders):
         raise InputError(
             f"--resume: {options.out} holds no checkpoint of an unfinished run; leave out --resume to begin, a run goes"
             " on by itself where it can"

@@ -11,7 +11,6 @@ import math
 import shutil
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,13 @@ from typing import Any
 from rich.console import Console
 
 from ocrslim import __version__
-from ocrslim.atomic import replacing
+from ocrslim.atomic import held_folder, replacing
 from ocrslim.compress import CompressSettings, compress
 from ocrslim.engines.targets import get_target
 from ocrslim.engines.timing import SHAPES, bench
 from ocrslim.errors import InputError
 from ocrslim.graph.importers.source import ModelSource, open_model
 from ocrslim.learning import RECIPE
-from ocrslim.lock import alone_in
 from ocrslim.outcome import plain
 from ocrslim.pruned import PruneSettings, prune_and_distil
 from ocrslim.report.html import NAME as REPORT
@@ -99,12 +97,7 @@ def search(
     if not 1.0 < speedup < math.inf:
         raise InputError(f"--speedup {speedup:g} is no gain; give a number above 1")
     source = open_model(model, settings.dictionary)
-    with ExitStack() as held:
-        try:
-            settings.out.mkdir(parents=True, exist_ok=True)
-            held.enter_context(alone_in(settings.out))
-        except OSError as error:
-            raise InputError(f"--out {settings.out}: can't be used ({error}); name another folder") from error
+    with held_folder(settings.out):
         return _search(model, source, settings, speedup, console)
 
 
@@ -252,12 +245,9 @@ def _verdict(chosen: Found, speedup: float, max_drop: float) -> str:
 def _give(out: Path, chosen: Found, result: dict[str, Any]) -> None:
     """Put the files of the chosen part into the folder in the place of an earlier choice's, what says so last."""
     files = [path for path in sorted((out / chosen.part).iterdir()) if path.is_file() and path.name not in NOT_GIVEN]
+    stay = {ASKED, "wanted.json", *(path.name for path in files)}
     for path in out.iterdir():
-        if (
-            path.is_file()
-            and not path.name.startswith(".")
-            and path.name not in (ASKED, "wanted.json", *(given.name for given in files))
-        ):
+        if path.is_file() and path.name not in stay and not path.name.startswith("."):  # such is the lock
             path.unlink()
     for path in sorted(files, key=lambda path: path.name == "result.json"):
         with replacing(out / path.name) as partial:

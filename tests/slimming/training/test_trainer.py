@@ -19,6 +19,16 @@ def batches(start: int, count: int) -> Iterator[Tensor]:
         yield torch.randn(8, 3, generator=torch.Generator().manual_seed(index))
 
 
+def stopped_after(steps: int) -> Callable[[int, int], Iterator[Tensor]]:
+    """Return a stream that ends in an interrupt after so many batches."""
+
+    def stream(start: int, count: int) -> Iterator[Tensor]:
+        yield from batches(start, steps)
+        raise KeyboardInterrupt
+
+    return stream
+
+
 def make(folder: Path | None = None, fingerprint: str = "same", **settings: object) -> Trainer:
     torch.manual_seed(0)
     teacher, student = nn.Linear(3, 2), nn.Linear(3, 2)
@@ -325,12 +335,8 @@ def test_the_optimisers_memory_survives_a_checkpoint(tmp_path: Path, optimizer: 
     whole.run(batches)
     half = make(tmp_path, steps=40, optimizer=optimizer, checkpoint_every=20)
 
-    def stopped(start: int, count: int) -> Iterator[Tensor]:
-        yield from batches(start, 20)
-        raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        half.run(stopped)
+        half.run(stopped_after(20))
     again = make(tmp_path, steps=40, optimizer=optimizer)
     assert again.resume()
     assert again.step == 20
@@ -343,12 +349,8 @@ def test_saving_at_an_interrupt_loses_not_a_step(tmp_path: Path) -> None:
     whole.run(batches)
     half = make(tmp_path, steps=30)
 
-    def stopped(start: int, count: int) -> Iterator[Tensor]:
-        yield from batches(start, 17)
-        raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        half.run(stopped)
+        half.run(stopped_after(17))
     half.save_interrupted()
     again = make(tmp_path, steps=30)
     assert again.resume()
@@ -411,12 +413,8 @@ def test_a_run_gives_up_at_a_look_and_not_where_it_was_interrupted(tmp_path: Pat
     settings = {"steps": 40, "judge_every": 20, "checkpoint_every": 5, "give_up_at": 10}
     half = make(tmp_path, **settings)
 
-    def stopped(start: int, count: int) -> Iterator[Tensor]:
-        yield from batches(start, 16)
-        raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        half.run(stopped)
+        half.run(stopped_after(16))
     half.save_interrupted()
     again = make(tmp_path, **settings)
     assert again.resume()
