@@ -123,7 +123,8 @@ def _step(graph: ir.Model, task: Task, precision: Precision, batch: int) -> Call
     quantization = prepare(GraphModule(graph).eval(), place(graph, target), target)
     calibrate(quantization, [images[:1]], "minmax")
     groups = scales_and_biases(quantization)  # fixes the integers, on the CPU as in a run
-    student, teacher = quantization.module.to(precision.device), GraphModule(graph).eval().to(precision.device)
+    student, teacher = quantization.module, GraphModule(graph).eval()
+    precision.put(student, teacher)
     learning = [parameter for group in groups for parameter in group.parameters]
     chosen = {id(parameter) for parameter in learning}
     for parameter in student.parameters():

@@ -61,7 +61,8 @@ def _compress(settings: dict[str, Any], watch: Stopwatch) -> None:
     trainer = open_trainer(graph, quantization, teacher, given.held(), source, recipe, log, team=ALONE, precision=FULL)
     trainer.folder = None  # no checkpoints, as PaddleSlim
     trainer.progress = lambda done, total, figures: watch.mark("step", done=done, **figures)
-    training = trainer.run(lambda start, count: watch.timed(given.train(start, count)))
+    with FULL.placed(quantization.module, teacher):  # as compress does
+        training = trainer.run(lambda start, count: watch.timed(given.train(start, count)))
     quantization.module.eval()
     quantization.freeze()
     export_qdq(quantization, out / "model.onnx")

@@ -141,12 +141,14 @@ def _student(source: Any, batches: list[Any]) -> tuple[list[Any], Any, Any]:
     from ocrslim.slimming.quantization.placement import place
     from ocrslim.slimming.quantization.prepare import calibrate, prepare
     from ocrslim.slimming.training.distillation import Distillation, DistillationSettings
+    from ocrslim.slimming.training.precision import FULL
 
     graph, target = canonicalize(load_onnx(source.path)), get_target("openvino")
     teacher, points = GraphModule(graph).eval(), distillation_points(graph)
     quantization = prepare(GraphModule(graph).eval(), place(graph, target), target)
     calibrate(quantization, batches, "minmax")
     student = quantization.module
+    FULL.put(student, teacher)
     criterion = Distillation(student, teacher, "rec", points.logits, points.features, DistillationSettings())
     return scales_and_biases(quantization), student, criterion
 

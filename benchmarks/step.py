@@ -37,6 +37,7 @@ from ocrslim.learning import scales_and_biases
 from ocrslim.slimming.quantization.placement import place
 from ocrslim.slimming.quantization.prepare import Quantization, calibrate, prepare
 from ocrslim.slimming.training.distillation import Distillation, DistillationSettings
+from ocrslim.slimming.training.precision import FULL
 
 BATCH = {"rec": 8, "det": 2}
 SIDE = 1024  # of the matrices whose product gives the rate
@@ -79,7 +80,7 @@ def measure(name: str, batch: int | None, target: str, turns: int) -> Cost:
     graph = canonicalize(load_onnx(source.path))
     batch = batch or BATCH[source.task]
     shape = (batch, 3, *SHAPES[source.task])
-    images = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    images = FULL.place(torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 2 - 1)
     macs = count_macs(graph, shape)
     if macs is None:
         raise OcrslimError(f"{name}: its multiplications cannot be counted")
@@ -95,6 +96,7 @@ def measure(name: str, batch: int | None, target: str, turns: int) -> Cost:
         for parameter in quantization.module.parameters():
             parameter.requires_grad_(id(parameter) in chosen)
         optimizer = torch.optim.Adam(learning, lr=NO_CHANGE)
+        FULL.put(quantization.module, teacher)  # as compress does
         criterion = Distillation(
             quantization.module, teacher, source.task, points.logits, points.features, DistillationSettings()
         )

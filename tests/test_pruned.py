@@ -20,6 +20,7 @@ from ocrslim.errors import InputError
 from ocrslim.lock import alone_in
 from ocrslim.pruned import PruneSettings, SameChannels, prune_and_distil
 from ocrslim.report.pruned import pruning_table
+from ocrslim.slimming.training.compute import Compute
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,11 @@ def test_goals_are_costs(tmp_path: Path) -> None:
     assert PruneSettings("openvino", tmp_path, speedup=1.25).goal().ratio == pytest.approx(0.8)
     assert PruneSettings("openvino", tmp_path, ratio=0.3, align=16).goal().ratio == pytest.approx(0.7)
     assert PruneSettings("openvino", tmp_path, ratio=0.3, align=16).goal().align == 16
+
+
+def test_several_processes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="prune: in one process"):
+        PruneSettings("openvino", tmp_path, ratio=0.3, compute=Compute(processes=2)).goal()
 
 
 class Fixed(nn.Module):
@@ -68,6 +74,7 @@ RESULT: dict[str, Any] = {
     "model": {"name": "net"},
     "pruning": {
         "reached": False,
+        "untrained": {"metric": "hmean", "points": 4.2, "low": 3.0, "high": 5.0},
         "groups": [
             {"name": "conv[1]", "before": 32, "after": 24, "reason": "the goal was reached"},
             {"name": "head", "before": 1, "after": 1, "reason": "the model's answer"},
@@ -79,10 +86,8 @@ RESULT: dict[str, Any] = {
     ],
     "size": {"float": 100, "pruned": 81},
     "training": {"best_step": 150},
-    "drop": {
-        "untrained": {"metric": "hmean", "points": 4.2, "low": 3.0, "high": 5.0},
-        "pruned": {"metric": "hmean", "points": 0.31, "low": -0.2, "high": 0.8},
-    },
+    "engine": "openvino",
+    "drop": {"openvino": {"metric": "hmean", "points": 0.31, "low": -0.2, "high": 0.8}},
 }
 
 
@@ -149,14 +154,18 @@ def test_a_whole_run(
     result = prune_and_distil(name, settings)
     assert json.loads((out / "result.json").read_text(encoding="utf-8"))["pruning"] == result["pruning"]
     assert result["size"]["pruned"] < result["size"]["float"]
-    assert result["verify"]["passed"]
+    assert result["verify"][0]["passed"]
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert f"{result['pruning']['groups'][0]['name']}" in page
+    assert "Pruned, still float: " in page
+    assert "fewer channels" in (out / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert {row["engine"] for row in result["latency"]} == set(ENGINES)
     onnx.checker.check_model(out / "model.onnx", full_check=True)
     for engine in ENGINES:
         open_session(out / "model.onnx", engine, 1)
     narrower = [group for group in result["pruning"]["groups"] if group["after"] < group["before"]]
     assert narrower
-    assert result["drop"]["pruned"]["points"] < 40
+    assert result["drop"]["openvino"]["points"] < 40
     assert not (out / "checkpoints").exists()
     # A second run finds the table of the first one, and cuts the same.
     again = prune_and_distil(name, settings)

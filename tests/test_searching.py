@@ -52,7 +52,8 @@ class Parts:
 
     def prune(self, model: object, settings: PruneSettings, console: object) -> dict[str, Any]:
         self.prunings.append(settings)
-        return self._leave(settings.out, {"drop": {"pruned": {"points": 0.2, "low": -1.0, "high": 1.0}}})
+        drop = {"points": 0.2, "low": -1.0, "high": 1.0}
+        return self._leave(settings.out, {"engine": "openvino", "drop": {"openvino": drop}})
 
     def bench(self, models: Any, engines: Any, *given: Any, **named: Any) -> list[Any]:
         assert models[0][0] == "float"

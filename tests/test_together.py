@@ -13,7 +13,7 @@ import onnx_ir as ir
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from torch import Tensor, nn
+from torch import Tensor
 
 from ocrslim.engines.targets import get_target
 from ocrslim.errors import OcrslimError
@@ -21,7 +21,7 @@ from ocrslim.graph.executor.graph_module import GraphModule
 from ocrslim.slimming.quantization.placement import place
 from ocrslim.slimming.quantization.prepare import Quantization, prepare
 from ocrslim.slimming.training.distributed import ALONE, Team
-from ocrslim.together import assist, dismiss, lead, moved, open_calibration, own_folder, wait_for
+from ocrslim.together import assist, dismiss, lead, open_calibration, own_folder, wait_for
 
 
 def test_only_rank_0_writes_for_the_user(tmp_path: Path) -> None:
@@ -148,13 +148,3 @@ def test_a_word_that_is_not_known_is_said(monkeypatch: pytest.MonkeyPatch) -> No
 
 def _unasked(*given: Any) -> Any:
     raise AssertionError("rank 0 did not ask for it")
-
-
-def test_modules_come_back_to_the_cpu() -> None:
-    module = nn.Linear(2, 2)
-    with moved(torch.device("cpu"), module):
-        assert module.weight.device.type == "cpu"
-    before = module.weight
-    with pytest.raises(ZeroDivisionError), moved(torch.device("cpu"), module):
-        raise ZeroDivisionError
-    assert module.weight is before

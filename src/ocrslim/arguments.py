@@ -113,11 +113,6 @@ def _add_compress(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         metavar="X",
         help="weight of the labels beside the float model; 0 learns from the float model alone; default: 0.5",
     )
-    _add_compute(parser)
-
-
-def _add_compute(parser: argparse.ArgumentParser) -> None:
-    """Add what a training runs on."""
     parser.add_argument(
         "--devices",
         type=_positive,
@@ -125,6 +120,11 @@ def _add_compute(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="processes of this machine that train together, each with its own GPU or --threads; default: %(default)s",
     )
+    _add_compute(parser)
+
+
+def _add_compute(parser: argparse.ArgumentParser) -> None:
+    """Add what a training runs on."""
     parser.add_argument("--device", choices=("cpu", "cuda", "auto"), default="auto", help="default: %(default)s")
     parser.add_argument(
         "--amp",
@@ -179,9 +179,11 @@ def _add_prune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--label-ratio", type=_weight, metavar="X", help="weight of labels for a recogniser's last layer; see compress"
     )
+    _add_dict(parser)
     parser.add_argument("--profile", metavar="NAME", help="pre- and post-processing; see eval")
     parser.add_argument("--seed", type=_natural, default=0, metavar="N", help="default: %(default)s")
     parser.add_argument("--threads", type=_positive, default=2, metavar="N", help="default: %(default)s")
+    _add_compute(parser)
 
 
 def _add_eval(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -312,8 +314,8 @@ def _add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("report", help="a page with pictures of what compress measured, or of several runs")
-    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="what compress wrote")
+    parser = commands.add_parser("report", help="a page with pictures of what a run measured, or of several")
+    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="what compress or prune wrote")
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="default: report.html in DIR; of several, in the current folder"
     )

@@ -181,7 +181,8 @@ def _run_prune(options: argparse.Namespace) -> None:
 
     names = ("target", "out", "speedup", "ratio", "data", "eval", "data_dir", "profile", "seed", "steps", "threads")
     more = ("align", "importance", "learning_rate")
-    settings = PruneSettings(**{name: getattr(options, name) for name in (*names, *more)})
+    given = {name: getattr(options, name) for name in (*names, *more)}
+    settings = PruneSettings(**given, dictionary=options.dict, compute=_compute(options))
     console = Console()
     result = prune_and_distil(options.model, settings.by_labels(options.label_ratio), console)
     console.print(pruning_table(result), crop=False)

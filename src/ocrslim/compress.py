@@ -87,7 +87,6 @@ from ocrslim.together import (
     dismiss,
     gather_damaged,
     lead,
-    moved,
     open_calibration,
     own_folder,
     wait_for,
@@ -292,7 +291,7 @@ def _run(
     def train(graph: ir.Model, quantization: Quantization) -> TrainingResult:
         # Of the same graph as the student: equalised channels have other scales inside, and features are compared.
         teacher = aligned(team, GraphModule(graph).eval())
-        with moved(precision.device, quantization.module, teacher):
+        with precision.placed(quantization.module, teacher):
             if follow is None:
                 judged = labelled_validation(data, profile, settings.seed) if by_labels else validation
                 trainer = open_trainer(graph, quantization, teacher, judged, source, settings, log, **kept)

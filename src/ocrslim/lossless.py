@@ -29,6 +29,7 @@ from ocrslim.graph.importers.source import open_model
 from ocrslim.graph.passes.canonical import canonicalize
 from ocrslim.ocr.labels import read_samples
 from ocrslim.outcome import STALE, command, judge_held, plain, refuse_own_folder
+from ocrslim.report.html import try_report
 from ocrslim.report.model_card import model_card
 from ocrslim.report.result import interval_in_words, loss_in_words, sha256_of, write_json, write_text
 from ocrslim.report.run_log import RunLog
@@ -98,9 +99,11 @@ def rewrite(model: str | Path, settings: LosslessSettings, console: Console | No
     with output_folder(settings.out, STALE) as partial:
         log = RunLog(settings.out, console or Console(quiet=True))
         try:
-            return _run(delivery, profile, settings, partial, log)
+            result = _run(delivery, profile, settings, partial, log)
         finally:
             log.close()
+    try_report([settings.out], console)
+    return result
 
 
 def _run(
@@ -189,9 +192,13 @@ def _result(
         "target": delivery.target.name,
         "engine": engine,
         "command": command(),
-        "data": {"judged_by": judged.judged_by, "n_eval": judged.n},
+        "data": {
+            "path": str(settings.data) if settings.data else None,
+            **{"n_train": 0, "n_held": len(data.held), "n_eval": judged.n, "judged_by": judged.judged_by},
+        },
         "metrics": {"float": {engine: judged.float_metrics}, REWRITTEN: {engine: judged.int8_metrics}},
         "drop": {engine: judged.drop},
+        "differences": judged.differences,
         "latency": [row.to_json() for row in rows],
         "delivered": REWRITTEN if ratio < GAIN else "float",
         "size": {"float": model_bytes(source.path), REWRITTEN: exported.stat().st_size},

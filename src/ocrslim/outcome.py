@@ -19,7 +19,7 @@ from ocrslim.engines.cpu import cpu_info
 from ocrslim.engines.session import InferenceSession
 from ocrslim.engines.timing import BenchRow
 from ocrslim.errors import InputError
-from ocrslim.export.bundle import CARD
+from ocrslim.export.bundle import CARD, SIDECARS
 from ocrslim.following import Following
 from ocrslim.graph.importers.source import ModelSource
 from ocrslim.learning import RECIPE
@@ -48,7 +48,7 @@ __all__ = [
     "run_fingerprint",
 ]
 
-STALE = (INT8, REPORT, CARD, *SENSITIVITY, "untrained.onnx", "inference.pdmodel", "inference.pdiparams")
+STALE = (INT8, REPORT, CARD, *SIDECARS, *SENSITIVITY, "untrained.onnx", "inference.pdmodel", "inference.pdiparams")
 """Files of a run that another recipe's run in the same folder does not make, and must not leave beside its own."""
 
 

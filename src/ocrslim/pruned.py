@@ -28,7 +28,7 @@ from ocrslim.engines.session import ENGINES, open_session
 from ocrslim.engines.targets import get_target
 from ocrslim.engines.timing import SHAPES, bench
 from ocrslim.errors import InputError
-from ocrslim.export.bundle import write_sidecars
+from ocrslim.export.bundle import CARD, write_sidecars
 from ocrslim.graph.executor.graph_module import GraphModule
 from ocrslim.graph.importers.onnx import load_onnx, model_bytes
 from ocrslim.graph.importers.source import ModelSource, open_model
@@ -36,12 +36,15 @@ from ocrslim.graph.passes.canonical import canonicalize
 from ocrslim.graph.points import distillation_points
 from ocrslim.learning import CHECKPOINTS, RECIPE, drop_checkpoints, proportional, run_trainer, verify_module
 from ocrslim.ocr.labels import read_samples
-from ocrslim.outcome import STALE, judge_held, plain, refuse_own_folder
-from ocrslim.report.result import sha256_of, write_json
+from ocrslim.outcome import STALE, command, judge_held, plain, refuse_own_folder
+from ocrslim.report.html import try_report
+from ocrslim.report.model_card import model_card
+from ocrslim.report.result import interval_in_words, loss_in_words, sha256_of, write_json, write_text
 from ocrslim.report.run_log import RunLog
 from ocrslim.scoring import Judged, Pair, judge_by_labels
 from ocrslim.slimming.pruning.plan import Goal, PruningResult
 from ocrslim.slimming.pruning.prune import Importance, Machine, prune
+from ocrslim.slimming.training.compute import Compute
 from ocrslim.slimming.training.data import (
     TrainingData,
     calibration_batches,
@@ -50,6 +53,7 @@ from ocrslim.slimming.training.data import (
     validation_batches,
 )
 from ocrslim.slimming.training.distillation import Distillation, DistillationSettings, TeacherJudge
+from ocrslim.slimming.training.precision import open_precision, pick_device
 from ocrslim.slimming.training.trainer import Trainer, TrainingResult, TrainSettings
 from ocrslim.teaching import Lesson, Taught, teach
 
@@ -80,6 +84,7 @@ class PruneSettings:
         learning_rate: change of a weight in a step, as a share of the root mean square of its tensor.
         distillation: the losses.
         dictionary: file of a recogniser's characters, for one that comes without.
+        compute: what the training runs on; one process.
     """
 
     target: str
@@ -98,6 +103,7 @@ class PruneSettings:
     learning_rate: float = 5e-4
     distillation: DistillationSettings = field(default_factory=DistillationSettings)
     dictionary: Path | None = None
+    compute: Compute = field(default_factory=Compute)
 
     def by_labels(self, ratio: float | None) -> PruneSettings:
         """Return the settings with another weight of labels for a recogniser's last layer; ``None`` keeps the usual."""
@@ -107,8 +113,11 @@ class PruneSettings:
         """Return the cost to reach.
 
         Raises:
-            InputError: not exactly one of ``speedup`` and ``ratio`` is given, or it is out of its range.
+            InputError: not exactly one of ``speedup`` and ``ratio`` is given, or it is out of its range; or several
+            processes are to do it.
         """
+        if self.compute.processes > 1:
+            raise InputError("prune: in one process, leave out torchrun")
         if (self.speedup is None) == (self.ratio is None):
             raise InputError("prune: give either --speedup S, such as 1.3, or --ratio R, such as 0.3")
         if self.speedup is not None and self.speedup <= 1:
@@ -136,12 +145,12 @@ class SameChannels(nn.Module):
         values: dict[str, Tensor] = self.teacher(x, fetch=fetch)
         for name in fetch:
             for axis, indices in self.kept.get(name, {}).items():
-                values[name] = values[name].index_select(axis, indices)
+                values[name] = values[name].index_select(axis, indices.to(values[name].device))
         return values
 
 
 def prune_and_distil(model: str | Path, settings: PruneSettings, console: Console | None = None) -> dict[str, Any]:
-    """Prune ``model``, train what is left and write ``model.onnx`` and ``result.json`` into the output folder.
+    """Prune ``model``, train what is left; write ``model.onnx``, ``result.json`` and ``report.html`` into the folder.
 
     A run that was stopped while it trained goes on from its last checkpoint; what was timed is kept in
     ``latency.json``, so that the same channels are cut.
@@ -170,6 +179,7 @@ def prune_and_distil(model: str | Path, settings: PruneSettings, console: Consol
         finally:
             log.close()
     drop_checkpoints(settings.out)
+    try_report([settings.out], console)
     return result
 
 
@@ -198,11 +208,13 @@ def _run(source: ModelSource, profile: Profile, settings: PruneSettings, partial
     with log.stage("bench"):
         models = [("float", source.path), ("pruned", exported)]
         rows = bench(models, ENGINES, settings.threads, (1, 3, *SHAPES[source.task]), min_seconds=MIN_BENCH_SECONDS)
-    result = _result(source, settings, pruning, training, before, after)
+    result = _result(source, settings, data, pruning, training, before, after)
     result |= {"taught": asdict(taught) if taught else None}
-    result |= {"latency": [row.to_json() for row in rows], "verify": asdict(verified), "stages": log.stages}
+    result |= {"latency": [row.to_json() for row in rows], "verify": [asdict(verified)], "stages": log.stages}
     result["size"] = {"float": model_bytes(source.path), "pruned": exported.stat().st_size}
+    result["verdict"] = _verdict(result)
     write_sidecars(partial, source.inference_yml, source.characters)
+    write_text(partial / CARD, model_card(result, sha256_of(exported)))
     write_json(partial / "result.json", result)
     return result
 
@@ -255,20 +267,23 @@ def _distil(
         }
         for name in points.features
     }
-    teacher = SameChannels(GraphModule(graph).eval(), kept)
-    steps = STEPS[source.task] if settings.steps is None else settings.steps
-    validation = validation_batches(data, profile, settings.seed)
-    trainer = Trainer(
-        student,
-        proportional(student.named_initializers()),
-        Distillation(student, teacher, source.task, points.logits, points.features, settings.distillation),
-        TeacherJudge(student, teacher, source.task, points.logits, validation),
-        TrainSettings(steps=steps, learning_rate=settings.learning_rate),
-        folder=settings.out / CHECKPOINTS,
-        fingerprint=_fingerprint(source, settings, pruning),
-    )
-    training = run_trainer(trainer, functools.partial(training_batches, data, profile, settings.seed), log)
-    return student, training
+    teacher, compute = SameChannels(GraphModule(graph).eval(), kept), settings.compute
+    precision = open_precision(compute.amp, pick_device(compute.device))
+    steps = compute.steps(STEPS[source.task]) if settings.steps is None else settings.steps
+    validation = [precision.place(batch) for batch in validation_batches(data, profile, settings.seed)]
+    batches = functools.partial(training_batches, data, profile, settings.seed, shard=compute.shard(0))
+    with precision.placed(student, teacher):
+        trainer = Trainer(
+            student,
+            proportional(student.named_initializers()),
+            Distillation(student, teacher, source.task, points.logits, points.features, settings.distillation),
+            TeacherJudge(student, teacher, source.task, points.logits, validation),
+            compute.fit(TrainSettings(steps=steps, learning_rate=settings.learning_rate), log.say),
+            folder=settings.out / CHECKPOINTS,
+            fingerprint=_fingerprint(source, settings, pruning),
+            precision=precision,
+        )
+        return student, run_trainer(trainer, batches, log)
 
 
 def _taught(
@@ -324,29 +339,57 @@ def _fingerprint(source: ModelSource, settings: PruneSettings, pruning: PruningR
 def _result(
     source: ModelSource,
     settings: PruneSettings,
+    data: TrainingData,
     pruning: PruningResult,
     training: TrainingResult,
     before: Judged,
     after: Judged,
 ) -> dict[str, Any]:
     """Gather what ``result.json`` holds of the pruning, the training and the scores."""
+    engine = get_target(settings.target).engine
     return {
         "ocrslim": __version__,
-        "model": {"name": source.name, "task": source.task, "sha256": source.sha256, "path": str(source.path)},
+        "model": {
+            **{"name": source.name, "task": source.task, "sha256": source.sha256, "licence": source.licence},
+            "path": str(source.path),
+        },
+        "data": {
+            "path": str(settings.data) if settings.data else None,
+            "sha256": sha256_of(settings.data) if settings.data else None,
+            **{"n_train": len(data.train), "n_held": len(data.held), "n_eval": after.n, "judged_by": after.judged_by},
+        },
         "settings": plain(settings),
+        "target": settings.target,
+        "engine": engine,
+        "command": command(),
+        "delivered": "pruned",
         "pruning": {
             "ratio": pruning.ratio,
             "reached": pruning.reached,
             "groups": [asdict(row) for row in pruning.rows],
             "history": list(pruning.history),
+            "untrained": before.drop,
         },
         "training": asdict(training),
-        "judged_by": after.judged_by,
         "metrics": {
-            "float": after.float_metrics,
-            "untrained": before.int8_metrics,
-            "pruned": after.int8_metrics,
+            "float": {engine: after.float_metrics},
+            "untrained": {engine: before.int8_metrics},
+            "pruned": {engine: after.int8_metrics},
         },
-        "drop": {"untrained": before.drop, "pruned": after.drop},
+        "drop": {engine: after.drop},
+        "differences": after.differences,
+        "skipped": [asdict(item) for item in dict.fromkeys((*data.left_out, *after.skipped))],
         "cpu": asdict(cpu_info()),
     }
+
+
+def _verdict(result: Mapping[str, Any]) -> str:
+    """Say in one sentence what became of the model."""
+    engine, drop, size = result["engine"], result["drop"][result["engine"]], result["size"]
+    found = ((row["label"], row["engine"], row["ratio_on_engine"]) for row in result["latency"])
+    ratio = next(ratio for label, where, ratio in found if (label, where) == ("pruned", engine))
+    missed = "" if result["pruning"]["reached"] else "; the goal was not reached, no further channel pays"
+    return (
+        f"pruned, still float: {loss_in_words(drop)} (95 % interval {interval_in_words(drop)}, {drop['n']} images),"
+        f" {ratio:.2f} times the time of float on {engine}, {size['pruned'] / size['float']:.2f} times the size{missed}"
+    )

@@ -70,7 +70,7 @@ class Effort:
 
 EFFORTS: Mapping[str, Effort] = {
     "quick": Effort(
-        (OUTPUT_ERROR,), 0.0, 1, 0.15, watched=1, equalize=False, relieve=False, taught=1000, judged=800, measure=False
+        (OUTPUT_ERROR,), 0.0, 1, 0.15, watched=1, equalize=False, relieve=False, taught=800, judged=600, measure=False
     ),
     "normal": Effort((OUTPUT_ERROR, "percentile"), 1.0, 6, 0.3),
     "max": Effort((OUTPUT_ERROR, "percentile", "mse"), 4.0, 8, 0.5, taught=20000),

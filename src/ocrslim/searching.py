@@ -131,7 +131,7 @@ def _search(
         "verdict": _verdict(chosen, speedup, settings.max_drop),
     }
     _give(out, chosen, result)
-    try_report([out / part for part in parts if part != PARTS[1]], console, out / REPORT)
+    try_report([out / part for part in parts], console, out / REPORT)
     return result
 
 
@@ -186,7 +186,8 @@ def _int8(model: str | Path, settings: CompressSettings, console: Console | None
 
 
 def _pruning(settings: CompressSettings, out: Path, speedup: float) -> PruneSettings:
-    names = ("target", "data", "eval", "data_dir", "profile", "seed", "threads", "distillation", "dictionary")
+    names: tuple[str, ...] = ("target", "data", "eval", "data_dir", "profile", "seed", "threads")
+    names += ("distillation", "dictionary", "compute")
     return PruneSettings(out=out, speedup=speedup, **{name: getattr(settings, name) for name in names})
 
 
@@ -208,7 +209,7 @@ def _found(out: Path, rows: dict[str, float]) -> list[Found]:
     for part, took in rows.items():
         result = json.loads((out / part / "result.json").read_text(encoding="utf-8"))
         if part == PARTS[1]:
-            drop, held, kept = result["drop"]["pruned"], None, False
+            drop, held, kept = result["drop"][result["engine"]], None, False
         elif result["delivered"] != "int8":
             if part == PARTS[2]:
                 continue

@@ -16,7 +16,7 @@ from typing import Any
 
 import onnx_ir as ir
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ocrslim.atomic import output_folder
 from ocrslim.errors import OcrslimError
@@ -34,7 +34,6 @@ __all__ = [
     "dismiss",
     "gather_damaged",
     "lead",
-    "moved",
     "open_calibration",
     "own_folder",
     "wait_for",
@@ -176,20 +175,3 @@ def gather_damaged(team: Team, damaged: dict[str, str]) -> None:
     """
     for found in team.gather(damaged):
         damaged.update(found)
-
-
-@contextmanager
-def moved(device: torch.device, *modules: nn.Module) -> Iterator[None]:
-    """Have modules on a device while the body works, and on the CPU afterwards.
-
-    Args:
-        device: where.
-        modules: their parameters stay the same objects.
-    """
-    for module in modules:
-        module.to(device)
-    try:
-        yield
-    finally:
-        for module in modules:
-            module.to("cpu")

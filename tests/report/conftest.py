@@ -115,6 +115,32 @@ def result() -> dict[str, Any]:
 
 
 @pytest.fixture
+def of_kind() -> Callable[[dict[str, Any], str], dict[str, Any]]:
+    """Return a function that makes of a compression's result that of ``compress --float``, or of ``prune``."""
+
+    def changed(result: dict[str, Any], kind: str) -> dict[str, Any]:
+        if kind == "int8":
+            return result
+        found = {key: value for key, value in result.items() if key not in ("placement", "budget", "sensitivity")}
+        found["metrics"] = {"float": result["metrics"]["float"], kind: result["metrics"]["int8"]}
+        found["size"] = {"float": result["size"]["float"], kind: result["size"]["int8"]}
+        names = {"int8": kind}
+        found["latency"] = [row | {"label": names.get(row["label"], row["label"])} for row in result["latency"]]
+        if kind == "rewritten":
+            del found["training"]
+            return found | {"delivered": kind}
+        groups = [
+            {"name": "Conv_3", "before": 64, "after": 48, "lost": 0.1, "reason": "the goal is reached"},
+            {"name": "Conv_9", "before": 32, "after": 32, "lost": 0.0, "reason": "the clock gains nothing"},
+        ]
+        pruning = {"ratio": 0.77, "reached": True, "groups": groups, "untrained": _drop(9.5, 8.0, 11.0, 1601)}
+        taught = {"lines": 4437, "held": 1000, "points": 1.25, "folded": 0.5}
+        return found | {"delivered": kind, "pruning": pruning, "taught": taught}
+
+    return changed
+
+
+@pytest.fixture
 def write_run(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes a run's folder: its result, and a small int8 model."""
 

@@ -55,6 +55,52 @@ def test_its_figures_are_those_of_the_result(page: Any, result: dict[str, Any]) 
     assert {(row[0], row[3], row[5]) for row in rows} == found
 
 
+def test_a_model_that_was_only_rewritten(
+    result: dict[str, Any], of_kind: Callable[..., Any], write_run: Write, parse: Parse
+) -> None:
+    page = parse(report_page([read_run(write_run(of_kind(result, "rewritten")))]))
+    text = "".join(page.words)
+    assert "Float, rewritten: 1.28 times as fast on openvino" in text
+    assert "The rewritten file in its engine agrees with the original: frame_agreement 0.9984" in text
+    heads = page.tables["Judged by the labels of /home/me/val.txt."][0]
+    assert heads[2:4] == ["float", "float, rewritten"]
+    for absent in ("Budget", "Candidates tried", "What stayed float, and why", "Training curves", "int8:"):
+        assert absent not in text.replace("int8: 0.68", "")  # the sentence of the fixture
+    kept = of_kind(result, "rewritten") | {"delivered": "float"}
+    text = "".join(parse(report_page([read_run(write_run(kept, "other"))])).words)
+    assert "model.onnx is the float model that came in" in text
+
+
+def test_a_pruned_model(result: dict[str, Any], of_kind: Callable[..., Any], write_run: Write, parse: Parse) -> None:
+    pruned = of_kind(result, "pruned")
+    page = parse(report_page([read_run(write_run(pruned))]))
+    text = "".join(page.words)
+    assert "Pruned, still float: 1.28 times as fast on openvino" in text
+    assert "before any training: 9.50 points of accuracy lost (+8.00 to +11.00)." in text
+    assert "not reached" not in text
+    assert "the labels of 4437 lines: +1.25 points" in text
+    heads, *rows = page.tables["2 groups of layers whose channels belong together; 1 have fewer now."]
+    assert heads == ["Channels made by", "Before", "After", "Why no fewer"]
+    assert rows == [
+        ["Conv_3", "64", "48", "the goal is reached"],
+        ["Conv_9", "32", "32", "the clock gains nothing"],
+    ]
+    pruned["pruning"]["reached"] = False
+    text = "".join(parse(report_page([read_run(write_run(pruned, "other"))])).words)
+    assert "The goal was not reached, no further channel pays: 0.77 of the cost is left." in text
+
+
+def test_runs_of_all_kinds_are_compared(
+    result: dict[str, Any], of_kind: Callable[..., Any], write_run: Write, parse: Parse
+) -> None:
+    runs = [read_run(write_run(of_kind(result, kind), kind)) for kind in ("int8", "rewritten", "pruned")]
+    page = parse(report_page(runs))
+    _, *rows = page.tables["Each model against its own float model"]
+    assert [row[1] for row in rows] == ["PP-OCRv9_rec", "PP-OCRv9_rec, float, rewritten", "PP-OCRv9_rec, pruned"]
+    assert [row[3] for row in rows] == ["not kept", "none was asked", "none was asked"]
+    assert len({tuple(row[4:]) for row in rows}) == 1
+
+
 def test_each_number_of_threads_has_its_bars(result: dict[str, Any], write_run: Write, parse: Parse) -> None:
     one = [row | {"threads": 1, "median_ms": 2 * row["median_ms"]} for row in result["latency"]]
     result["latency"] += one
@@ -297,7 +343,7 @@ def test_several_runs(result: dict[str, Any], write_run: Write, parse: Parse) ->
     result["drop"]["openvino"]["points"] = 0.11
     result["data"]["n_eval"] = 12
     page = parse(report_page([first, read_run(write_run(result, "two"))]))
-    _, *rows = page.tables["Each int8 model against its own float model"]
+    _, *rows = page.tables["Each model against its own float model"]
     assert [row[:4] for row in rows] == [
         ["1", "PP-OCRv9_rec", "openvino", "not kept"],
         ["2", "PP-OCRv9_other", "openvino", "not kept"],

@@ -103,12 +103,18 @@ def detection(result: dict[str, Any], picture: Path) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("kind", ["rec", "det", "several"])
+@pytest.mark.parametrize("kind", ["rec", "det", "rewritten", "pruned", "several"])
 def test_nothing_keeps_anyone_from_reading_it(
-    kind: str, axe: Path, result: dict[str, Any], write_run: Callable[..., Path], picture: Path
+    kind: str,
+    axe: Path,
+    result: dict[str, Any],
+    of_kind: Callable[..., Any],
+    write_run: Callable[..., Path],
+    picture: Path,
 ) -> None:
     result["differences"]["shown"][0]["image"] = str(picture)
     runs = {"rec": [result], "det": [detection(result, picture)], "several": [result, detection(result, picture)]}
+    runs |= {name: [of_kind(result, name)] for name in ("rewritten", "pruned")}
     folders = [write_run(run, f"run {number}") for number, run in enumerate(runs[kind])]
     found = opened(write_report(folders, folders[0] / "report.html"), axe)
     assert list(found["axe"]) == [

@@ -265,6 +265,32 @@ def test_a_card_of_a_model_that_was_only_rewritten(rewritten: dict[str, Any]) ->
     assert "somebody" not in card
 
 
+def test_a_card_of_a_pruned_model(result: dict[str, Any]) -> None:
+    del result["placement"]
+    result["metrics"]["pruned"] = result["metrics"].pop("int8")
+    result["latency"][1]["label"] = "pruned"
+    groups = [{"name": "a", "before": 64, "after": 48}, {"name": "b", "before": 32, "after": 32}]
+    result |= {"delivered": "pruned", "size": {"float": 10857958, "pruned": 9100000}}
+    result |= {"pruning": {"groups": groups}, "training": {"steps": 1500, "best_step": 1400}}
+    result["taught"] = {"lines": 4437, "held": 1000, "points": 1.25, "folded": -0.5}
+    result["settings"] |= {"speedup": 1.3, "ratio": None, "effort": None, "max_drop": None, "observer": None}
+    card = model_card(result, SHA)
+    assert card.startswith("# PP-OCRv4_mobile_rec, float, pruned for openvino\n")
+    assert "fewer channels, trained to answer as the whole one does, 9.10 MB" in section(card, "What it is")
+    assert "4437 images to learn from, 1000 held back" in section(card, "What it was made from")
+    how = section(card, "How it was made")
+    options = "--target openvino --speedup 1.3 --data train.txt --eval val.txt --seed 0"
+    assert f"`ocrslim prune PP-OCRv4_mobile_rec {options}`" in how
+    assert "16 channels of 1 groups of layers cut, 1 groups left whole." in how
+    assert "1500 steps, the best after 1400." in how
+    assert "the labels of 4437 lines after that: +1.25 points" in how
+    assert "| | float | pruned |" in section(card, "What was measured, and where")
+    limits = section(card, "Limits")
+    assert "Cut for openvino: another engine may gain less time by it." in limits
+    assert "8 bits" not in card
+    assert "somebody" not in card
+
+
 def test_a_card_of_one_shape_and_one_of_the_original(rewritten: dict[str, Any]) -> None:
     rewritten["settings"]["shape"] = [48, 640]
     card = model_card(rewritten, SHA)

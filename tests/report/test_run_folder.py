@@ -44,7 +44,8 @@ def test_no_run(tmp_path: Path) -> None:
         (b"[" * 100_000, "damaged, JSON was expected"),
         (b"[]", "it is list, an object was expected"),
         (b"{}", "ocrslim is missing"),
-        (b'{"pruning": {}}', "of `ocrslim prune`; a report is made of what `ocrslim compress` wrote"),
+        (b'{"metrics": {"pruned": {}}}', "not what `ocrslim prune` writes: ocrslim is missing"),
+        (b'{"metrics": {"rewritten": {}}}', "not what `ocrslim compress --float` writes: ocrslim is missing"),
     ],
 )
 def test_what_is_no_result(tmp_path: Path, content: bytes, told: str) -> None:
@@ -53,7 +54,7 @@ def test_what_is_no_result(tmp_path: Path, content: bytes, told: str) -> None:
         read_run(tmp_path)
     assert str(caught.value).startswith(f"{tmp_path / 'result.json'}: ")
     assert told in str(caught.value)
-    assert "pruning" in content.decode(errors="replace") or "run `ocrslim compress` again" in str(caught.value)
+    assert "run the command again with this --out" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -92,13 +93,14 @@ def places(value: Any, where: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [where, *(place for key, item in items for place in places(item, (*where, key)))]
 
 
+@pytest.mark.parametrize("kind", ["int8", "rewritten", "pruned"])
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # it is copied each time
 @given(data=st.data())
 def test_whatever_is_damaged_is_told_of_or_shown(
-    data: st.DataObject, result: dict[str, Any], tmp_path_factory: Any
+    kind: str, data: st.DataObject, result: dict[str, Any], tmp_path_factory: Any, of_kind: Any
 ) -> None:
     folder = tmp_path_factory.mktemp("run")
-    damaged: Any = copy.deepcopy(result)
+    damaged: Any = copy.deepcopy(of_kind(result, kind))
     for _ in range(data.draw(st.integers(1, 3))):
         *way, last = data.draw(st.sampled_from(places(damaged)[1:]))
         item = damaged

@@ -24,6 +24,7 @@ from ocrslim.graph.importers.source import ModelSource, open_model
 
 __all__ = [
     "CARD",
+    "SIDECARS",
     "Deployable",
     "Exported",
     "open_deployable",
@@ -36,6 +37,7 @@ __all__ = [
 
 CARD = "MODEL_CARD.md"
 RESULT = "result.json"
+SIDECARS = ("inference.yml", "dictionary.txt")
 
 
 @dataclass(frozen=True)

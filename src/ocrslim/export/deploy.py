@@ -16,6 +16,7 @@ from ocrslim.config.profile import Task, load_profile
 from ocrslim.engines.session import open_session
 from ocrslim.errors import InputError, ModelError
 from ocrslim.export.bundle import (
+    SIDECARS,
     Deployable,
     Exported,
     open_deployable,
@@ -42,7 +43,6 @@ __all__ = ["BUNDLES", "FORMATS", "Exported", "export_bundle", "export_folder", "
 BUNDLES = ("paddleocr", "rapidocr", "openvino", "onnx", "tensorrt")
 FORMATS = ("paddle", "paddle-lite", *BUNDLES)
 MODEL, RESULT = "model.onnx", "result.json"
-SIDECARS = ("inference.yml", "dictionary.txt")
 # Mask IoU and share of frames. Paddle Lite's integer kernels for x86 round more than the others: the same files reached
 # 0.975 and 0.97 there, over 0.995 in Paddle Inference; its float kernels agree fully.
 REQUIRED: dict[Task, float] = {"det": 0.95, "rec": 0.95}

@@ -16,12 +16,12 @@ from ocrslim import __version__
 from ocrslim.errors import InputError, OcrslimError
 from ocrslim.report.html_comparison import comparison
 from ocrslim.report.html_differences import differences
-from ocrslim.report.html_made import again, kept_float, layers, sensitivity, training
+from ocrslim.report.html_made import again, channels, kept_float, layers, sensitivity, training
 from ocrslim.report.html_measured import candidates, figures, latency, verdict
 from ocrslim.report.html_parts import Html, Section, heading, paragraph, section, text
 from ocrslim.report.html_style import POLICY, SCRIPT, STYLE
 from ocrslim.report.html_words import TAGS, Lang, Said, escape, said
-from ocrslim.report.result import write_text
+from ocrslim.report.result import made_of, write_text
 from ocrslim.report.run_folder import Run, read_run
 from ocrslim.report.thumbnails import Album
 
@@ -36,7 +36,7 @@ def write_report(folders: Sequence[Path], out: Path | None = None, lang: Lang = 
     """Write the report of one run or of several.
 
     Args:
-        folders: that ``ocrslim compress`` wrote.
+        folders: that ``ocrslim compress`` or ``ocrslim prune`` wrote.
         out: the file; ``None`` is ``report.html`` in the run's folder, for several in the current one.
         lang: what the page opens in.
 
@@ -117,17 +117,19 @@ def _page(runs: Sequence[Run], lang: Lang, room: int) -> str:
 
 def _sections(run: Run, album: Album, prefix: str, level: int) -> list[Section]:
     """Return the sections of a run, in the order of what a reader wants to know."""
-    result = run.result
+    result, made = run.result, made_of(run.result)
+    of_int8 = made == "int8"
     return [
         verdict(result),
         figures(result),
         latency(result),
-        candidates(result),
+        *([candidates(result)] if of_int8 else []),
         differences(result, album, prefix, level),
-        sensitivity(result),
-        training(result),
+        *([sensitivity(result)] if of_int8 else []),
+        *([training(result)] if made != "rewritten" else []),
+        *([channels(result)] if made == "pruned" else []),
         layers(result, run.folder),
-        kept_float(result),
+        *([kept_float(result)] if of_int8 else []),
         again(result),
     ]
 

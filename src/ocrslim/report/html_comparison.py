@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ocrslim.report.html_measured import ratio_of_time, row_of, state_of, timed_on
-from ocrslim.report.html_parts import Html, Section, chart, paragraph, table
+from ocrslim.report.html_measured import ratio_of_time, row_of, size_ratio, state_of, timed_on
+from ocrslim.report.html_parts import Html, Section, chart, paragraph, table, text
 from ocrslim.report.html_words import Lang, Said, between, escape, metric_name, plain, said
 from ocrslim.report.plot import Point, scatter
+from ocrslim.report.result import made_of
 
 __all__ = ["comparison"]
 
@@ -32,18 +33,19 @@ def comparison(results: Sequence[Mapping[str, Any]]) -> Section:
 
 
 def _heads() -> list[Said]:
-    keys = ("number", "model", "engine", "budget", "metric", "float", "int8", "loss", "interval")
-    return [*map(said, keys), said("ms int8"), said("of float time"), said("of float size")]
+    keys = ("number", "model", "engine", "budget", "metric", "float", "compressed", "loss", "interval")
+    return [*map(said, keys), said("ms compressed"), said("of float time"), said("of float size")]
 
 
 def _row(number: int, result: Mapping[str, Any]) -> list[Said | Html | str]:
-    engine = result["engine"]
-    drop, row, ratio = result["drop"][engine], row_of(result, "int8"), ratio_of_time(result)
-    before, after = (result["metrics"][which][engine].get(drop["metric"]) for which in ("float", "int8"))
+    engine, made = result["engine"], made_of(result)
+    drop, row, ratio = result["drop"][engine], row_of(result, made), ratio_of_time(result)
+    before, after = (result["metrics"][which][engine].get(drop["metric"]) for which in ("float", made))
     name = escape(plain(result["model"]["name"]).en)
+    kind = "" if made == "int8" else f", {text(said(made))}"
     return [
         str(number),
-        Html(f'<a href="#run{number}">{name}</a>'),
+        Html(f'<a href="#run{number}">{name}{kind}</a>'),
         plain(timed_on(result)),
         said(f"budget {state_of(result)}"),
         metric_name(drop["metric"]),
@@ -53,13 +55,13 @@ def _row(number: int, result: Mapping[str, Any]) -> list[Said | Html | str]:
         between(drop["low"], drop["high"]),
         "" if row is None else f"{row['median_ms']:.2f}",
         "" if ratio is None else f"{ratio:.2f}",
-        f"{result['size']['ratio']:.2f}",
+        f"{size_ratio(result):.2f}",
     ]
 
 
 def _conditions(result: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what must be the same for figures to be held against each other."""
-    row = row_of(result, "int8")
+    row = row_of(result, made_of(result))
     machine = () if row is None else (row["cpu"], str(row["threads"]), str(row["shape"]))
     return (result["data"]["judged_by"], str(result["data"]["n_eval"]), *machine)
 

@@ -11,6 +11,7 @@ from typing import Any
 from ocrslim.errors import DataError
 from ocrslim.report.html_parts import Html, Section, heading, paragraph, table, text
 from ocrslim.report.html_words import Said, escape, plain, said
+from ocrslim.report.result import made_of
 from ocrslim.report.thumbnails import Album, Thumbnail
 
 __all__ = ["differences"]
@@ -36,15 +37,16 @@ def differences(result: Mapping[str, Any], album: Album, prefix: str, level: int
     if not found["n"]:
         return Section("differences", title, [paragraph(said("no differences", of=of))])
     shown = found["shown"]
+    made = said(made_of(result))
     counts = {"n": found["n"], "of": of, "shown": len(shown)}
     if result["drop"][result["engine"]].get("against", "labels") == "labels":
         counts |= {"worse": found["worse"], "better": found["better"]}
-        told = said("differences of", **counts, other=found["n"] - found["worse"] - found["better"])
+        told = said("differences of", **counts, made=made, other=found["n"] - found["worse"] - found["better"])
     else:
         told = said("differences of agreement", **counts)
     if result["model"]["task"] == "rec":
-        return Section("differences", title, [_lines(told, shown, album)])
-    pages = [_page(number, item, album, prefix, level) for number, item in enumerate(shown, 1)]
+        return Section("differences", title, [_lines(told, shown, album, made)])
+    pages = [_page(number, item, album, prefix, level, made) for number, item in enumerate(shown, 1)]
     return Section("differences", title, [paragraph(told), paragraph(said("boxes legend"), "small"), *pages])
 
 
@@ -59,8 +61,11 @@ def _picture(item: Mapping[str, Any], album: Album) -> Thumbnail | Said:
         return said("no image", path=path)
 
 
-def _lines(told: Said, shown: Sequence[Mapping[str, Any]], album: Album) -> Html:
-    """Return a table: the picture of each line, and how each model read it."""
+def _lines(told: Said, shown: Sequence[Mapping[str, Any]], album: Album, made: Said) -> Html:
+    """Return a table: the picture of each line, and how each model read it; ``made`` names the one that is not float.
+
+    Whatever was made, its answers are called ``int8`` in ``result.json``.
+    """
     rows: list[list[Said | Html | str]] = []
     for number, item in enumerate(shown, 1):
         picture = _picture(item, album)
@@ -72,7 +77,7 @@ def _lines(told: Said, shown: Sequence[Mapping[str, Any]], album: Album) -> Html
             cell = picture
         label, before, after = (_short(item.get(key)) for key in ("label", "float", "int8"))
         rows.append([str(number), cell, label, _marked(before, after), _marked(after, before)])
-    heads = [said(key) for key in ("number", "image", "label", "float", "int8")]
+    heads = [*(said(key) for key in ("number", "image", "label", "float")), made]
     return table(told, heads, rows)
 
 
@@ -93,14 +98,14 @@ def _marked(ours: str, theirs: str) -> Html:
     return Html("".join(parts))
 
 
-def _page(number: int, item: Mapping[str, Any], album: Album, prefix: str, level: int) -> Html:
+def _page(number: int, item: Mapping[str, Any], album: Album, prefix: str, level: int, made: Said) -> Html:
     """Return a page twice, with each model's boxes."""
     picture = _picture(item, album)
     name = plain(Path(str(item.get("image") or "")).name)
     head = heading(said("image of", n=number, name=name), level).markup
     if isinstance(picture, Said):
         body = paragraph(picture).markup
-        panels = [_caption(item, key) for key in ("float", "int8")]
+        panels = [_caption(item, key, made) for key in ("float", "int8")]
         return Html(f"{head}{body}{''.join(f'<p>{panel}</p>' for panel in panels)}")
     address = f"{prefix}image{number}"
     pixels = (
@@ -111,22 +116,23 @@ def _page(number: int, item: Mapping[str, Any], album: Album, prefix: str, level
     for key in ("float", "int8"):
         # The pixels stand in the page once; the second picture refers to the first.
         inside = pixels if key == "float" else f'<use href="#{escape(address)}"/>'
+        label = f"{'float' if key == 'float' else made.en}: {name.en}"
         panels.append(
-            f"<div><p>{_caption(item, key)}</p>"
-            f'<svg role="img" aria-label="{escape(f"{key}: {name.en}")}"'
+            f"<div><p>{_caption(item, key, made)}</p>"
+            f'<svg role="img" aria-label="{escape(label)}"'
             f' viewBox="0 0 {picture.full_width} {picture.full_height}">{inside}{_polygons(item, key)}</svg></div>'
         )
     return Html(f'{head}<div class="pair">{"".join(panels)}</div>')
 
 
-def _caption(item: Mapping[str, Any], key: str) -> str:
+def _caption(item: Mapping[str, Any], key: str, made: Said) -> str:
     answer = item.get(key) if isinstance(item.get(key), Mapping) else {}
     assert isinstance(answer, Mapping)
     both, alone = _boxes(answer, "both"), _boxes(answer, "alone")
     told = text(said("boxes", n=len(both) + len(alone), alone=len(alone)))
     if isinstance(answer.get("matched"), int) and isinstance(item.get("labelled"), int):
         told += f"; {text(said('matched', matched=answer['matched'], labelled=item['labelled']))}"
-    return f"<strong>{text(said(key))}</strong>: {told}"
+    return f"<strong>{text(said('float') if key == 'float' else made)}</strong>: {told}"
 
 
 def _polygons(item: Mapping[str, Any], key: str) -> str:

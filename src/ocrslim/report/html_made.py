@@ -13,9 +13,10 @@ from ocrslim.report.html_parts import Html, Section, chart, facts, paragraph, ta
 from ocrslim.report.html_words import Lang, Said, escape, plain, said, translated
 from ocrslim.report.layers import Layer, layer_sizes
 from ocrslim.report.plot import curves
+from ocrslim.report.result import made_of
 from ocrslim.report.sensitivity import site_bars
 
-__all__ = ["again", "kept_float", "layers", "sensitivity", "training"]
+__all__ = ["again", "channels", "kept_float", "layers", "sensitivity", "training"]
 
 MOST_BARS = 40  # of a chart; what follows is small
 MOST_NAMES = 12  # of nodes in a cell
@@ -45,7 +46,8 @@ def training(result: Mapping[str, Any]) -> Section:
     """Draw the curves of a training, one small picture for each figure, training and held back together."""
     found, before = result.get("training"), _taught(result)
     if not found or not found["history"]:
-        return Section("training", said("training"), [*before, paragraph(said("training none"))])
+        none = said("training none" if made_of(result) == "int8" else "not trained")
+        return Section("training", said("training"), [*before, paragraph(none)])
     told = said("training of", steps=found["steps"], seconds=f"{found['seconds']:.0f}", best=found["best_step"])
     history = found["history"]
     names = list(dict.fromkeys(name for row in history for name in row if name != "step"))
@@ -61,12 +63,14 @@ def training(result: Mapping[str, Any]) -> Section:
 
 
 def _taught(result: Mapping[str, Any]) -> list[Html]:
-    """Say what labels taught the last layer before anything was quantized, where they did."""
-    found = result["budget"].get("taught")
+    """Say what labels taught the last layer, where they did: before it was quantized, or after a pruned one trained."""
+    pruned = made_of(result) == "pruned"
+    found = (result if pruned else result["budget"]).get("taught")
     if not found:
         return []
+    key = "taught pruned" if pruned else "taught"
     points, folded = (f"{found[name]:+.2f}" for name in ("points", "folded"))
-    return [paragraph(said("taught", lines=found["lines"], held=found["held"], points=points, folded=folded))]
+    return [paragraph(said(key, lines=found["lines"], held=found["held"], points=points, folded=folded))]
 
 
 def _base(name: str) -> str:
@@ -86,13 +90,14 @@ def _curve(name: str, history: Sequence[Mapping[str, float]]) -> Html:
 
 
 def layers(result: Mapping[str, Any], folder: Path) -> Section:
-    """Draw how many bytes of the int8 file belong to which layer.
+    """Draw how many bytes of the file that was made belong to which layer.
 
     Args:
         result: of the run.
         folder: where its model lies.
     """
-    path = folder / ("model.onnx" if result["delivered"] == "int8" else "int8.onnx")
+    beside = made_of(result) == "int8" and result["delivered"] != "int8"
+    path = folder / ("int8.onnx" if beside else "model.onnx")
     title = said("layers")
     try:
         found = layer_sizes(path)
@@ -118,6 +123,18 @@ def layers(result: Mapping[str, Any], folder: Path) -> Section:
 def _layer(layer: Layer, total: int) -> Bar:
     notes = (layer.dtype, f"{100 * layer.bytes / max(1, total):.1f} %")
     return Bar(layer.node or layer.op, layer.bytes / 1e3, notes, layer.float_bytes / 1e3)
+
+
+def channels(result: Mapping[str, Any]) -> Section:
+    """Tell which channels a pruning cut, and why no more of them."""
+    groups = result["pruning"]["groups"]
+    narrower = sum(group["after"] < group["before"] for group in groups)
+    rows: list[list[Said | Html | str]] = [
+        [plain(group["name"]), str(group["before"]), str(group["after"]), plain(group["reason"])] for group in groups
+    ]
+    heads = [said(key) for key in ("channels by", "before", "after", "why no fewer")]
+    told = said("channels of", n=len(groups), narrower=narrower)
+    return Section("channels", said("channels"), [table(told, heads, rows, (1, 2))])
 
 
 def kept_float(result: Mapping[str, Any]) -> Section:

@@ -9,11 +9,21 @@ from ocrslim.report.bars import Bar, bar_chart
 from ocrslim.report.html_parts import Html, Section, chart, paragraph, table, text
 from ocrslim.report.html_words import Lang, Said, between, escape, interval, loss, metric_name, plain, said, translated
 from ocrslim.report.plot import Point, scatter
-from ocrslim.report.result import chosen_index
+from ocrslim.report.result import chosen_index, made_of
 
-__all__ = ["candidates", "figures", "latency", "ratio_of_time", "row_of", "state_of", "timed_on", "verdict"]
+__all__ = [
+    "candidates",
+    "figures",
+    "latency",
+    "ratio_of_time",
+    "row_of",
+    "size_ratio",
+    "state_of",
+    "timed_on",
+    "verdict",
+]
 
-LABELS = ("float", "int8", "rewritten")
+LABELS = ("float", "int8", "rewritten", "pruned")
 NOISY = 0.1  # cores that others may use while we time
 
 
@@ -29,14 +39,25 @@ def row_of(result: Mapping[str, Any], label: str) -> Mapping[str, Any] | None:
 
 
 def ratio_of_time(result: Mapping[str, Any]) -> float | None:
-    """Return the int8 model's time / the float model's, on the engine that counts."""
-    row = row_of(result, "int8")
+    """Return the time of the model that was made / the float model's, on the engine that counts."""
+    row = row_of(result, made_of(result))
     return None if row is None else float(row["ratio_on_engine"])
 
 
+def size_ratio(result: Mapping[str, Any]) -> float:
+    """Return the size of the model that was made / the float model's."""
+    size = result["size"]
+    return float(size[made_of(result)]) / max(1.0, float(size["float"]))
+
+
 def state_of(result: Mapping[str, Any]) -> str:
-    """Return what became of the budget: ``kept``, ``unsure``, ``missed``, or ``unlabelled`` where nobody can tell."""
-    budget = result["budget"]
+    """Return what became of the budget.
+
+    ``kept``, ``unsure``, ``missed``, ``unlabelled`` where nobody can tell, or ``none`` where there was none.
+    """
+    budget = result.get("budget") if made_of(result) == "int8" else None
+    if budget is None:
+        return "none"
     if budget["kept"]:
         return "kept" if budget["sure"] else "unsure"
     return "missed" if budget["drop"].get("against", "labels") == "labels" else "unlabelled"
@@ -44,18 +65,20 @@ def state_of(result: Mapping[str, Any]) -> str:
 
 def verdict(result: Mapping[str, Any]) -> Section:
     """Say first what a reader wants to know: is the budget kept, how much faster is it, and on what."""
-    state, ratio, engine = state_of(result), ratio_of_time(result), timed_on(result)
+    state, made, ratio, engine = state_of(result), made_of(result), ratio_of_time(result), timed_on(result)
     if ratio is None or ratio <= 0:
         time = said("untimed", engine=engine)
     elif ratio < 1:
         time = said("faster", times=f"{1 / ratio:.2f}", engine=engine)
     else:
         time = said("not faster", engine=engine)
-    body = [paragraph(said(f"headline {state}", time=time), "headline")]
-    if result["delivered"] != "int8":
-        body.append(paragraph(said(f"{result['delivered']} delivered")))
+    body = [paragraph(said(f"headline {made if state == 'none' else state}", time=time), "headline")]
+    if result["delivered"] != made:
+        key = "original" if made == "rewritten" else result["delivered"]
+        body.append(paragraph(said(f"{key} delivered")))
     tiles = "".join(_tile(name, lines) for name, lines in _tiles(result, state, time))
     body.append(Html(f'<dl class="tiles">{tiles}</dl>'))
+    body += _of_pruning(result) if made == "pruned" else []
     body += [paragraph(plain(note)) for note in result.get("notes") or ()]
     sentence = escape(result["verdict"])
     # The sentence that result.json keeps is English; the tiles say the same in both languages.
@@ -65,17 +88,9 @@ def verdict(result: Mapping[str, Any]) -> Section:
 
 def _tiles(result: Mapping[str, Any], state: str, time: Said) -> Iterator[tuple[Said, list[tuple[str, Said]]]]:
     """Yield name and lines (class, text) of each tile."""
-    budget, drop, size = result["budget"], result["drop"][result["engine"]], result["size"]
-    held = budget["drop"]
-    colour = {"kept": "good", "unsure": "", "missed": "bad", "unlabelled": ""}[state]
-    lines = [
-        (f"large {colour}".strip(), said(f"budget {state}")),
-        ("", said("budget of", points=f"{budget['max_drop']:g}")),
-        ("small", said("held back", n=held["n"], loss=loss(held), interval=interval(held))),
-    ]
-    if state != "kept" and budget.get("images_to_tell"):
-        lines.append(("small", said("images to tell", n=f"{budget['images_to_tell']:,}")))
-    yield said("budget"), lines
+    drop, size, made = result["drop"][result["engine"]], result["size"], made_of(result)
+    if state != "none":
+        yield said("budget"), _budget(result["budget"], state)
     yield (
         said("what changed"),
         [
@@ -84,19 +99,38 @@ def _tiles(result: Mapping[str, Any], state: str, time: Said) -> Iterator[tuple[
             ("small", _by(result)),
         ],
     )
-    row = row_of(result, "int8")
+    row = row_of(result, made)
     if row is not None:
         where = said("timed on", engine=row["engine"], threads=row["threads"], cpu=row["cpu"])
         share = said("time of float", ratio=f"{row['ratio_on_engine']:.2f}")
         yield said("time"), [("large", time), ("", share), ("small", where)]
-    before, after = (f"{size[name] / 1e6:.2f}" for name in ("float", "int8"))
+    before, after = (f"{size[name] / 1e6:.2f}" for name in ("float", made))
     yield (
         said("size"),
         [
-            ("large", said("size of float", ratio=f"{size['ratio']:.2f}")),
+            ("large", said("size of float", ratio=f"{size_ratio(result):.2f}")),
             ("", said("megabytes", before=before, after=after)),
         ],
     )
+
+
+def _budget(budget: Mapping[str, Any], state: str) -> list[tuple[str, Said]]:
+    held, colour = budget["drop"], {"kept": "good", "missed": "bad"}.get(state, "")
+    lines = [
+        (f"large {colour}".strip(), said(f"budget {state}")),
+        ("", said("budget of", points=f"{budget['max_drop']:g}")),
+        ("small", said("held back", n=held["n"], loss=loss(held), interval=interval(held))),
+    ]
+    if state != "kept" and budget.get("images_to_tell"):
+        lines.append(("small", said("images to tell", n=f"{budget['images_to_tell']:,}")))
+    return lines
+
+
+def _of_pruning(result: Mapping[str, Any]) -> list[Html]:
+    """Say whether the goal was reached, and what the training brought back."""
+    pruning, before = result["pruning"], result["pruning"]["untrained"]
+    missed = [] if pruning["reached"] else [paragraph(said("goal missed", ratio=f"{pruning['ratio']:.2f}"), "bad")]
+    return [*missed, paragraph(said("untrained", loss=loss(before), interval=interval(before)))]
 
 
 def _tile(name: Said, lines: Sequence[tuple[str, Said]]) -> str:
@@ -111,18 +145,20 @@ def _by(result: Mapping[str, Any]) -> Said:
 def figures(result: Mapping[str, Any]) -> Section:
     """Tell every metric of both models, and the interval of the one that judges."""
     rows: list[list[Said | Html | str]] = []
+    made = made_of(result)
     for engine, before in result["metrics"]["float"].items():
-        after, drop = result["metrics"]["int8"].get(engine, {}), result["drop"].get(engine)
+        after, drop = result["metrics"][made].get(engine, {}), result["drop"].get(engine)
         for name, words, first, second in _metrics(before, after):
             judged = bool(drop and drop["metric"] == name)
             within = between(-drop["high"], -drop["low"]) if drop and judged else ""
             n = str(drop["n"]) if drop else ""
             change = f"{100 * (second - first):+.2f}"
             rows.append([words, engine, f"{first:.4f}", f"{second:.4f}", change, within, n])
-    heads = [said(key) for key in ("metric", "engine", "float", "int8", "change", "interval", "images")]
+    heads = [said(key) for key in ("metric", "engine", "float", made, "change", "interval", "images")]
     body = [table(_by(result), heads, rows, (2, 3, 4, 5, 6))]
     for check in result["verify"]:
-        key = "verified" if check["passed"] else "not verified"
+        good = "verified rewritten" if made == "rewritten" else "verified"
+        key = good if check["passed"] else "not verified"
         told = said(
             key, kind=check["kind"], value=f"{check['value']:.4f}", n=check["n"], required=f"{check['required']:.2f}"
         )

@@ -29,6 +29,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "Without labels nobody can tell whether the budget holds; {time}",
         "没有标注，无法判断是否在预算之内；{time}",
     ),
+    "headline rewritten": ("Float, rewritten: {time}", "浮点（改写）：{time}"),
+    "headline pruned": ("Pruned, still float: {time}", "已剪枝，仍为浮点：{time}"),
     "faster": ("{times} times as fast on {engine}", "在 {engine} 上速度为浮点的 {times} 倍"),
     "not faster": ("not faster on {engine}", "在 {engine} 上没有变快"),
     "untimed": ("not timed on {engine}", "未在 {engine} 上计时"),
@@ -40,6 +42,18 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "A float model is better here: model.onnx is the float one as this engine runs it fastest, rounded nowhere; the"
         " int8 one lies beside it as int8.onnx.",
         "这里浮点更好：model.onnx 是改写后的浮点模型，没有舍入，在此引擎上最快；int8 模型在旁边的 int8.onnx。",
+    ),
+    "original delivered": (
+        "Rewriting gains no time that is worth another file: model.onnx is the float model that came in.",
+        "改写省下的时间不值得另存文件：model.onnx 就是输入的浮点模型。",
+    ),
+    "goal missed": (
+        "The goal was not reached, no further channel pays: {ratio} of the cost is left.",
+        "未达到目标，再剪任何通道都不合算：剩余开销为原来的 {ratio}。",
+    ),
+    "untrained": (
+        "With its channels cut, before any training: {loss} ({interval}).",
+        "剪去通道、尚未训练时：{loss}（{interval}）。",
     ),
     "budget": ("Budget", "预算"),
     "budget of": ("at most {points} points lost", "最多损失 {points} 个百分点"),
@@ -86,12 +100,17 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "float": ("float", "浮点"),
     "int8": ("int8", "int8"),
     "rewritten": ("float, rewritten", "浮点（改写）"),
+    "pruned": ("pruned", "剪枝"),
     "change": ("Change, points", "变化（百分点）"),
     "interval": ("95 % interval", "95% 区间"),
     "images": ("Images", "图像数"),
     "verified": (
         "The exported file in its engine agrees with the trained model: {kind} {value} of {n} (at least {required}).",
         "导出文件在引擎中与训练的模型一致：{kind} {value}，共 {n}（至少 {required}）。",
+    ),
+    "verified rewritten": (
+        "The rewritten file in its engine agrees with the original: {kind} {value} of {n} (at least {required}).",
+        "改写后的文件在引擎中与原模型一致：{kind} {value}，共 {n}（至少 {required}）。",
     ),
     "not verified": (
         "The exported file does NOT agree with the trained model: {kind} {value} of {n} (at least {required} asked).",
@@ -144,9 +163,9 @@ SENTENCES: dict[str, tuple[str, str]] = {
     # The differences.
     "differences": ("Where the two differ", "两者不同之处"),
     "differences of": (
-        "{n} of {of} images differ: {worse} worse in int8, {better} better, {other} neither. Shown: {shown}, the worst"
-        " and the best first.",
-        "{of} 张图像中有 {n} 张不同：int8 更差 {worse} 张，更好 {better} 张，其余 {other} 张。此处列出 {shown} 张，"
+        "{n} of {of} images differ: {worse} worse in {made}, {better} better, {other} neither. Shown: {shown}, the"
+        " worst and the best first.",
+        "{of} 张图像中有 {n} 张不同：{made} 更差 {worse} 张，更好 {better} 张，其余 {other} 张。此处列出 {shown} 张，"
         "差别最大的在前。",
     ),
     "differences of agreement": (
@@ -212,12 +231,28 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "量化之前，最后一层从 {lines} 行的标注学习：在另外 {held} 行上准确率变化 {points} 点，"
         "忽略大小写、空格和全角之分时为 {folded} 点。",
     ),
+    "taught pruned": (
+        "After the training the last layer learned from the labels of {lines} lines: {points} points of accuracy on"
+        " {held} others, {folded} with case, spaces and full-width signs folded.",
+        "训练之后，最后一层从 {lines} 行的标注学习：在另外 {held} 行上准确率变化 {points} 点，"
+        "忽略大小写、空格和全角之分时为 {folded} 点。",
+    ),
+    "not trained": ("Not trained.", "未训练。"),
     "training none": ("Not trained: calibrated only.", "未训练：仅校准。"),
     "step": ("step", "步"),
     "Step": ("Step", "步数"),
     "training table": ("The same as a table", "同样内容的表格"),
     "series train": ("training", "训练"),
     "series held": ("held back", "未参与训练"),
+    "channels": ("Channels that were cut", "剪去的通道"),
+    "channels of": (
+        "{n} groups of layers whose channels belong together; {narrower} have fewer now.",
+        "{n} 组通道相互关联的层；其中 {narrower} 组变窄。",
+    ),
+    "channels by": ("Channels made by", "通道来自"),
+    "before": ("Before", "之前"),
+    "after": ("After", "之后"),
+    "why no fewer": ("Why no fewer", "为何不再减少"),
     "layers": ("Size by layer", "各层大小"),
     "layers chart": ("Bytes in the file by layer, the largest first", "文件中各层的字节数，最大的在前"),
     "layers under": (
@@ -292,7 +327,7 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "notes": ("To know before reading the figures", "阅读数字之前须知"),
     # Several runs.
     "comparison": ("The runs side by side", "各次运行并列"),
-    "comparison table": ("Each int8 model against its own float model", "每个 int8 模型与各自的浮点模型对比"),
+    "comparison table": ("Each model against its own float model", "每个模型与各自的浮点模型对比"),
     "comparison chart": ("Loss against time", "损失与时间"),
     "comparison under": (
         "Left and low is better. Numbers: see the table. Bars: 95 % interval",
@@ -301,7 +336,9 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "comparison axis": ("time of float on the same engine, times", "相对同一引擎上浮点的时间，倍"),
     "of float time": ("Time of float, times", "相对浮点时间，倍"),
     "of float size": ("Size of float, times", "相对浮点大小，倍"),
-    "ms int8": ("int8, ms", "int8，毫秒"),
+    "compressed": ("compressed", "压缩后"),
+    "ms compressed": ("Compressed, ms", "压缩后，毫秒"),
+    "budget none": ("none was asked", "未要求"),
     "not same": (
         "Judged on other images or timed on another machine: hold only what is the same against each other.",
         "评判图像或计时机器不同：只能比较条件相同的部分。",

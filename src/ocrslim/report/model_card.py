@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ocrslim.report.result import interval_in_words, loss_in_words
+from ocrslim.report.result import interval_in_words, loss_in_words, made_of
 
 __all__ = ["model_card"]
 
@@ -20,10 +20,11 @@ TASKS = {
     "rec": "reads one line of text: `[N, 3, 48, W]` to the probability of each character, `[N, T, classes]`",
 }
 METRICS = ("accuracy", "norm_edit_distance", "hmean", "precision", "recall")
-TITLES = {"int8": "int8", "float": "float", "rewritten": "float, rewritten"}
+TITLES = {"int8": "int8", "float": "float", "rewritten": "float, rewritten", "pruned": "float, pruned"}
 FLOAT_FILES = {
     "float": "the float model that came in, byte for byte",
     "rewritten": "the float model written as the engine runs it faster; nothing in it is rounded",
+    "pruned": "the float model with fewer channels, trained to answer as the whole one does",
 }
 INT8 = "`int8.onnx`"  # where model.onnx is float
 CALIBRATED = "Ranges calibrated by the error at the outputs, weights rounded by the inputs' covariance"
@@ -34,7 +35,7 @@ def model_card(result: Mapping[str, Any], sha256: str) -> str:
     """Return the card as Markdown: of an int8 model, or of a float one where that is what was delivered.
 
     Args:
-        result: the content of ``result.json``, of ``compress`` with or without ``--float``.
+        result: the content of ``result.json``, of ``compress`` with or without ``--float``, or of ``prune``.
         sha256: of the model file that the card lies beside.
     """
     model, target = result["model"], result["target"]
@@ -51,13 +52,13 @@ def model_card(result: Mapping[str, Any], sha256: str) -> str:
 
 
 def _delivered(result: Mapping[str, Any]) -> str:
-    """Return what ``model.onnx`` is: ``int8``, ``float`` or ``rewritten``."""
+    """Return what ``model.onnx`` is: ``int8``, ``float``, ``rewritten`` or ``pruned``."""
     return str(result.get("delivered", "int8"))
 
 
 def _has_int8(result: Mapping[str, Any]) -> bool:
-    """Return whether an int8 model was made; ``compress --float`` makes none."""
-    return "placement" in result
+    """Return whether an int8 model was made; ``compress --float`` and ``prune`` make none."""
+    return made_of(result) == "int8"
 
 
 def _of_int8(result: Mapping[str, Any]) -> str:
@@ -97,7 +98,7 @@ def _origin(result: Mapping[str, Any]) -> Iterator[str]:
     yield f"- Model: {model['name']}, SHA-256 `{model['sha256']}`."
     licence = model["licence"] or "not known; ask where the float model came from"
     yield f"- Licence: {licence}. It holds for this one too."
-    if not _has_int8(result):
+    if made_of(result) == "rewritten":
         return  # nothing was learned from data
     if not data["path"]:
         yield f"- Data: rendered text, {data['n_train']} images to learn from; no labels of real images."
@@ -108,20 +109,19 @@ def _origin(result: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _how(result: Mapping[str, Any]) -> Iterator[str]:
-    yield f"- `ocrslim compress {result['model']['name']} {_options(result)}`"
-    if not _has_int8(result):
+    kind = made_of(result)
+    yield f"- `ocrslim {'prune' if kind == 'pruned' else 'compress'} {result['model']['name']} {_options(result)}`"
+    if kind == "pruned":
+        yield from _how_pruned(result)
+        return
+    if kind == "rewritten":
         yield "- Nothing was learned or rounded: the same weights in other nodes, shown to answer as before."
         if _delivered(result) == "float":
             yield "- That gained no time worth another file, so that the original is given."
         return
     if taught := result.get("budget", {}).get("taught"):
-        yield (
-            f"- The last layer learned from the labels of {taught['lines']} lines before anything was quantized:"
-            f" {taught['points']:+.2f} points of accuracy on {taught['held']} others as a float model,"
-            f" {taught['folded']:+.2f} with case, spaces and full-width signs folded. It reads as those labels are"
-            " written."
-            + (" Not so model.onnx, which is the float model that came in." if _delivered(result) == "float" else "")
-        )
+        other = " Not so model.onnx, which is the float model that came in." if _delivered(result) == "float" else ""
+        yield _taught(taught, "before anything was quantized") + other
     training, who = result.get("training"), _of_int8(result)
     if training and not result["budget"]["trained"]:
         yield f"- {who}{CALIBRATED}; a training of {training['steps']} steps was tried and not taken."
@@ -136,12 +136,32 @@ def _how(result: Mapping[str, Any]) -> Iterator[str]:
         yield f"- {who}Float, {count} operator{'s' if count > 1 else ''}: {reason}."
 
 
+def _how_pruned(result: Mapping[str, Any]) -> Iterator[str]:
+    pruning, training = result["pruning"], result["training"]
+    groups = pruning["groups"]
+    narrower = [group for group in groups if group["after"] < group["before"]]
+    cut = sum(group["before"] - group["after"] for group in narrower)
+    yield f"- {cut} channels of {len(narrower)} groups of layers cut, {len(groups) - len(narrower)} groups left whole."
+    steps = f"{training['steps']} steps, the best after {training['best_step']}"
+    yield f"- Trained to answer as the float model does: {steps}."
+    if taught := result.get("taught"):
+        yield _taught(taught, "after that")
+
+
+def _taught(taught: Mapping[str, Any], when: str) -> str:
+    return (
+        f"- The last layer learned from the labels of {taught['lines']} lines {when}:"
+        f" {taught['points']:+.2f} points of accuracy on {taught['held']} others as a float model,"
+        f" {taught['folded']:+.2f} with case, spaces and full-width signs folded. It reads as those labels are written."
+    )
+
+
 def _options(result: Mapping[str, Any]) -> str:
     """Return the options of the command line, with the files' names alone."""
     settings = result["settings"]
-    said = ["--float"] if not _has_int8(result) else []
+    said = ["--float"] if made_of(result) == "rewritten" else []
     said.append(f"--target {result['target']}")
-    for name in ("data", "eval", "effort", "max_drop", "seed", "observer", "steps", "profile"):
+    for name in ("speedup", "ratio", "data", "eval", "effort", "max_drop", "seed", "observer", "steps", "profile"):
         value = settings.get(name)
         if value is not None:
             said.append(f"--{name.replace('_', '-')} {_file(value) if name in ('data', 'eval') else value}")
@@ -153,7 +173,8 @@ def _options(result: Mapping[str, Any]) -> str:
 
 
 def _measured(result: Mapping[str, Any]) -> Iterator[str]:
-    label, who = ("int8", _of_int8(result)) if _has_int8(result) else ("rewritten", "")
+    label = made_of(result)
+    who = _of_int8(result) if label == "int8" else ""
     for engine, before in result["metrics"]["float"].items():
         after, drop = result["metrics"][label][engine], result["drop"][engine]
         yield f"On {engine}, judged by {_judged_by(result)}, {drop['n']} images:"
@@ -166,7 +187,7 @@ def _measured(result: Mapping[str, Any]) -> Iterator[str]:
         yield f"{who}{loss_in_words(drop)} (95 % interval {interval_in_words(drop)})."
     yield ""
     yield from _latency(result["latency"])
-    which, origin = ("The file", "trained model") if label == "int8" else ("The rewritten file", "original")
+    which, origin = ("The rewritten file", "original") if label == "rewritten" else ("The file", "trained model")
     for check in result["verify"]:
         yield ""
         yield f"{who}{which} in its engine against the {origin}: {check['kind']} {check['value']:.4f} of {check['n']}."
@@ -201,7 +222,7 @@ def _limits(result: Mapping[str, Any]) -> Iterator[str]:
         yield "- Judged by agreement with the float model, not by labels: a different answer may be the better one."
     if drop["n"] < FEW:
         yield f"- Judged on {drop['n']} images: the interval above is as much as can be said."
-    if _has_int8(result):
+    if made_of(result) != "rewritten":
         yield "- The loss holds for images like those that it was judged on; judge it on your own with `ocrslim eval`."
     yield "- It makes the mistakes of the float model, and misses what that misses."
     for note in result.get("notes", ()):
@@ -209,6 +230,8 @@ def _limits(result: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _limits_of_float(result: Mapping[str, Any]) -> Iterator[str]:
+    if _delivered(result) == "pruned":
+        yield f"- Cut for {result['target']}: another engine may gain less time by it."
     if _delivered(result) == "rewritten":
         yield f"- Written for {result['target']}: another engine may run it slower than the original."
     if _delivered(result) == "rewritten" and (shape := result["settings"].get("shape")):

@@ -41,7 +41,7 @@ def _gain(result: Mapping[str, Any]) -> str:
 
 
 def _loss(result: Mapping[str, Any], which: str) -> str:
-    drop = result["drop"][which]
+    drop = result["pruning"]["untrained"] if which == "untrained" else result["drop"][result["engine"]]
     when = "before training" if which == "untrained" else f"after {result['training']['best_step']} steps"
     if which != "untrained" and (taught := result.get("taught")):
         when += f", and labels of {taught['lines']} lines for the last layer"

@@ -17,11 +17,14 @@ __all__ = [
     "chosen_rung",
     "interval_in_words",
     "loss_in_words",
+    "made_of",
     "sha256_of",
     "verdict",
     "write_json",
     "write_text",
 ]
+
+FLOAT_KINDS = ("rewritten", "pruned")  # of what is made without rounding
 
 
 def write_text(path: Path, text: str) -> None:
@@ -50,6 +53,16 @@ def sha256_of(path: Path) -> str:
         while chunk := opened.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def made_of(result: Mapping[str, Any]) -> str:
+    """Return what a run made beside the float model: ``int8``, ``rewritten`` (``--float``) or ``pruned``.
+
+    Args:
+        result: the content of ``result.json``; of another file too, of which it is said to be ``int8``.
+    """
+    metrics = result.get("metrics")
+    return next((kind for kind in FLOAT_KINDS if isinstance(metrics, Mapping) and kind in metrics), "int8")
 
 
 def chosen_index(result: Mapping[str, Any]) -> int | None:

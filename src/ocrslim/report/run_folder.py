@@ -1,4 +1,4 @@
-"""The folder that a compression wrote, read back: what is damaged is told of before a report is made of half of it."""
+"""The folder that a run wrote, read back: what is damaged is told of before a report is made of half of it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ocrslim.errors import InputError
+from ocrslim.report.result import made_of
 
 __all__ = ["RESULT", "Run", "read_run"]
 
@@ -21,6 +22,7 @@ ANY_NAME = "*"
 # What a report reads: a type, several types, a list of one element, or names -> the same; "?" ends the name of what may
 # be missing or null. What is not named here is shown only if it is what is expected.
 _DROP = {"metric": str, "points": NUMBER, "low": NUMBER, "high": NUMBER, "n": int, "against?": str}
+_TAUGHT = {"lines": int, "held": int, "points": NUMBER, "folded": NUMBER}
 _TEXTS = {"node": str, "reason": str, "op?": str}
 SHAPE: dict[str, Any] = {
     "ocrslim": str,
@@ -32,7 +34,6 @@ SHAPE: dict[str, Any] = {
     "timed_on?": str,
     "notes?": [str],
     "command?": str,
-    "metrics": {"float": {ANY_NAME: {}}, "int8": {ANY_NAME: {}}},
     "drop": {ANY_NAME: _DROP},
     "latency": [
         {
@@ -42,7 +43,15 @@ SHAPE: dict[str, Any] = {
         }
     ],
     "delivered": str,
-    "size": {"float": int, "int8": int, "ratio": NUMBER},
+    "verify": [{"kind": str, "value": NUMBER, "required": NUMBER, "passed": bool, "n": int}],
+    "stages": [{"name": str, "seconds": NUMBER, "peak_rss_mb?": NUMBER}],
+    "training?": {"steps": int, "best_step": int, "seconds": NUMBER, "history": [{ANY_NAME: NUMBER}]},
+    "differences?": {"n": int, "worse": int, "better": int, "shown": [{"image?": str}]},
+    "skipped": [],
+    "cpu": {"model": str, "cores": int, "flags": [str], "has_vnni": bool},
+    "verdict": str,
+}
+OF_INT8: dict[str, Any] = {
     "placement": {
         **{"quantized": [_TEXTS], "float": [_TEXTS]},
         "measured?": {
@@ -50,11 +59,9 @@ SHAPE: dict[str, Any] = {
             "trials": [{"group": str, "nodes": [str], "int8": bool, "saved": NUMBER, "kept": bool}],
         },
     },
-    "verify": [{"kind": str, "value": NUMBER, "required": NUMBER, "passed": bool, "n": int}],
     "budget": {
         **{"max_drop": NUMBER, "kept": bool, "sure": bool, "judged_by": str, "drop": _DROP, "images_to_tell?": int},
-        "best?": int,
-        "taught?": {"lines": int, "held": int, "points": NUMBER, "folded": NUMBER},
+        **{"best?": int, "taught?": _TAUGHT},
         "rungs": [
             {
                 **{"rung": str, "divergence": NUMBER, "drop?": _DROP, "changed?": int, "float_sites": int},
@@ -68,15 +75,18 @@ SHAPE: dict[str, Any] = {
             **{"gain_if_float": NUMBER, "work": NUMBER, "weights?": NUMBER},
         }
     ],
-    "stages": [{"name": str, "seconds": NUMBER, "peak_rss_mb?": NUMBER}],
-    "training?": {"steps": int, "best_step": int, "seconds": NUMBER, "history": [{ANY_NAME: NUMBER}]},
-    "differences?": {"n": int, "worse": int, "better": int, "shown": [{"image?": str}]},
-    "skipped": [],
-    "cpu": {"model": str, "cores": int, "flags": [str], "has_vnni": bool},
-    "verdict": str,
 }
+OF_PRUNED: dict[str, Any] = {
+    "pruning": {
+        **{"ratio": NUMBER, "reached": bool, "untrained": _DROP},
+        "groups": [{"name": str, "before": int, "after": int, "reason": str}],
+    },
+    "taught?": _TAUGHT,
+}
+OF_KIND: dict[str, dict[str, Any]] = {"int8": OF_INT8, "rewritten": {}, "pruned": OF_PRUNED}
+COMMANDS = {"int8": "ocrslim compress", "rewritten": "ocrslim compress --float", "pruned": "ocrslim prune"}
 TASKS = ("det", "rec")
-DELIVERED = ("int8", "float", "rewritten")
+DELIVERED = {"int8": ("int8", "float", "rewritten"), "rewritten": ("rewritten", "float"), "pruned": ("pruned",)}
 
 
 @dataclass(frozen=True)
@@ -96,15 +106,15 @@ def read_run(folder: Path) -> Run:
     """Read a run's folder.
 
     Args:
-        folder: that ``ocrslim compress`` wrote; or its ``result.json``.
+        folder: that ``ocrslim compress`` or ``ocrslim prune`` wrote; or its ``result.json``.
 
     Raises:
-        InputError: there is no ``result.json``, or it is not what ``ocrslim compress`` writes.
+        InputError: there is no ``result.json``, or it is not what these commands write.
     """
     path = folder if folder.name == RESULT and folder.is_file() else folder / RESULT
     if not path.is_file():
         raise InputError(f"{path}: no such file; name a folder that `ocrslim compress` wrote")
-    mend = "run `ocrslim compress` again with this --out, or name another folder"
+    mend = "run the command again with this --out, or name another folder"
     try:
         if path.stat().st_size > MOST_BYTES:
             raise InputError(f"{path}: over {MOST_BYTES >> 20} MiB, a run's result is far smaller; {mend}")
@@ -113,20 +123,12 @@ def read_run(folder: Path) -> Run:
         raise InputError(f"{path}: can't be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: damaged, JSON was expected ({error}); {mend}") from error
-    if isinstance(result, dict) and (other := _other(result)):
-        raise InputError(f"{path}: of `ocrslim {other}`; a report is made of what `ocrslim compress` wrote")
-    wrong = _wrong(result, SHAPE, "") or _wrong_names(result)
+    kind = made_of(result) if isinstance(result, dict) else "int8"
+    models = {"metrics": {"float": {ANY_NAME: {}}, kind: {ANY_NAME: {}}}, "size": {"float": int, kind: int}}
+    wrong = _wrong(result, SHAPE | models | OF_KIND[kind], "") or _wrong_names(result, kind)
     if wrong:
-        raise InputError(f"{path}: not what `ocrslim compress` writes: {wrong}; {mend}")
+        raise InputError(f"{path}: not what `{COMMANDS[kind]}` writes: {wrong}; {mend}")
     return Run(path.parent, result)
-
-
-def _other(result: Mapping[str, Any]) -> str:
-    """Return which of our other commands wrote a result; nothing if none did."""
-    if "pruning" in result:
-        return "prune"
-    metrics = result.get("metrics")
-    return "compress --float" if isinstance(metrics, dict) and "rewritten" in metrics else ""
 
 
 def _wrong(value: Any, shape: Any, where: str) -> str:
@@ -167,14 +169,14 @@ def _wrong_object(value: Any, shape: Mapping[str, Any], where: str) -> str:
     return ""
 
 
-def _wrong_names(result: Mapping[str, Any]) -> str:
+def _wrong_names(result: Mapping[str, Any], kind: str) -> str:
     """Return what names something that is not there."""
     if result["model"]["task"] not in TASKS:
         return f"model.task is {result['model']['task']}, {' or '.join(TASKS)} was expected"
-    if result["delivered"] not in DELIVERED:
-        return f"delivered is {result['delivered']}, {' or '.join(DELIVERED)} was expected"
-    engine = result["engine"]
-    for name, found in (("drop", result["drop"]), *result["metrics"].items()):
+    if result["delivered"] not in DELIVERED[kind]:
+        return f"delivered is {result['delivered']}, {' or '.join(DELIVERED[kind])} was expected"
+    engine, metrics = result["engine"], result["metrics"]
+    for name, found in (("drop", result["drop"]), ("float", metrics["float"]), (kind, metrics[kind])):
         if engine not in found:
             return f"{name} says nothing of {engine}"
     return ""

@@ -48,7 +48,6 @@ def test_alone_everything_is_done_at_once() -> None:
     assert ALONE.tell({"do": "it"}) == {"do": "it"}
     assert ALONE.gather(3) == [3]
     assert ALONE.gather_tensors({"a": parameter.grad})[0]["a"] is parameter.grad
-    assert ALONE.total(torch.ones(2)).tolist() == [1.0, 1.0]
     ALONE.part()
     with team_of({}) as team:
         assert team is ALONE
@@ -68,7 +67,6 @@ def test_what_three_processes_tell_each_other(tmp_path: Path) -> None:
     assert [rank.pop("tensors of all") for rank in ranks[1:]] == [[], []], "they are the first one's"
     assert first["tell"] == {"word": "of 0"}
     assert first["gather"] == [{"rank": rank, "long": "x" * rank} for rank in range(3)]
-    assert first["total"] == [3.0, 3.0]
     assert first.pop("tensors of all") == [{"of 0": []}, {}, {"of 2": [2, 2]}]
     assert first["tensors"] == [[0, 1, 2], [3, 4, 5]]
     assert first["state"] == {"rank": 0}

@@ -43,6 +43,14 @@ def _random(seed: int, height: int, width: int) -> Image:
 # ---- the stream
 
 
+def test_the_batches_of_a_training_step_are_as_wide_as_each_other() -> None:
+    lines = [_random(i, 48, 2000) for i in range(6)]
+    alone = [RecBatches(lines, 2, REC, 0).batch(step).shape[3] for step in range(6)]
+    shared = [RecBatches(lines, 2, REC, 0, together=3).batch(step).shape[3] for step in range(18)]
+    assert len(set(alone)) > 4
+    assert shared == [width for width in alone for _ in range(3)]
+
+
 @pytest.mark.parametrize(("n", "batch"), [(10, 5), (10, 3), (3, 8), (1, 4)])
 def test_every_image_comes_once_an_epoch(n: int, batch: int) -> None:
     batches = RecBatches(_shades(n), batch, REC, seed=0, augment=False)

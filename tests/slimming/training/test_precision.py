@@ -56,9 +56,29 @@ def test_a_gpu_that_is_not_there_is_told_of() -> None:
         pick_device("cuda")
 
 
-def test_batches_stay_where_they_are_on_a_cpu() -> None:
+def test_modules_come_back_to_the_cpu_as_they_were() -> None:
+    module = nn.Conv2d(3, 4, 3)
+    weight, values = module.weight, module.weight.detach().clone()
+    with FULL.placed(module):
+        assert module.weight.is_contiguous(memory_format=torch.channels_last)
+        assert not module.weight.is_contiguous()
+    with pytest.raises(ZeroDivisionError), FULL.placed(module):
+        raise ZeroDivisionError
+    assert module.weight is weight
+    assert module.weight.is_contiguous()
+    assert torch.equal(module.weight, values)
+
+
+def test_images_have_their_channels_last() -> None:
+    images = torch.rand(2, 3, 4, 5)
+    placed = FULL.place(LabelledBatch(images, {"map": torch.zeros(1, 2, 2)})).images
+    assert torch.equal(placed, images)
+    assert placed.is_contiguous(memory_format=torch.channels_last)
+    assert FULL.place(torch.zeros(2, 3)).shape == (2, 3)  # features of lines, as tests have them
+
+
+def test_batches_are_put_on_the_device() -> None:
     batch = LabelledBatch(torch.zeros(1, 3, 2, 2), {"map": torch.zeros(1, 2, 2)})
-    assert FULL.place(batch) is batch
     moved = Precision(torch.device("meta")).place(batch)
     assert moved.images.device.type == moved.targets["map"].device.type == "meta"
     assert Precision(torch.device("meta")).place("text") == "text"

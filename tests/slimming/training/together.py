@@ -90,7 +90,6 @@ def operations(team: Team, told: Mapping[str, Any]) -> dict[str, Any]:
             for found in team.gather_tensors({f"of {rank}": torch.full((rank,), rank)} if rank != 1 else {})
         ],
         "gather": team.gather({"rank": rank, "long": "x" * rank}),
-        "total": team.total(torch.tensor([1.0, float(rank)])).tolist(),
         "gradients": [None if p.grad is None else p.grad.tolist() for p in parameters],
         "many": many.grad.numpy().tobytes().hex(),
         "figures": figures,

@@ -129,7 +129,7 @@ def training_batches(
     data: TrainingData, profile: Profile, seed: int, start: int, count: int, shard: Shard = WHOLE
 ) -> Iterator[Tensor]:
     """Yield batches ``start`` to ``start + count`` of a process's share of the endless, shuffled, augmented stream."""
-    source = _batches(data, data.train, profile, seed, augment=True)
+    source = _batches(data, data.train, profile, seed, augment=True, together=shard.together)
     for batch in prefetch(shard.of(source), start, count):
         yield torch.from_numpy(batch)
 
@@ -220,12 +220,13 @@ def _batches(
     augment: bool,
     batch: int | None = None,
     targets: bool = False,
+    together: int = 1,
 ) -> RecBatches | DetBatches:
     size = batch or BATCH[data.task]
     batches: RecBatches | DetBatches
     if data.task == "rec":
         lines = cast("Sequence[Image]", images)  # pages with boxes are a detector's
-        batches = RecBatches(lines, size, profile.rec, seed, augment=augment)
+        batches = RecBatches(lines, size, profile.rec, seed, augment=augment, together=together)
     else:
         batches = DetBatches(images, size, profile.det, seed, augment=augment, targets=targets)
     batches.damaged = data.damaged  # the same for training, calibration and judging: each file is tried once

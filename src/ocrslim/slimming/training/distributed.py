@@ -135,19 +135,6 @@ class Team:
                 parameter.grad = (total / self.size).reshape(parameter.shape)
         return {name: value / self.size for name, value in zip(names, owners[len(parameters) :], strict=True)}
 
-    def total(self, values: Tensor) -> Tensor:
-        """Return the sum of a tensor over all ranks; it has no gradient.
-
-        Raises:
-            LostRankError: a process is gone.
-        """
-        if self.size == 1:
-            return values.detach()
-        flat = values.detach().clone()
-        with self._together():
-            dist.all_reduce(flat)
-        return flat
-
     def gather(self, state: Any) -> list[Any]:
         """Return what every rank gives, on every rank, in their order.
 

@@ -46,7 +46,7 @@ NEAR_TEXT = 0.8  # share of crops placed around a box, where there are boxes
 class _Shuffled(ABC):
     """What both kinds of batches share: the order of the images, and what happens to damaged ones."""
 
-    def __init__(self, images: Sequence[Source], batch: int, seed: int, augment: bool) -> None:
+    def __init__(self, images: Sequence[Source], batch: int, seed: int, augment: bool, together: int = 1) -> None:
         if not images:
             raise DataError("no images to make batches of")
         if batch < 1:
@@ -56,6 +56,7 @@ class _Shuffled(ABC):
         self._batch = batch
         self._seed = seed
         self._augment = augment
+        self._together = together
         self._orders: dict[int, NDArray[np.int64]] = {}
 
     def __len__(self) -> int:
@@ -79,11 +80,11 @@ class _Shuffled(ABC):
         """
         first = step * self._batch
         drawn = [self._draw(position) for position in range(first, first + self._batch)]
-        return self._make(drawn, np.random.default_rng([self._seed, step, 2]))
+        return self._make(drawn, np.random.default_rng([self._seed, step // self._together, 2]))
 
     @abstractmethod
     def _make(self, drawn: list[_Drawn], rng: np.random.Generator) -> Batch:
-        """Turn images into a batch; ``rng`` is for what the whole batch shares."""
+        """Turn images into a batch; ``rng`` is for what the batches of one training step share."""
 
     def _draw(self, position: int) -> _Drawn:
         """Read the image at ``position`` of the endless stream, or the next readable one after it."""
@@ -149,8 +150,9 @@ class RecBatches(_Shuffled):
     Widths are mixed within a batch, not bucketed: batches of one width gave a spiky loss. All lines of a batch are
     padded with zeros on the right to the widest of them, as at inference, but to ``profile.width`` at least. A line
     wider than a bound is cut, at a random place, rather than squeezed: squeezed letters are none that the deployed
-    model sees. With augmentation every batch draws a bound of its own between ``profile.width`` and ``max_width``,
-    else nearly every batch would be as wide as the widest lines.
+    model sees. With augmentation the batches of a training step draw a bound of their own between ``profile.width``
+    and ``max_width``, else nearly every batch would be as wide as the widest lines. They draw one for all of them,
+    since each process waits for the one that has the widest batch.
 
     Args:
         images: paths, or BGR arrays ``[H, W, 3]``.
@@ -159,6 +161,7 @@ class RecBatches(_Shuffled):
         seed: of the order and of the augmentation.
         max_width: pixels at ``profile.height``; no batch is wider.
         augment: change lines at random; see :func:`ocrslim.ocr.augment.augment_line`.
+        together: batches that make one training step, of all processes.
 
     Attributes:
         damaged: path -> reason, of the images found unreadable so far.
@@ -175,8 +178,9 @@ class RecBatches(_Shuffled):
         seed: int,
         max_width: int = 640,
         augment: bool = True,
+        together: int = 1,
     ) -> None:
-        super().__init__(images, batch, seed, augment)
+        super().__init__(images, batch, seed, augment, together)
         self._profile = profile
         self._max_width = min(max_width, profile.max_width)
 

@@ -106,6 +106,11 @@ class Shard:
     size: int = 1
     block: int = 1
 
+    @property
+    def together(self) -> int:
+        """Batches that make one training step, of all processes."""
+        return self.size * self.block
+
     def place(self, index: int) -> int:
         """Return the number in the stream of all of this process's batch number ``index``."""
         step, part = divmod(index, self.block)
