@@ -1,6 +1,6 @@
-"""Images in a second of one process and of several, one thread each: training of PP-OCRv6_tiny_rec, gloo.
+"""Images in a second of one process and of several, one thread each: training of a recogniser, gloo.
 
-    python benchmarks/scaling.py [--processes 1 2] [--steps 20] [--repeats 3] [--threads 1] [--out scaling.json]
+    python benchmarks/scaling.py [--model PP-OCRv6_tiny_rec] [--processes 1 2] [--steps 20] [--repeats 3] [--threads 1]
 
 The numbers of processes are measured in turns, each ``--repeats`` times, and the fastest of each counts: on a shared
 machine the others tell what the neighbours did. What is timed are whole steps of the trainer, with the losses and the
@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-MODEL = "PP-OCRv6_tiny_rec"
+MODEL = "PP-OCRv4_mobile_rec"
 WARM_UP = 3
 LINES = 200
 AVERAGES = 30
@@ -32,7 +32,7 @@ def main() -> int:
     """Measure in turns and print a table."""
     options = _options()
     if options.worker:
-        return worker(options.worker, options.steps, options.threads)
+        return worker(options)
     from ocrslim.engines.cpu import cpu_info, versions
     from ocrslim.engines.machine import OtherLoad
 
@@ -40,13 +40,13 @@ def main() -> int:
     for _ in range(options.repeats):
         for count in options.processes:
             load, began, own = OtherLoad(), time.monotonic(), _children()
-            found = measure(count, options.out.with_suffix(f".{count}.json"), options.steps, options.threads)
+            found = measure(count, options)
             others = (load.cores() or 0.0) - (_children() - own) / (time.monotonic() - began)
             runs[count].append(found | {"others": max(0.0, others)})
             print(json.dumps({"processes": count, **runs[count][-1]}), flush=True)
     best = {count: max(found, key=lambda run: run["images_per_second"]) for count, found in runs.items()}
     facts: dict[str, Any] = {"cpu": cpu_info().model, "flags": " ".join(cpu_info().flags), "versions": versions()}
-    facts |= {"threads": options.threads, "steps": options.steps, "model": MODEL, "cores": os.cpu_count()}
+    facts |= {"threads": options.threads, "steps": options.steps, "model": options.model, "cores": os.cpu_count()}
     options.out.write_text(json.dumps(facts | {"runs": {str(k): v for k, v in runs.items()}}, indent=1), "utf-8")
     print(table(best, facts))
     return 0
@@ -54,6 +54,7 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default=MODEL, help="official name of a recogniser; default: %(default)s")
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=3)
@@ -63,7 +64,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measure(count: int, out: Path, steps: int, threads: int) -> dict[str, float]:
+def measure(count: int, options: argparse.Namespace) -> dict[str, float]:
     """Train in ``count`` processes and return rank 0's figures.
 
     Raises:
@@ -71,7 +72,9 @@ def measure(count: int, out: Path, steps: int, threads: int) -> dict[str, float]
     """
     from ocrslim.slimming.training.launch import launch
 
-    arguments = [__file__, "--worker", str(out), "--steps", str(steps), "--threads", str(threads)]
+    out = options.out.with_suffix(f".{count}.json")
+    arguments = [__file__, "--worker", str(out), "--model", options.model]
+    arguments += ["--steps", str(options.steps), "--threads", str(options.threads)]
     code = launch(arguments, count) if count > 1 else subprocess.call([sys.executable, *arguments])
     if code:
         raise RuntimeError(f"{count} processes ended with {code}")
@@ -80,21 +83,21 @@ def measure(count: int, out: Path, steps: int, threads: int) -> dict[str, float]
     return found
 
 
-def worker(out: Path, steps: int, threads: int) -> int:
+def worker(options: argparse.Namespace) -> int:
     """Train as one of the processes; rank 0 writes the figures."""
     import torch
 
     from ocrslim.slimming.training.distributed import team_of
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(options.threads)
     with team_of() as team:
-        figures = _train(team, steps)
+        figures = _train(team, options.model, options.steps)
     if team.leads:
-        out.write_text(json.dumps(figures), encoding="utf-8")
+        options.worker.write_text(json.dumps(figures), encoding="utf-8")
     return 0
 
 
-def _train(team: Any, steps: int) -> dict[str, float]:
+def _train(team: Any, model: str, steps: int) -> dict[str, float]:
     from ocrslim.config.profile import load_profile
     from ocrslim.graph.importers.source import open_model
     from ocrslim.slimming.training import data as training_data
@@ -102,7 +105,7 @@ def _train(team: Any, steps: int) -> dict[str, float]:
     from ocrslim.slimming.training.trainer import Score, Trainer, TrainSettings
 
     training_data.RENDERED = {"rec": LINES, "det": 4}
-    source = open_model(MODEL)
+    source = open_model(model)
     profile = load_profile(None, source.inference_yml)
     data = training_data.open_training_data("rec", None, None, source.characters or (), 0)
     shard, marks = Shard(team.rank, team.size), [time.perf_counter()]

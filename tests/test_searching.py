@@ -107,7 +107,7 @@ def test_channels_go_where_it_is_not(stand: Callable[..., Parts], tmp_path: Path
     assert parts.runs[0].reference is None
     assert [item["part"] for item in result["found"]] == list(PARTS)
     assert {item["part"] for item in result["found"] if item["front"]} == {"int8", "pruned-int8"}
-    assert (tmp_path / "report.html").read_text() == "2 runs"
+    assert (tmp_path / "report.html").read_text() == "3 runs"
     assert result["verdict"] == (
         "pruned-int8: 2.50 times as fast as float, 0.20 points lost; 2.4 times within 0.3 points was asked"
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import threading
 import time
 
@@ -99,3 +101,24 @@ def test_a_forgotten_iterator_ends_its_thread() -> None:
     del iterator
     gc.collect()
     assert _wait_for(lambda: _threads() == 0)
+
+
+LAST = """
+import atexit, threading, time
+atexit.register(lambda: print([thread.name for thread in threading.enumerate()]))  # after those registered later
+import numpy as np
+from ocrslim.slimming.training.prefetch import prefetch
+
+class Slow:
+    def batch(self, step):
+        time.sleep(0.2)
+        return np.zeros((1, 3, 2, 2), np.float32)
+
+next(prefetch(Slow(), 0, 100))
+kept = prefetch(Slow(), 0, 100)
+"""
+
+
+def test_no_thread_is_left_when_the_interpreter_goes() -> None:
+    done = subprocess.run([sys.executable, "-c", LAST], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "['MainThread']"

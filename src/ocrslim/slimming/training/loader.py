@@ -38,6 +38,7 @@ Source = Path | Image | DetSample
 
 TALLEST = 4  # lines taller than so many times the profile's height are shrunk before they are augmented, for speed
 SORTED_TOGETHER = 256  # natural line images read and sorted by shape at a time: bounds memory
+WIDTH_STEP = 32  # pixels; training batches are as wide as a multiple: every other width wants memory and kernels anew
 SCALES = 2.0  # detection images are enlarged or shrunk by up to this factor, log-uniformly around 1
 MOST_OUTSIDE = 1.25  # a shrunk window is at most so many times the image's shorter side
 NEAR_TEXT = 0.8  # share of crops placed around a box, where there are boxes
@@ -152,7 +153,8 @@ class RecBatches(_Shuffled):
     wider than a bound is cut, at a random place, rather than squeezed: squeezed letters are none that the deployed
     model sees. With augmentation the batches of a training step draw a bound of their own between ``profile.width``
     and ``max_width``, else nearly every batch would be as wide as the widest lines. They draw one for all of them,
-    since each process waits for the one that has the widest batch.
+    since each process waits for the one that has the widest batch, and are padded to a multiple of
+    :data:`WIDTH_STEP`.
 
     Args:
         images: paths, or BGR arrays ``[H, W, 3]``.
@@ -210,17 +212,19 @@ class RecBatches(_Shuffled):
 
     def _make(self, drawn: list[_Drawn], rng: np.random.Generator) -> Batch:
         bound, lines = self._max_width, []
-        if self._augment and bound > self._profile.width:
-            bound = int(rng.integers(self._profile.width, bound + 1))
+        least, most = -(-self._profile.width // WIDTH_STEP), bound // WIDTH_STEP
+        if self._augment and least <= most:
+            bound = WIDTH_STEP * int(rng.integers(least, most + 1))
         for item in drawn:
             image = item.image
             if self._augment:
                 image = augment_line(shrink_to_height(image, TALLEST * self._profile.height), item.rng)
             lines.append(self._cut(image, bound, item.rng.random()))
-        return self._stack(lines)
+        return self._stack(lines, WIDTH_STEP if self._augment else 1)
 
-    def _stack(self, lines: list[Image]) -> Batch:
-        width = min(self._max_width, rec_width([_ratio(line) for line in lines], self._profile))
+    def _stack(self, lines: list[Image], step: int = 1) -> Batch:
+        widest = rec_width([_ratio(line) for line in lines], self._profile)
+        width = min(self._max_width, -(-widest // step) * step)
         return np.stack([resize_for_rec(line, self._profile, width) for line in lines])
 
     def _cut(self, image: Image, bound: int, place: float) -> Image:

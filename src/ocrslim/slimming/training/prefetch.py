@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import queue
 import threading
 from dataclasses import dataclass
@@ -13,6 +14,17 @@ from numpy.typing import NDArray
 __all__ = ["WHOLE", "Batches", "PrefetchingIterator", "Shard", "prefetch"]
 
 Batch = NDArray[np.float32]
+
+
+_RUNNING: dict[threading.Thread, threading.Event] = {}  # the threads that make batches -> what stops each
+
+
+@atexit.register
+def _end_all() -> None:
+    """Stop all threads: one that is inside of OpenCV when the interpreter goes would abort the process."""
+    for thread, stop in list(_RUNNING.items()):
+        stop.set()
+        thread.join()
 
 
 class Batches(Protocol):
@@ -47,6 +59,7 @@ class PrefetchingIterator:
             name="ocrslim-prefetch",
             daemon=True,
         )
+        _RUNNING[self._thread] = self._stop
         self._thread.start()
 
     def __iter__(self) -> PrefetchingIterator:
@@ -147,6 +160,8 @@ def _produce(
         _put(None, ready, stop)
     except Exception as error:  # noqa: BLE001 - handed to the consumer, which raises it
         _put(error, ready, stop)
+    finally:
+        _RUNNING.pop(threading.current_thread(), None)
 
 
 def _put(
