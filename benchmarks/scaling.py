@@ -1,6 +1,6 @@
 """Images in a second of one process and of several, one thread each: training of a recogniser, gloo.
 
-    python benchmarks/scaling.py [--model PP-OCRv6_tiny_rec] [--processes 1 2] [--steps 20] [--repeats 3] [--threads 1]
+    python benchmarks/scaling.py [--model PP-OCRv6_tiny_rec] [--processes 1 2] [--steps 40] [--repeats 3] [--threads 1]
 
 The numbers of processes are measured in turns, each ``--repeats`` times, and the fastest of each counts: on a shared
 machine the others tell what the neighbours did. What is timed are whole steps of the trainer, with the losses and the
@@ -56,7 +56,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default=MODEL, help="official name of a recogniser; default: %(default)s")
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1, help="of each process")
     parser.add_argument("--out", type=Path, default=Path("scaling.json"))

@@ -1,10 +1,10 @@
 """What a training step costs: beside the same step without fake quantizers, and beside its bare arithmetic.
 
-Three steps are run in turns: ours (teacher, student with fake quantizers on fixed integers, losses, gradients of scales
-and biases, Adam), the same with the fake quantizers passing floats on, and training of all the weights as quantization-
-aware training does it. The floor is the multiplications of the step, counted in the graph, at the rate of a large
-product of matrices measured in the same turns: teacher and student forward, gradients of the student's inputs, and of
-the weights whose scales learn.
+Four steps are run in turns: ours (teacher, student with fake quantizers on fixed integers, losses, gradients of scales
+and biases, Adam), the same with the fake quantizers passing floats on, training of all the weights as quantization-
+aware training does it, and ours with the channels first in memory. The floor is the multiplications of the step,
+counted in the graph, at the rate of a large product of matrices measured in the same turns: teacher and student
+forward, gradients of the student's inputs, and of the weights whose scales learn.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from ocrslim.slimming.training.precision import FULL
 BATCH = {"rec": 8, "det": 2}
 SIDE = 1024  # of the matrices whose product gives the rate
 STEPS_ON_MACS = 4  # teacher, student, gradients of inputs, gradients of weights
+FIRST = "channels first"  # ours with weights and images in the other layout
 NO_CHANGE = 1e-12  # learning rate: what is timed stays the same
 
 
@@ -80,11 +81,10 @@ def measure(name: str, batch: int | None, target: str, turns: int) -> Cost:
     graph = canonicalize(load_onnx(source.path))
     batch = batch or BATCH[source.task]
     shape = (batch, 3, *SHAPES[source.task])
-    images = FULL.place(torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 2 - 1)
+    images = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
     macs = count_macs(graph, shape)
     if macs is None:
         raise OcrslimError(f"{name}: its multiplications cannot be counted")
-    teacher = GraphModule(graph).eval()
     points = distillation_points(graph)
 
     def step(kind: str) -> Callable[[], None]:
@@ -96,20 +96,23 @@ def measure(name: str, batch: int | None, target: str, turns: int) -> Cost:
         for parameter in quantization.module.parameters():
             parameter.requires_grad_(id(parameter) in chosen)
         optimizer = torch.optim.Adam(learning, lr=NO_CHANGE)
-        FULL.put(quantization.module, teacher)  # as compress does
+        own, given = GraphModule(graph).eval(), images
+        if kind != FIRST:  # as compress does
+            FULL.put(quantization.module, own)
+            given = FULL.place(images)
         criterion = Distillation(
-            quantization.module, teacher, source.task, points.logits, points.features, DistillationSettings()
+            quantization.module, own, source.task, points.logits, points.features, DistillationSettings()
         )
 
         def run() -> None:
             optimizer.zero_grad(set_to_none=True)
-            criterion(images)[0].backward()  # type: ignore[no-untyped-call]
+            criterion(given)[0].backward()  # type: ignore[no-untyped-call]
             optimizer.step()
 
         return run
 
     a, b = torch.rand(SIDE, SIDE), torch.rand(SIDE, SIDE)
-    work = {kind: step(kind) for kind in ("ours", "without", "all weights")} | {"product": lambda: a @ b}
+    work = {kind: step(kind) for kind in ("ours", "without", "all weights", FIRST)} | {"product": lambda: a @ b}
     seconds: dict[str, list[float]] = {kind: [] for kind in work}
     for _ in range(turns):
         for kind, run in work.items():
@@ -123,7 +126,7 @@ def measure(name: str, batch: int | None, target: str, turns: int) -> Cost:
 
 def _learning(quantization: Quantization, kind: str) -> list[torch.nn.Parameter]:
     """Return what learns in a step, and make the fake quantizers do what that step needs."""
-    if kind == "ours":
+    if kind in ("ours", FIRST):
         return [parameter for group in scales_and_biases(quantization) for parameter in group.parameters]
     if kind == "all weights":
         return list(quantization.module.parameters())
@@ -140,13 +143,25 @@ def table(costs: Sequence[Cost], threads: int, load: float | None) -> Table:
         caption=f"{cpu.model}, {' '.join(cpu.flags)}; {threads} threads; torch {torch.__version__}; other programs"
         f" used {load or 0.0:.1f} cores; peak memory {(peak_rss_mb() or 0.0) / 1024:.1f} GB",
     )
-    for column in ("model", "batch", "ours", "without", "ratio", "all weights", "floor", "ours / floor", "GFLOP/s"):
+    for column in (
+        "model",
+        "batch",
+        "ours",
+        "without",
+        "ratio",
+        "all weights",
+        FIRST,
+        "floor",
+        "ours / floor",
+        "GFLOP/s",
+    ):
         shown.add_column(column, justify="left" if column == "model" else "right", no_wrap=True)
     for cost in costs:
         ours, without = cost.steps["ours"], cost.steps["without"]
         shown.add_row(
             *(cost.model, str(cost.batch), f"{ours:.3f}", f"{without:.3f}", f"{ours / without:.2f}"),
-            *(f"{cost.steps['all weights']:.3f}", f"{cost.floor:.3f}", f"{ours / cost.floor:.2f}"),
+            *(f"{cost.steps['all weights']:.3f}", f"{cost.steps[FIRST]:.3f}"),
+            *(f"{cost.floor:.3f}", f"{ours / cost.floor:.2f}"),
             f"{cost.gflops:.0f}",
         )
     return shown

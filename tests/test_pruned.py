@@ -14,12 +14,17 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
+from ocrslim import pruned
 from ocrslim.cli import main
 from ocrslim.engines.session import ENGINES, open_session
 from ocrslim.errors import InputError
+from ocrslim.export.bundle import open_deployable
 from ocrslim.lock import alone_in
 from ocrslim.pruned import PruneSettings, SameChannels, prune_and_distil
 from ocrslim.report.pruned import pruning_table
+from ocrslim.report.result import sha256_of
+from ocrslim.report.run_folder import read_run
+from ocrslim.slimming.training import data as training_data
 from ocrslim.slimming.training.compute import Compute
 
 
@@ -47,6 +52,33 @@ def test_goals_are_costs(tmp_path: Path) -> None:
 def test_several_processes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="prune: in one process"):
         PruneSettings("openvino", tmp_path, ratio=0.3, compute=Compute(processes=2)).goal()
+
+
+def test_what_cannot_train_is_refused_before_any_work(
+    zoo: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    given = ["prune", str(zoo("PP-OCRv6_tiny_rec")), "--target", "openvino", "--ratio", "0.1", "--out", str(out)]
+    assert main([*given, "--device", "cpu", "--amp", "fp16"]) == 2
+    assert "--amp fp16: on a GPU only" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_short_run_leaves_what_a_report_and_a_card_read(
+    zoo: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_data, "RENDERED", {"rec": 24, "det": 4})
+    monkeypatch.setattr(pruned, "MIN_BENCH_SECONDS", 0.1)
+    settings = PruneSettings("openvino", tmp_path, ratio=0.05, steps=1, threads=1, compute=Compute(accumulate=2))
+    result = prune_and_distil(zoo("PP-OCRv6_tiny_rec"), settings)
+    assert read_run(tmp_path).result["verdict"] == result["verdict"]
+    assert "pruned, still float: " in result["verdict"]
+    assert "Pruned, still float: " in (tmp_path / "report.html").read_text(encoding="utf-8")
+    card = (tmp_path / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert f"SHA-256 `{sha256_of(tmp_path / 'model.onnx')}`" in card
+    assert "--ratio 0.05 --align 8 --importance taylor" in card
+    assert "--accumulate 2" in card
+    assert open_deployable(tmp_path).title == "PP-OCRv6_tiny_rec, float, pruned"
 
 
 class Fixed(nn.Module):

@@ -167,7 +167,7 @@ class Following:
         criterion, said = self.criterion(graph, student, teacher)
         for line in said:
             log.say(line)
-        criterion.teacher.to(kept["precision"].device)  # perhaps one of its own
+        kept["precision"].put(criterion.teacher)  # perhaps one of its own
         judge, groups = self.judge(student, profile), scales_and_biases(quantization)
         training, folder = settings.compute.fit(self.training, log.say), settings.out / CHECKPOINTS
         return Trainer(student, groups, criterion, judge, training, folder=folder, stop_at=self.stop_at, **kept)

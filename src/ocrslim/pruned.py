@@ -53,7 +53,7 @@ from ocrslim.slimming.training.data import (
     validation_batches,
 )
 from ocrslim.slimming.training.distillation import Distillation, DistillationSettings, TeacherJudge
-from ocrslim.slimming.training.precision import open_precision, pick_device
+from ocrslim.slimming.training.precision import Precision, open_precision, pick_device
 from ocrslim.slimming.training.trainer import Trainer, TrainingResult, TrainSettings
 from ocrslim.teaching import Lesson, Taught, teach
 
@@ -172,10 +172,11 @@ def prune_and_distil(model: str | Path, settings: PruneSettings, console: Consol
     source = open_model(model, settings.dictionary)
     refuse_own_folder(source, settings.out)
     profile = load_profile(settings.profile, source.inference_yml)
+    precision = open_precision(settings.compute.amp, pick_device(settings.compute.device))
     with output_folder(settings.out, STALE) as partial:
         log = RunLog(settings.out, console or Console(quiet=True))
         try:
-            result = _run(source, profile, settings, partial, log)
+            result = _run(source, profile, settings, precision, partial, log)
         finally:
             log.close()
     drop_checkpoints(settings.out)
@@ -183,7 +184,9 @@ def prune_and_distil(model: str | Path, settings: PruneSettings, console: Consol
     return result
 
 
-def _run(source: ModelSource, profile: Profile, settings: PruneSettings, partial: Path, log: RunLog) -> dict[str, Any]:
+def _run(
+    source: ModelSource, profile: Profile, settings: PruneSettings, precision: Precision, partial: Path, log: RunLog
+) -> dict[str, Any]:
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
     log.note(f"ocrslim {__version__}: prune {source.name} ({source.sha256}); {plain(settings)}")
@@ -196,7 +199,7 @@ def _run(source: ModelSource, profile: Profile, settings: PruneSettings, partial
     untrained, exported = partial / "untrained.onnx", partial / "model.onnx"
     _save(pruning.model, untrained)
     with log.stage("train"):
-        student, training = _distil(source, graph, pruning, data, profile, settings, log)
+        student, training = _distil(source, graph, pruning, data, profile, settings, precision, log)
     student, taught = _taught(student, source, data, profile, settings, log)
     _save(student.to_ir(), exported)
     with log.stage("evaluate"):
@@ -254,6 +257,7 @@ def _distil(
     data: TrainingData,
     profile: Profile,
     settings: PruneSettings,
+    precision: Precision,
     log: RunLog,
 ) -> tuple[GraphModule, TrainingResult]:
     """Train the smaller model to answer as the whole one does."""
@@ -268,7 +272,6 @@ def _distil(
         for name in points.features
     }
     teacher, compute = SameChannels(GraphModule(graph).eval(), kept), settings.compute
-    precision = open_precision(compute.amp, pick_device(compute.device))
     steps = compute.steps(STEPS[source.task]) if settings.steps is None else settings.steps
     validation = [precision.place(batch) for batch in validation_batches(data, profile, settings.seed)]
     batches = functools.partial(training_batches, data, profile, settings.seed, shard=compute.shard(0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,6 +74,16 @@ def test_a_float_model_has_no_target(zoo: Callable[[str], Path]) -> None:
     assert deployable.title == "PP-OCRv6_tiny_det, float"
 
 
+def test_a_pruned_model_is_called_so(zoo: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = tmp_path / "pruned"
+    shutil.copytree(zoo("PP-OCRv6_tiny_det").parent, folder)
+    result = {"model": {"name": "PP-OCRv6_tiny_det"}, "target": "openvino", "delivered": "pruned"}
+    (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    deployable = open_deployable(folder)
+    assert deployable.target is None  # it is float: every engine may run it
+    assert deployable.title == "PP-OCRv6_tiny_det, float, pruned"
+
+
 def test_a_quantized_file_alone_does_not_say_for_which_engine(compressed: Folder) -> None:
     folder = compressed("rec", "openvino")
     (folder / "result.json").unlink()
@@ -84,7 +95,7 @@ def test_a_quantized_file_alone_does_not_say_for_which_engine(compressed: Folder
 def test_a_broken_result_is_told_of(text: str, compressed: Folder) -> None:
     folder = compressed("rec", "openvino")
     (folder / "result.json").write_text(text, encoding="utf-8")
-    with pytest.raises(ModelError, match=r"result\.json: is not what `ocrslim compress` writes"):
+    with pytest.raises(ModelError, match=r"result\.json: is not what `ocrslim` writes"):
         open_deployable(folder)
 
 

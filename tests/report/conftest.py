@@ -130,8 +130,14 @@ def of_kind() -> Callable[[dict[str, Any], str], dict[str, Any]]:
             del found["training"]
             return found | {"delivered": kind}
         groups = [
-            {"name": "Conv_3", "before": 64, "after": 48, "lost": 0.1, "reason": "the goal is reached"},
-            {"name": "Conv_9", "before": 32, "after": 32, "lost": 0.0, "reason": "the clock gains nothing"},
+            {"name": "Conv_3", "before": 64, "after": 48, "lost": 0.1, "reason": "the goal was reached"},
+            {
+                "name": "Conv_9",
+                "before": 32,
+                "after": 32,
+                "lost": 0.0,
+                "reason": "Softmax attn: each channel's share depends on all",
+            },
         ]
         pruning = {"ratio": 0.77, "reached": True, "groups": groups, "untrained": _drop(9.5, 8.0, 11.0, 1601)}
         taught = {"lines": 4437, "held": 1000, "points": 1.25, "folded": 0.5}

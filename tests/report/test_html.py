@@ -69,6 +69,8 @@ def test_a_model_that_was_only_rewritten(
     kept = of_kind(result, "rewritten") | {"delivered": "float"}
     text = "".join(parse(report_page([read_run(write_run(kept, "other"))])).words)
     assert "model.onnx is the float model that came in" in text
+    assert "Float as it came in: rewriting it gains no time here" in text
+    assert "MB to" not in text  # the file is not there
 
 
 def test_a_pruned_model(result: dict[str, Any], of_kind: Callable[..., Any], write_run: Write, parse: Parse) -> None:
@@ -82,9 +84,13 @@ def test_a_pruned_model(result: dict[str, Any], of_kind: Callable[..., Any], wri
     heads, *rows = page.tables["2 groups of layers whose channels belong together; 1 have fewer now."]
     assert heads == ["Channels made by", "Before", "After", "Why no fewer"]
     assert rows == [
-        ["Conv_3", "64", "48", "the goal is reached"],
-        ["Conv_9", "32", "32", "the clock gains nothing"],
+        ["Conv_3", "64", "48", "the goal was reached"],
+        ["Conv_9", "32", "32", "Softmax attn: each channel's share depends on all"],
     ]
+    chinese = "".join(page.chinese)
+    assert "已达到目标" in chinese
+    assert "Softmax attn：每个通道的份额取决于全部通道" in chinese
+    assert "the goal was reached" not in chinese
     pruned["pruning"]["reached"] = False
     text = "".join(parse(report_page([read_run(write_run(pruned, "other"))])).words)
     assert "The goal was not reached, no further channel pays: 0.77 of the cost is left." in text
@@ -94,10 +100,15 @@ def test_runs_of_all_kinds_are_compared(
     result: dict[str, Any], of_kind: Callable[..., Any], write_run: Write, parse: Parse
 ) -> None:
     runs = [read_run(write_run(of_kind(result, kind), kind)) for kind in ("int8", "rewritten", "pruned")]
+    runs[1].result["delivered"] = "float"
     page = parse(report_page(runs))
     _, *rows = page.tables["Each model against its own float model"]
-    assert [row[1] for row in rows] == ["PP-OCRv9_rec", "PP-OCRv9_rec, float, rewritten", "PP-OCRv9_rec, pruned"]
-    assert [row[3] for row in rows] == ["not kept", "none was asked", "none was asked"]
+    assert [row[1] for row in rows] == [
+        "PP-OCRv9_rec",
+        "PP-OCRv9_rec, float, rewritten, not kept",
+        "PP-OCRv9_rec, pruned",
+    ]
+    assert [row[3] for row in rows] == ["not kept", "not held against one", "not held against one"]
     assert len({tuple(row[4:]) for row in rows}) == 1
 
 
@@ -418,4 +429,4 @@ def test_the_command(
     assert main(["report", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert f"{tmp_path / 'result.json'}: no such file; name a folder that `ocrslim compress` wrote" in error
+    assert f"{tmp_path / 'result.json'}: no such file; name a folder that `ocrslim compress` or `prune` wrote" in error

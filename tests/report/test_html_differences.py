@@ -47,7 +47,7 @@ def test_lines_stand_beside_their_texts(result: dict[str, Any], picture: Path, p
     assert image["alt"] == "1: a picture.png"
     assert (image["width"], image["height"]) == ("320", "100")
     text = "".join(page.words)
-    assert "3 of 1601 images differ: 2 worse in int8, 1 better, 0 neither. Shown: 2" in text
+    assert "3 of 1601 images differ: 2 worse in the int8 model, 1 better, 0 neither. Shown: 2" in text
 
 
 def test_the_letters_that_differ_are_marked(result: dict[str, Any]) -> None:

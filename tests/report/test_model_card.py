@@ -273,13 +273,16 @@ def test_a_card_of_a_pruned_model(result: dict[str, Any]) -> None:
     result |= {"delivered": "pruned", "size": {"float": 10857958, "pruned": 9100000}}
     result |= {"pruning": {"groups": groups}, "training": {"steps": 1500, "best_step": 1400}}
     result["taught"] = {"lines": 4437, "held": 1000, "points": 1.25, "folded": -0.5}
-    result["settings"] |= {"speedup": 1.3, "ratio": None, "effort": None, "max_drop": None, "observer": None}
+    result["settings"] |= {"speedup": 1.2371999, "ratio": None, "effort": None, "max_drop": None, "observer": None}
+    result["settings"] |= {"align": 16, "importance": "l1", "learning_rate": 5e-4}
+    result["settings"] |= {"distillation": {"label_ratio": 0.0}, "compute": {"accumulate": 1}}
     card = model_card(result, SHA)
     assert card.startswith("# PP-OCRv4_mobile_rec, float, pruned for openvino\n")
-    assert "fewer channels, trained to answer as the whole one does, 9.10 MB" in section(card, "What it is")
+    assert "fewer channels, 9.10 MB" in section(card, "What it is")
     assert "4437 images to learn from, 1000 held back" in section(card, "What it was made from")
     how = section(card, "How it was made")
-    options = "--target openvino --speedup 1.3 --data train.txt --eval val.txt --seed 0"
+    options = "--target openvino --speedup 1.2372 --align 16 --importance l1 --data train.txt --eval val.txt --seed 0"
+    options += " --learning-rate 0.0005 --label-ratio 0"
     assert f"`ocrslim prune PP-OCRv4_mobile_rec {options}`" in how
     assert "16 channels of 1 groups of layers cut, 1 groups left whole." in how
     assert "1500 steps, the best after 1400." in how
@@ -289,6 +292,8 @@ def test_a_card_of_a_pruned_model(result: dict[str, Any]) -> None:
     assert "Cut for openvino: another engine may gain less time by it." in limits
     assert "8 bits" not in card
     assert "somebody" not in card
+    result["training"]["steps"] = 0
+    assert "- Not trained after that." in model_card(result, SHA)
 
 
 def test_a_card_of_one_shape_and_one_of_the_original(rewritten: dict[str, Any]) -> None:

@@ -28,7 +28,9 @@ def test_a_run_is_read(result: dict[str, Any], write_run: Callable[..., Path]) -
 
 
 def test_no_run(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"result\.json: no such file; name a folder that `ocrslim compress` wrote"):
+    with pytest.raises(
+        InputError, match=r"result\.json: no such file; name a folder that `ocrslim compress` or `prune` wrote"
+    ):
         read_run(tmp_path)
     with pytest.raises(InputError, match="no such file"):
         read_run(tmp_path / "nowhere")

@@ -65,6 +65,7 @@ class Deployable:
         name: of the model that it was made from, the official one where that is known.
         target: that it was compressed for; ``None`` of a float model.
         card: its model card; ``None`` without one.
+        made: what a float one is beside that, ``pruned`` or ``rewritten``.
     """
 
     source: ModelSource
@@ -72,21 +73,24 @@ class Deployable:
     name: str
     target: str | None
     card: Path | None
+    made: str = ""
 
     @property
     def title(self) -> str:
         """What it is, in a few words."""
-        return f"{self.name}, {f'int8 for {self.target}' if self.target else 'float'}"
+        if self.target:
+            return f"{self.name}, int8 for {self.target}"
+        return f"{self.name}, float" + (f", {self.made}" if self.made in ("pruned", "rewritten") else "")
 
 
 def open_deployable(spec: str | Path) -> Deployable:
     """Read a model, and what it was compressed for.
 
     Args:
-        spec: a folder that ``ocrslim compress`` wrote, or a float model however it is named.
+        spec: a folder that ``ocrslim compress`` or ``prune`` wrote, or a float model however it is named.
 
     Raises:
-        ModelError: there is no such model, or ``result.json`` is not what ``ocrslim compress`` writes.
+        ModelError: there is no such model, or ``result.json`` is not what these commands write.
         InputError: the model is quantized, and nothing says for which engine.
     """
     source = open_model(spec)
@@ -101,9 +105,9 @@ def open_deployable(spec: str | Path) -> Deployable:
                 " folder that `ocrslim compress` wrote"
             )
         return Deployable(source, model, source.name, None, None)
-    name, target = _read_result(result)
+    name, target, made = _read_result(result)
     card = folder / CARD
-    return Deployable(source, model, name, target if quantized else None, card if card.is_file() else None)
+    return Deployable(source, model, name, target if quantized else None, card if card.is_file() else None, made)
 
 
 def require_target(deployable: Deployable, allowed: Collection[str], who: str) -> None:
@@ -207,11 +211,12 @@ def write_readme(
     return [path, card]
 
 
-def _read_result(path: Path) -> tuple[str, str]:
+def _read_result(path: Path) -> tuple[str, str, str]:
+    """Return the model's name, its target and what was delivered."""
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
-        return str(result["model"]["name"]), str(result["target"])
+        return str(result["model"]["name"]), str(result["target"]), str(result.get("delivered", ""))
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(
-            f"{path}: is not what `ocrslim compress` writes (it names no model and target); compress again"
+            f"{path}: is not what `ocrslim` writes (it names no model and target); give the command again that made it"
         ) from error

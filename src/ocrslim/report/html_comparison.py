@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ocrslim.report.html_measured import ratio_of_time, row_of, size_ratio, state_of, timed_on
+from ocrslim.report.html_measured import is_dropped, ratio_of_time, row_of, size_ratio, state_of, timed_on
 from ocrslim.report.html_parts import Html, Section, chart, paragraph, table, text
 from ocrslim.report.html_words import Lang, Said, between, escape, metric_name, plain, said
 from ocrslim.report.plot import Point, scatter
@@ -42,7 +42,7 @@ def _row(number: int, result: Mapping[str, Any]) -> list[Said | Html | str]:
     drop, row, ratio = result["drop"][engine], row_of(result, made), ratio_of_time(result)
     before, after = (result["metrics"][which][engine].get(drop["metric"]) for which in ("float", made))
     name = escape(plain(result["model"]["name"]).en)
-    kind = "" if made == "int8" else f", {text(said(made))}"
+    kind = "" if made == "int8" else f", {text(_kind(result, made))}"
     return [
         str(number),
         Html(f'<a href="#run{number}">{name}{kind}</a>'),
@@ -57,6 +57,10 @@ def _row(number: int, result: Mapping[str, Any]) -> list[Said | Html | str]:
         "" if ratio is None else f"{ratio:.2f}",
         f"{size_ratio(result):.2f}",
     ]
+
+
+def _kind(result: Mapping[str, Any], made: str) -> Said:
+    return said("not kept", what=said(made)) if is_dropped(result) else said(made)
 
 
 def _conditions(result: Mapping[str, Any]) -> tuple[str, ...]:

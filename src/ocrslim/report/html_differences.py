@@ -41,7 +41,12 @@ def differences(result: Mapping[str, Any], album: Album, prefix: str, level: int
     counts = {"n": found["n"], "of": of, "shown": len(shown)}
     if result["drop"][result["engine"]].get("against", "labels") == "labels":
         counts |= {"worse": found["worse"], "better": found["better"]}
-        told = said("differences of", **counts, made=made, other=found["n"] - found["worse"] - found["better"])
+        told = said(
+            "differences of",
+            **counts,
+            made=said(f"the {made_of(result)}"),
+            other=found["n"] - found["worse"] - found["better"],
+        )
     else:
         told = said("differences of agreement", **counts)
     if result["model"]["task"] == "rec":

@@ -45,7 +45,7 @@ def sensitivity(result: Mapping[str, Any]) -> Section:
 def training(result: Mapping[str, Any]) -> Section:
     """Draw the curves of a training, one small picture for each figure, training and held back together."""
     found, before = result.get("training"), _taught(result)
-    if not found or not found["history"]:
+    if not found or not found["steps"] or not found["history"]:
         none = said("training none" if made_of(result) == "int8" else "not trained")
         return Section("training", said("training"), [*before, paragraph(none)])
     told = said("training of", steps=found["steps"], seconds=f"{found['seconds']:.0f}", best=found["best_step"])
@@ -130,7 +130,8 @@ def channels(result: Mapping[str, Any]) -> Section:
     groups = result["pruning"]["groups"]
     narrower = sum(group["after"] < group["before"] for group in groups)
     rows: list[list[Said | Html | str]] = [
-        [plain(group["name"]), str(group["before"]), str(group["after"]), plain(group["reason"])] for group in groups
+        [plain(group["name"]), str(group["before"]), str(group["after"]), translated(group["reason"])]
+        for group in groups
     ]
     heads = [said(key) for key in ("channels by", "before", "after", "why no fewer")]
     told = said("channels of", n=len(groups), narrower=narrower)

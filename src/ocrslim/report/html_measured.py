@@ -14,6 +14,7 @@ from ocrslim.report.result import chosen_index, made_of
 __all__ = [
     "candidates",
     "figures",
+    "is_dropped",
     "latency",
     "ratio_of_time",
     "row_of",
@@ -50,6 +51,11 @@ def size_ratio(result: Mapping[str, Any]) -> float:
     return float(size[made_of(result)]) / max(1.0, float(size["float"]))
 
 
+def is_dropped(result: Mapping[str, Any]) -> bool:
+    """Return whether what was made was no better than the float model that came in, and was not kept."""
+    return made_of(result) == "rewritten" and result["delivered"] == "float"
+
+
 def state_of(result: Mapping[str, Any]) -> str:
     """Return what became of the budget.
 
@@ -72,10 +78,11 @@ def verdict(result: Mapping[str, Any]) -> Section:
         time = said("faster", times=f"{1 / ratio:.2f}", engine=engine)
     else:
         time = said("not faster", engine=engine)
-    body = [paragraph(said(f"headline {made if state == 'none' else state}", time=time), "headline")]
+    dropped = is_dropped(result)
+    head = "original" if dropped else made if state == "none" else state
+    body = [paragraph(said(f"headline {head}", time=time), "headline")]
     if result["delivered"] != made:
-        key = "original" if made == "rewritten" else result["delivered"]
-        body.append(paragraph(said(f"{key} delivered")))
+        body.append(paragraph(said(f"{'original' if dropped else result['delivered']} delivered")))
     tiles = "".join(_tile(name, lines) for name, lines in _tiles(result, state, time))
     body.append(Html(f'<dl class="tiles">{tiles}</dl>'))
     body += _of_pruning(result) if made == "pruned" else []
@@ -104,6 +111,8 @@ def _tiles(result: Mapping[str, Any], state: str, time: Said) -> Iterator[tuple[
         where = said("timed on", engine=row["engine"], threads=row["threads"], cpu=row["cpu"])
         share = said("time of float", ratio=f"{row['ratio_on_engine']:.2f}")
         yield said("time"), [("large", time), ("", share), ("small", where)]
+    if is_dropped(result):
+        return
     before, after = (f"{size[name] / 1e6:.2f}" for name in ("float", made))
     yield (
         said("size"),

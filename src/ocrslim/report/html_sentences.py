@@ -30,6 +30,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "没有标注，无法判断是否在预算之内；{time}",
     ),
     "headline rewritten": ("Float, rewritten: {time}", "浮点（改写）：{time}"),
+    "headline original": (
+        "Float as it came in: rewriting it gains no time here",
+        "保留原浮点模型：改写在这里省不了时间",
+    ),
     "headline pruned": ("Pruned, still float: {time}", "已剪枝，仍为浮点：{time}"),
     "faster": ("{times} times as fast on {engine}", "在 {engine} 上速度为浮点的 {times} 倍"),
     "not faster": ("not faster on {engine}", "在 {engine} 上没有变快"),
@@ -44,8 +48,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "这里浮点更好：model.onnx 是改写后的浮点模型，没有舍入，在此引擎上最快；int8 模型在旁边的 int8.onnx。",
     ),
     "original delivered": (
-        "Rewriting gains no time that is worth another file: model.onnx is the float model that came in.",
-        "改写省下的时间不值得另存文件：model.onnx 就是输入的浮点模型。",
+        "model.onnx is the float model that came in; the rewritten one, whose figures follow, was not kept.",
+        "model.onnx 就是输入的浮点模型；以下数字属于改写后的模型，它没有保留。",
     ),
     "goal missed": (
         "The goal was not reached, no further channel pays: {ratio} of the cost is left.",
@@ -101,6 +105,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "int8": ("int8", "int8"),
     "rewritten": ("float, rewritten", "浮点（改写）"),
     "pruned": ("pruned", "剪枝"),
+    "not kept": ("{what}, not kept", "{what}，未保留"),
+    "the int8": ("int8", "int8"),
+    "the rewritten": ("rewritten", "改写后的"),
+    "the pruned": ("pruned", "剪枝后的"),
     "change": ("Change, points", "变化（百分点）"),
     "interval": ("95 % interval", "95% 区间"),
     "images": ("Images", "图像数"),
@@ -163,10 +171,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
     # The differences.
     "differences": ("Where the two differ", "两者不同之处"),
     "differences of": (
-        "{n} of {of} images differ: {worse} worse in {made}, {better} better, {other} neither. Shown: {shown}, the"
-        " worst and the best first.",
-        "{of} 张图像中有 {n} 张不同：{made} 更差 {worse} 张，更好 {better} 张，其余 {other} 张。此处列出 {shown} 张，"
-        "差别最大的在前。",
+        "{n} of {of} images differ: {worse} worse in the {made} model, {better} better, {other} neither. Shown:"
+        " {shown}, the worst and the best first.",
+        "{of} 张图像中有 {n} 张不同：{made}模型更差 {worse} 张，更好 {better} 张，其余 {other} 张。"
+        "此处列出 {shown} 张，差别最大的在前。",
     ),
     "differences of agreement": (
         "{n} of {of} images differ. Shown: {shown}, the farthest first.",
@@ -338,7 +346,7 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "of float size": ("Size of float, times", "相对浮点大小，倍"),
     "compressed": ("compressed", "压缩后"),
     "ms compressed": ("Compressed, ms", "压缩后，毫秒"),
-    "budget none": ("none was asked", "未要求"),
+    "budget none": ("not held against one", "未按预算评判"),
     "not same": (
         "Judged on other images or timed on another machine: hold only what is the same against each other.",
         "评判图像或计时机器不同：只能比较条件相同的部分。",

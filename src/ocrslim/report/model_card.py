@@ -24,10 +24,15 @@ TITLES = {"int8": "int8", "float": "float", "rewritten": "float, rewritten", "pr
 FLOAT_FILES = {
     "float": "the float model that came in, byte for byte",
     "rewritten": "the float model written as the engine runs it faster; nothing in it is rounded",
-    "pruned": "the float model with fewer channels, trained to answer as the whole one does",
+    "pruned": "the float model with fewer channels",
 }
 INT8 = "`int8.onnx`"  # where model.onnx is float
 CALIBRATED = "Ranges calibrated by the error at the outputs, weights rounded by the inputs' covariance"
+OPTIONS = (
+    *("speedup", "ratio", "align", "importance", "data", "eval", "effort", "max_drop", "seed", "observer", "steps"),
+    *("learning_rate", "profile"),
+)
+USUAL = {"label_ratio": 0.5, "accumulate": 1}  # what goes without saying
 FEW = 500  # images; with fewer, an interval is wide
 
 
@@ -143,7 +148,7 @@ def _how_pruned(result: Mapping[str, Any]) -> Iterator[str]:
     cut = sum(group["before"] - group["after"] for group in narrower)
     yield f"- {cut} channels of {len(narrower)} groups of layers cut, {len(groups) - len(narrower)} groups left whole."
     steps = f"{training['steps']} steps, the best after {training['best_step']}"
-    yield f"- Trained to answer as the float model does: {steps}."
+    yield f"- Trained to answer as the float model does: {steps}." if training["steps"] else "- Not trained after that."
     if taught := result.get("taught"):
         yield _taught(taught, "after that")
 
@@ -161,10 +166,14 @@ def _options(result: Mapping[str, Any]) -> str:
     settings = result["settings"]
     said = ["--float"] if made_of(result) == "rewritten" else []
     said.append(f"--target {result['target']}")
-    for name in ("speedup", "ratio", "data", "eval", "effort", "max_drop", "seed", "observer", "steps", "profile"):
-        value = settings.get(name)
-        if value is not None:
-            said.append(f"--{name.replace('_', '-')} {_file(value) if name in ('data', 'eval') else value}")
+    given = {name: settings.get(name) for name in OPTIONS} | {
+        "label_ratio": (settings.get("distillation") or {}).get("label_ratio"),
+        "accumulate": (settings.get("compute") or {}).get("accumulate"),
+    }
+    for name, value in given.items():
+        if value is not None and value != USUAL.get(name):
+            shown = _file(value) if name in ("data", "eval") else f"{value:g}" if isinstance(value, float) else value
+            said.append(f"--{name.replace('_', '-')} {shown}")
     if settings.get("ptq_only"):
         said.append("--ptq-only")
     if shape := settings.get("shape"):

@@ -113,7 +113,7 @@ def read_run(folder: Path) -> Run:
     """
     path = folder if folder.name == RESULT and folder.is_file() else folder / RESULT
     if not path.is_file():
-        raise InputError(f"{path}: no such file; name a folder that `ocrslim compress` wrote")
+        raise InputError(f"{path}: no such file; name a folder that `ocrslim compress` or `prune` wrote")
     mend = "run the command again with this --out, or name another folder"
     try:
         if path.stat().st_size > MOST_BYTES:

@@ -58,6 +58,7 @@ def test_a_gpu_that_is_not_there_is_told_of() -> None:
 
 def test_modules_come_back_to_the_cpu_as_they_were() -> None:
     module = nn.Conv2d(3, 4, 3)
+    module.register_buffer("five", torch.zeros(1, 2, 1, 2, 1))  # no layout for it
     weight, values = module.weight, module.weight.detach().clone()
     with FULL.placed(module):
         assert module.weight.is_contiguous(memory_format=torch.channels_last)

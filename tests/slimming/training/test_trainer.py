@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ocrslim.errors import OcrslimError
+from ocrslim.slimming.training.precision import FULL
 from ocrslim.slimming.training.schedule import Schedule
 from ocrslim.slimming.training.trainer import ParameterGroup, Score, Trainer, TrainSettings
 
@@ -87,6 +88,45 @@ def test_a_loss_that_is_no_number_stops_with_advice() -> None:
     trainer.criterion = lambda images: (torch.tensor(float("nan"), requires_grad=True), {"loss": float("nan")})
     with pytest.raises(OcrslimError, match=r"step 0.*learning-rate"):
         trainer.run(batches)
+
+
+def test_moments_of_a_resumed_run_lie_in_memory_as_those_of_a_whole_one(tmp_path: Path) -> None:
+    """Else a sum over them takes another loop of torch, which may round otherwise."""
+
+    def make_conv(steps: int) -> Trainer:
+        torch.manual_seed(0)
+        teacher, student = nn.Conv2d(3, 20, 3), nn.Conv2d(3, 20, 3)
+        FULL.put(teacher, student)
+
+        def criterion(images: Tensor) -> tuple[Tensor, dict[str, float]]:
+            loss = (student(images) - teacher(images).detach()).square().mean()
+            return loss, {"loss": loss.item()}
+
+        settings = TrainSettings(steps, 0.01, judge_every=6, checkpoint_every=3)
+        groups = [ParameterGroup("weights", (student.weight,))]
+        return Trainer(student, groups, criterion, lambda: Score(0.0), settings, folder=tmp_path / f"{steps}")
+
+    def images(start: int, count: int) -> Iterator[Tensor]:
+        return (
+            torch.randn(2, 3, 9, 9, generator=torch.Generator().manual_seed(n)) for n in range(start, start + count)
+        )
+
+    def halved(start: int, count: int) -> Iterator[Tensor]:
+        yield from images(start, 3)
+        raise KeyboardInterrupt
+
+    whole = make_conv(6)
+    whole.run(images)
+    with pytest.raises(KeyboardInterrupt):
+        make_conv(7).run(halved)
+    again = make_conv(7)
+    assert again.resume()
+    again.settings = whole.settings  # six steps, as the other
+    (moments,) = again.optimizer.state.values()
+    assert all(moments[name].is_contiguous(memory_format=torch.channels_last) for name in ("exp_avg", "exp_avg_sq"))
+    again.run(images)
+    for name, value in whole.student.state_dict().items():
+        assert torch.equal(again.student.state_dict()[name], value)
 
 
 def test_a_resumed_run_ends_in_the_same_weights(tmp_path: Path) -> None:

@@ -158,7 +158,8 @@ def labelled_validation(data: TrainingData, profile: Profile, seed: int) -> list
 def _with_targets(batch: NDArray[np.float32]) -> LabelledBatch:
     image, text, mask = np.split(batch, [3, 4], axis=1)
     targets = {"shrink_map": torch.from_numpy(text[:, 0]), "shrink_mask": torch.from_numpy(mask[:, 0])}
-    return LabelledBatch(torch.from_numpy(image), targets)
+    images = torch.from_numpy(image).contiguous(memory_format=torch.channels_last)  # as a training wants them, once
+    return LabelledBatch(images, targets)
 
 
 def calibration_batches(data: TrainingData, profile: Profile, seed: int, images: int | None = None) -> list[Tensor]:

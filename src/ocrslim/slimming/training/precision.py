@@ -51,8 +51,8 @@ class Precision:
     def put(self, *modules: nn.Module) -> None:
         """Put modules on the device, their weights with the channels last in memory.
 
-        On a CPU a step takes two thirds to nine tenths of the time so (``benchmarks/step.py``), and a GPU's half types
-        want it.
+        On a CPU a step takes two thirds to nine tenths of the time so (``benchmarks/step.py``, *channels first*), and a
+        GPU's half types want it.
 
         Args:
             modules: their parameters stay the same objects.
@@ -106,7 +106,10 @@ FULL = Precision(torch.device("cpu"))
 
 
 def _moved(module: nn.Module, device: torch.device, layout: torch.memory_format) -> None:
-    module.to(device).to(memory_format=layout)  # type: ignore[call-overload] # torch's own types lack it
+    module.to(device)
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.dim() == 4:  # a constant of five dimensions has no such layout
+            tensor.data = tensor.data.contiguous(memory_format=layout)
 
 
 def pick_device(name: str, local: int = 0) -> torch.device:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import queue
 import threading
+import weakref
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,15 +17,18 @@ __all__ = ["WHOLE", "Batches", "PrefetchingIterator", "Shard", "prefetch"]
 Batch = NDArray[np.float32]
 
 
-_RUNNING: dict[threading.Thread, threading.Event] = {}  # the threads that make batches -> what stops each
+GRACE = 10.0  # seconds for a batch that is being made when the interpreter goes
+_RUNNING: weakref.WeakKeyDictionary[threading.Thread, threading.Event] = weakref.WeakKeyDictionary()
 
 
 @atexit.register
 def _end_all() -> None:
     """Stop all threads: one that is inside of OpenCV when the interpreter goes would abort the process."""
-    for thread, stop in list(_RUNNING.items()):
+    running = dict(_RUNNING)
+    for stop in running.values():
         stop.set()
-        thread.join()
+    for thread in running:
+        thread.join(GRACE)
 
 
 class Batches(Protocol):
@@ -59,8 +63,8 @@ class PrefetchingIterator:
             name="ocrslim-prefetch",
             daemon=True,
         )
-        _RUNNING[self._thread] = self._stop
         self._thread.start()
+        _RUNNING[self._thread] = self._stop
 
     def __iter__(self) -> PrefetchingIterator:
         return self
@@ -160,8 +164,6 @@ def _produce(
         _put(None, ready, stop)
     except Exception as error:  # noqa: BLE001 - handed to the consumer, which raises it
         _put(error, ready, stop)
-    finally:
-        _RUNNING.pop(threading.current_thread(), None)
 
 
 def _put(

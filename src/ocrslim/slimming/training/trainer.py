@@ -320,11 +320,12 @@ class Trainer:
     def _load_optimizer(self, tensors: Mapping[str, Tensor]) -> None:
         for index, parameter in enumerate(self._parameters()):
             prefix = f"optimizer.{index}."
+            found = {name.removeprefix(prefix): tensors[name] for name in tensors if name.startswith(prefix)}
+            # Adam's count of steps stays on the CPU; moments lie in memory as their parameter does, or sums round
+            # otherwise than in a run that was never stopped.
             state: dict[str, Any] = {
-                # Adam's count of steps stays on the CPU.
-                name.removeprefix(prefix): value.clone() if value.dim() == 0 else value.to(parameter.device, copy=True)
-                for name, value in tensors.items()
-                if name.startswith(prefix)
+                name: value.clone() if name == "step" else torch.empty_like(parameter).copy_(value)
+                for name, value in found.items()
             }
             if state:
                 self.optimizer.state[parameter] = state
