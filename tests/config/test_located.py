@@ -89,6 +89,10 @@ def test_merges_and_a_byte_order_mark_are_read(write: Callable[[str], Path]) -> 
         ("a: !!python/object:x.Y {}", "not valid YAML"),
         ("a: !!python/name:os.system", "not valid YAML"),
         ("a: *nothing", "not valid YAML"),
+        ("a: 1\nb: !!int ''", "x.yaml:2: not valid YAML ('' can't be read as int)"),
+        ("a: !!bool x", ":1: not valid YAML ('x' can't be read as bool)"),
+        ("a: !!timestamp x", "'x' can't be read as timestamp"),
+        ("a: 2001-13-01", "'2001-13-01' can't be read as timestamp"),
     ],
 )
 def test_what_is_not_yaml_is_refused_in_one_line(write: Callable[[str], Path], text: str, said: str) -> None:

@@ -188,6 +188,14 @@ def test_other_kinds_are_not_handed_to_a_decoder(content: bytes) -> None:
         decode_image(content, "a.png")
 
 
+@pytest.mark.parametrize("offset", [2**63 - 9, 2**63, 2**64 - 1])
+def test_a_tiff_that_points_to_where_no_file_reaches(offset: int) -> None:
+    content = b"MM\0+\0\x08\0\0" + offset.to_bytes(8, "big") + bytes(64)
+    assert read_header(content) is None
+    with pytest.raises(DataError):
+        decode_image(content, "x.tif")
+
+
 @pytest.mark.parametrize("suffix", KIND_OF)
 @given(cut=st.integers(0, 200))
 def test_a_header_cut_off_anywhere_is_no_crash(suffix: str, cut: int) -> None:

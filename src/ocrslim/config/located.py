@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from ocrslim.config.safe_yaml import LOADER, check_yaml
+from ocrslim.config.safe_yaml import LOADER, UNREADABLE, check_yaml
 from ocrslim.errors import InputError
 
 __all__ = ["Located", "Section", "nearest", "read_located"]
@@ -68,7 +68,7 @@ def read_located(path: Path) -> Located:
         if root is None:
             raise InputError(f"{path}: the file is empty")
         return _locate(loader, root, path, 0)
-    except (yaml.YAMLError, ValueError, OverflowError) as error:
+    except UNREADABLE as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark is not None else ""
         said = getattr(error, "problem", None) or str(error)
@@ -284,7 +284,11 @@ def _locate(loader: yaml.SafeLoader, node: yaml.Node, path: Path, depth: int) ->
     if depth > DEEPEST:
         raise InputError(f"{where}: nested more than {DEEPEST} deep; does an anchor hold itself?")
     if isinstance(node, yaml.ScalarNode):
-        return Located(loader.construct_object(node), where)
+        try:
+            return Located(loader.construct_object(node), where)
+        except UNREADABLE as error:
+            said = f"{node.value!r} can't be read as {node.tag.rpartition(':')[2]}"
+            raise yaml.constructor.ConstructorError(problem=said, problem_mark=node.start_mark) from error
     if node.tag not in (loader.DEFAULT_SEQUENCE_TAG, loader.DEFAULT_MAPPING_TAG):
         raise yaml.constructor.ConstructorError(problem=f"the tag {node.tag}", problem_mark=node.start_mark)
     if isinstance(node, yaml.SequenceNode):

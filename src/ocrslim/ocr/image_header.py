@@ -70,8 +70,8 @@ def read_header(content: bytes) -> Header | None:
             return Header("TIFF", *_tiff(content))
         if content.startswith(b"BM"):
             return _bmp(content)
-    except (struct.error, IndexError, ValueError):
-        pass  # the header ends in its middle, or not at all
+    except (struct.error, IndexError, ValueError, OverflowError):
+        pass  # the header ends in its middle, or not at all, or points to where no file reaches
     return None
 
 

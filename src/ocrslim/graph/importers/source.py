@@ -12,7 +12,7 @@ import onnx_ir as ir
 import yaml
 
 from ocrslim.config.profile import Task
-from ocrslim.config.safe_yaml import LOADER, check_yaml
+from ocrslim.config.safe_yaml import LOADER, UNREADABLE, check_yaml
 from ocrslim.errors import ModelError
 from ocrslim.graph.importers.onnx import external_files, load_onnx
 from ocrslim.graph.importers.paddle.files import ARCHIVES, PaddleFiles, find, unpack
@@ -139,7 +139,7 @@ def _read_yml(path: Path) -> Mapping[str, Any] | None:
         text = _read_text(path, "mend it or take it away")
         check_yaml(text, *YML_BOUNDS)
         config = yaml.load(text, Loader=LOADER)  # noqa: S506 - a safe loader
-    except (yaml.YAMLError, ValueError, OverflowError) as error:  # a date of month 13 is a ValueError
+    except UNREADABLE as error:
         said = getattr(error, "problem", None) or (str(error).splitlines() or ["?"])[0]
         raise ModelError(f"{path}: not readable as YAML ({said}); mend it or take it away") from error
     if not isinstance(config, dict):
