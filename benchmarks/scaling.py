@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 MODEL = "PP-OCRv4_mobile_rec"
-WARM_UP = 3
+WARM_UP = 10  # steps that are not counted: they touch their memory for the first time
 LINES = 200
 AVERAGES = 30
 
