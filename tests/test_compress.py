@@ -45,7 +45,7 @@ def test_a_recogniser_without_any_data(zoo: Callable[[str], Path], tmp_path: Pat
     result = compress("PP-OCRv6_tiny_rec", CompressSettings(target, tmp_path, steps=2, effort=effort))
     assert files(tmp_path) == {
         *("model.onnx", "inference.yml", "dictionary.txt", "result.json", "MODEL_CARD.md", "log.txt"),
-        "report.html",
+        *("report.html", *([] if result["delivered"] == "int8" else ["int8.onnx"])),  # as the clock says
     }
     card = (tmp_path / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert f"SHA-256 `{sha256_of(tmp_path / 'model.onnx')}`" in card
