@@ -39,7 +39,8 @@ from ocrslim.ocr.labels import read_samples
 from ocrslim.outcome import STALE, command, judge_held, plain, refuse_own_folder
 from ocrslim.report.html import try_report
 from ocrslim.report.model_card import model_card
-from ocrslim.report.result import interval_in_words, loss_in_words, sha256_of, write_json, write_text
+from ocrslim.report.pruned import pruning_verdict
+from ocrslim.report.result import sha256_of, write_json, write_text
 from ocrslim.report.run_log import RunLog
 from ocrslim.scoring import Judged, Pair, judge_by_labels
 from ocrslim.slimming.pruning.plan import Goal, PruningResult
@@ -190,6 +191,7 @@ def _run(
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
     log.note(f"ocrslim {__version__}: prune {source.name} ({source.sha256}); {plain(settings)}")
+    data_sha256 = sha256_of(settings.data) if settings.data else None
     with log.stage("data"):
         data = open_training_data(source.task, settings.data, settings.data_dir, source.characters or (), settings.seed)
         log.say(f"{len(data.train)} images to learn from, {len(data.held)} held back, {len(data.skipped)} skipped")
@@ -199,7 +201,7 @@ def _run(
     untrained, exported = partial / "untrained.onnx", partial / "model.onnx"
     _save(pruning.model, untrained)
     with log.stage("train"):
-        student, training = _distil(source, graph, pruning, data, profile, settings, precision, log)
+        student, training = _distil(source, graph, pruning, data, data_sha256, profile, settings, precision, log)
     student, taught = _taught(student, source, data, profile, settings, log)
     _save(student.to_ir(), exported)
     with log.stage("evaluate"):
@@ -211,11 +213,11 @@ def _run(
     with log.stage("bench"):
         models = [("float", source.path), ("pruned", exported)]
         rows = bench(models, ENGINES, settings.threads, (1, 3, *SHAPES[source.task]), min_seconds=MIN_BENCH_SECONDS)
-    result = _result(source, settings, data, pruning, training, before, after)
+    result = _result(source, settings, data, data_sha256, pruning, training, before, after)
     result |= {"taught": asdict(taught) if taught else None}
     result |= {"latency": [row.to_json() for row in rows], "verify": [asdict(verified)], "stages": log.stages}
     result["size"] = {"float": model_bytes(source.path), "pruned": exported.stat().st_size}
-    result["verdict"] = _verdict(result)
+    result["verdict"] = pruning_verdict(result)
     write_sidecars(partial, source.inference_yml, source.characters)
     write_text(partial / CARD, model_card(result, sha256_of(exported)))
     write_json(partial / "result.json", result)
@@ -255,6 +257,7 @@ def _distil(
     graph: ir.Model,
     pruning: PruningResult,
     data: TrainingData,
+    data_sha256: str | None,
     profile: Profile,
     settings: PruneSettings,
     precision: Precision,
@@ -283,7 +286,7 @@ def _distil(
             TeacherJudge(student, teacher, source.task, points.logits, validation),
             compute.fit(TrainSettings(steps=steps, learning_rate=settings.learning_rate), log.say),
             folder=settings.out / CHECKPOINTS,
-            fingerprint=_fingerprint(source, settings, pruning),
+            fingerprint=_fingerprint(source, settings, data_sha256, pruning),
             precision=precision,
         )
         return student, run_trainer(trainer, batches, log)
@@ -331,11 +334,11 @@ def _save(model: ir.Model, path: Path) -> None:
         ir.save(model, partial)
 
 
-def _fingerprint(source: ModelSource, settings: PruneSettings, pruning: PruningResult) -> str:
+def _fingerprint(source: ModelSource, settings: PruneSettings, data_sha256: str | None, pruning: PruningResult) -> str:
     """Return what the training depends on, as JSON: the model, the data, the settings, which channels are gone."""
     about = plain(settings) | dict.fromkeys(("out", "eval")) | {"model": source.sha256, "recipe": RECIPE}
     about["gone"] = pruning.removed
-    about["data_sha256"] = sha256_of(settings.data) if settings.data else None
+    about["data_sha256"] = data_sha256
     return json.dumps(about, sort_keys=True)
 
 
@@ -343,6 +346,7 @@ def _result(
     source: ModelSource,
     settings: PruneSettings,
     data: TrainingData,
+    data_sha256: str | None,
     pruning: PruningResult,
     training: TrainingResult,
     before: Judged,
@@ -358,7 +362,7 @@ def _result(
         },
         "data": {
             "path": str(settings.data) if settings.data else None,
-            "sha256": sha256_of(settings.data) if settings.data else None,
+            "sha256": data_sha256,
             **{"n_train": len(data.train), "n_held": len(data.held), "n_eval": after.n, "judged_by": after.judged_by},
         },
         "settings": plain(settings),
@@ -384,15 +388,3 @@ def _result(
         "skipped": [asdict(item) for item in dict.fromkeys((*data.left_out, *after.skipped))],
         "cpu": asdict(cpu_info()),
     }
-
-
-def _verdict(result: Mapping[str, Any]) -> str:
-    """Say in one sentence what became of the model."""
-    engine, drop, size = result["engine"], result["drop"][result["engine"]], result["size"]
-    found = ((row["label"], row["engine"], row["ratio_on_engine"]) for row in result["latency"])
-    ratio = next(ratio for label, where, ratio in found if (label, where) == ("pruned", engine))
-    missed = "" if result["pruning"]["reached"] else "; the goal was not reached, no further channel pays"
-    return (
-        f"pruned, still float: {loss_in_words(drop)} (95 % interval {interval_in_words(drop)}, {drop['n']} images),"
-        f" {ratio:.2f} times the time of float on {engine}, {size['pruned'] / size['float']:.2f} times the size{missed}"
-    )

@@ -116,6 +116,21 @@ def loss(drop: Mapping[str, Any]) -> Said:
     return Said(loss_in_words(drop), SENTENCES[key][1].format(points=f"{abs(points):.2f}", metric=metric))
 
 
+# Why channels stay, as pruning says after an operator's kind and name.
+AT_A_NODE = (
+    (r"channels can't be followed through this operator", r"通道无法穿过此算子追踪"),
+    (r"a transposed convolution in groups", r"分组的转置卷积"),
+    (r"each channel's share depends on all", r"每个通道的份额取决于全部通道"),
+    (r"it normalizes several axes", r"对多个轴归一化"),
+    (r"a product with a vector", r"与向量相乘"),
+    (r"no layer with constant weights", r"不是带常量权重的层"),
+    (r"it sums up over channels", r"对通道求和"),
+    (r"the shape is computed at run time", r"形状在运行时计算"),
+    (r"channels are mixed with others", r"通道与别的混在一起"),
+    (r"its bounds are computed at run time", r"边界在运行时计算"),
+    (r"it takes every (\d+)th channel", r"每 \2 个通道取一个"),
+)
+
 # What other rooms write into result.json in English, and the same in Chinese.
 PHRASES = tuple(
     (re.compile(english), chinese)
@@ -148,17 +163,7 @@ PHRASES = tuple(
         (r"the model's answer", "模型的输出"),
         (r"no layer with weights reads the channels", "没有带权重的层读取这些通道"),
         (r"(.+) has no channels along axis (-?\d+)", r"\1 的第 \2 轴不是通道"),
-        (r"(.+): channels can't be followed through this operator", r"\1：通道无法穿过此算子追踪"),
-        (r"(.+): a transposed convolution in groups", r"\1：分组的转置卷积"),
-        (r"(.+): each channel's share depends on all", r"\1：每个通道的份额取决于全部通道"),
-        (r"(.+): it normalizes several axes", r"\1：对多个轴归一化"),
-        (r"(.+): a product with a vector", r"\1：与向量相乘"),
-        (r"(.+): no layer with constant weights", r"\1：不是带常量权重的层"),
-        (r"(.+): it sums up over channels", r"\1：对通道求和"),
-        (r"(.+): the shape is computed at run time", r"\1：形状在运行时计算"),
-        (r"(.+): channels are mixed with others", r"\1：通道与别的混在一起"),
-        (r"(.+): its bounds are computed at run time", r"\1：边界在运行时计算"),
-        (r"(.+): it takes every (\d+)th channel", r"\1：每 \2 个通道取一个"),
+        *((rf"(.+): {english}", rf"\1：{chinese}") for english, chinese in AT_A_NODE),
         (r"makes the model's output, which stays float", "产生模型的输出，输出保持浮点"),
         (r"weight of unknown shape", "权重形状未知"),
         (r"batched weight", "带批次维的权重"),

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ocrslim.report.result import interval_in_words, loss_in_words
 
-__all__ = ["pruning_table"]
+__all__ = ["pruning_table", "pruning_verdict"]
 
 
 def pruning_table(result: Mapping[str, Any]) -> RenderableType:
@@ -29,6 +29,22 @@ def pruning_table(result: Mapping[str, Any]) -> RenderableType:
     return Group(table, *map(Text, lines))
 
 
+def pruning_verdict(result: Mapping[str, Any]) -> str:
+    """Say in one sentence what became of the model on its target's engine.
+
+    Args:
+        result: as in :func:`pruning_table`.
+    """
+    engine, drop, size = result["engine"], result["drop"][result["engine"]], result["size"]
+    found = ((row["label"], row["engine"], row["ratio_on_engine"]) for row in result["latency"])
+    ratio = next(ratio for label, where, ratio in found if (label, where) == ("pruned", engine))
+    return (
+        f"pruned, still float: {loss_in_words(drop)} (95 % interval {interval_in_words(drop)}, {drop['n']} images),"
+        f" {ratio:.2f} times the time of float on {engine}, {size['pruned'] / size['float']:.2f} times the size"
+        f"{_missed(result)}"
+    )
+
+
 def _gain(result: Mapping[str, Any]) -> str:
     times = [
         f"{row['ratio_on_engine']:.2f} times the time of float on {row['engine']}"
@@ -36,8 +52,11 @@ def _gain(result: Mapping[str, Any]) -> str:
         if row["label"] == "pruned"
     ]
     size = result["size"]["pruned"] / result["size"]["float"]
-    missed = "" if result["pruning"]["reached"] else "; the goal was not reached, no further channel pays"
-    return f"{', '.join(times)}; {size:.2f} times the size{missed}"
+    return f"{', '.join(times)}; {size:.2f} times the size{_missed(result)}"
+
+
+def _missed(result: Mapping[str, Any]) -> str:
+    return "" if result["pruning"]["reached"] else "; the goal was not reached, no further channel pays"
 
 
 def _loss(result: Mapping[str, Any], which: str) -> str:
