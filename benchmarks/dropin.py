@@ -146,6 +146,10 @@ def _rows(options: argparse.Namespace, paths: Sequence[Path], console: Console) 
     listed = options.out / "images.txt"
     write_text(listed, "".join(f"{path.resolve()}\n" for path in paths))
     rows = []
+    for det, rec in options.pair:  # a mistake is told before 2 GB are installed
+        targets = [_facts(Path(folder)).target for folder in (det, rec)]
+        if len(set(targets)) > 1:
+            raise InputError(f"--pair {det} {rec}: made for {' and '.join(targets)}; take one engine")
     for tool in options.tools:
         python = environment(options.envs, tool, console)
         for det, rec in options.pair:
@@ -155,17 +159,36 @@ def _rows(options: argparse.Namespace, paths: Sequence[Path], console: Console) 
     return rows
 
 
+@dataclass(frozen=True)
+class _Facts:
+    """What a run's folder says: the model's name, the engine, and the float model that it was made from."""
+
+    name: str
+    target: str
+    origin: Path
+
+
+def _facts(folder: Path) -> _Facts:
+    path = folder / "result.json"
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        model = told["model"]
+        found = _Facts(str(model["name"]), str(told["target"]), Path(model.get("paddle") or model["path"]))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise InputError(f"--pair {folder}: no folder that `ocrslim compress` wrote ({path}: {error})") from error
+    if not found.origin.exists():
+        raise InputError(f"--pair {folder}: its float model {found.origin} is not there any more")
+    return found
+
+
 def _row(
     tool: str, python: Path, pair: Sequence[Path], listed: Path, options: argparse.Namespace, console: Console
 ) -> Row:
     """Export both pairs for a tool, read with each and compare."""
-    facts = [json.loads((folder / "result.json").read_text(encoding="utf-8")) for folder in pair]
-    name = " + ".join(fact["model"]["name"] for fact in facts)
-    target = facts[0]["target"]
-    if facts[1]["target"] != target:
-        raise InputError(f"--pair {pair[0]} {pair[1]}: made for {target} and {facts[1]['target']}; take one engine")
+    facts = [_facts(folder) for folder in pair]
+    name, target = " + ".join(fact.name for fact in facts), facts[0].target
     readings = {}
-    for kind, models in (("float", [Path(fact["model"]["path"]) for fact in facts]), ("int8", pair)):
+    for kind, models in (("float", [fact.origin for fact in facts]), ("int8", list(pair))):
         place = options.out / tool / (kind if kind == "float" else f"{kind}-{target}")
         folders = [place / open_model(model).name for model in models]
         for model, folder in zip(models, folders, strict=True):

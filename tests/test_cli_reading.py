@@ -69,6 +69,7 @@ def test_mistakes_are_one_line(run: Run, pair: list[str], pages: Path) -> None:
         ((pages, *pair, "--against", "float"), "name the others: --against DET REC"),
         ((pages, *pair, "--drop-score", "7"), "drop_score 7.0"),
         ((pages, *pair, "--det", "nowhere"), "nowhere: no such file, folder or model"),
+        ((pages, *pair, "--out", pages), "is a folder that is read; name another one, such as"),
     ):
         code, out, err = run("predict", *arguments)
         assert (code, out) == (2, "")
@@ -103,6 +104,25 @@ def test_end_to_end_scores_a_pair(run: Run, pair: list[str], pages: Path) -> Non
     assert code == 0
     assert "end-to-end on onnxruntime" in out
     assert "0.5000" in out
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--end-to-end", "--task", "det"), "leave out --task"),
+        (("--end-to-end", "--rec-width", "fixed"), "leave out --rec-width"),
+        (("--end-to-end", "--config_path", "x.yml"), "leave out --config-path"),
+        (("--end-to-end", "--drop-score", "1.5"), "drop_score 1.5"),
+        (("m", "--drop-score", "0.3"), "eval --drop-score: for --end-to-end"),
+    ],
+)
+def test_options_that_do_not_act_are_refused(
+    run: Run, pair: list[str], pages: Path, given: tuple[str, ...], said: str
+) -> None:
+    (pages / "labels.txt").write_text("a.png\t[]\n", encoding="utf-8")
+    code, out, err = run("eval", *given, *(pair if given[0] != "m" else ()), "--data", pages / "labels.txt")
+    assert (code, out) == (2, "")
+    assert said in err
 
 
 @pytest.mark.parametrize("left_out", ["--det", "--rec", "--data"])

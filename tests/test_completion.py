@@ -52,6 +52,7 @@ def test_files_where_a_file_is_meant(tmp_path: Path) -> None:
     assert complete(["ocrslim", "inspect", "oth"], tmp_path) == ["other.txt"]
     assert complete(["ocrslim", "eval", "m", "--data", "oth"], tmp_path) == ["other.txt"]
     assert complete(["ocrslim", "nonsense", "oth"], tmp_path) == ["other.txt"]
+    assert complete(["ocrslim", "inspect", "mod"], tmp_path) == ["model one.onnx"]
 
 
 @needs_bash

@@ -160,11 +160,18 @@ def test_labels_teach_a_detector(
 
 
 @pytest.mark.parametrize(
-    ("task", "labelled", "ratio", "learns"),
-    [("det", True, 0.5, True), ("det", True, 0.0, False), ("det", False, 0.5, False), ("rec", True, 0.5, True)],
+    ("task", "images", "labelled", "ratio", "learns"),
+    [
+        ("det", 20, True, 0.5, True),
+        ("det", 19, True, 0.5, False),  # learned by heart
+        ("det", 20, True, 0.0, False),
+        ("det", 20, False, 0.5, False),
+        ("rec", 1, True, 0.5, True),  # the lesson itself counts lines
+    ],
 )
-def test_whether_labels_teach(task: Task, labelled: bool, ratio: float, learns: bool) -> None:
-    data = data_module.TrainingData(task, (), (), (), rendered=False, labelled=labelled, skipped=())
+def test_whether_labels_teach(task: Task, images: int, labelled: bool, ratio: float, learns: bool) -> None:
+    train = (Path("x.png"),) * images
+    data = data_module.TrainingData(task, train, (), (), rendered=False, labelled=labelled, skipped=())
     settings = CompressSettings("openvino", Path("out"), distillation=DistillationSettings(label_ratio=ratio))
     assert learning.learns_from_labels(data, settings) == learns
 
@@ -178,6 +185,9 @@ def test_whether_labels_teach(task: Task, labelled: bool, ratio: float, learns: 
         ({"data": "pages.txt"}, "holds labels for text detection"),
         ({"data": "few.txt"}, "2 usable images, at least 4 are needed"),
         ({"observer": "entropy"}, "observer entropy: there is none of that name"),
+        ({"eval": "missing.txt"}, "missing.txt: no such label file"),
+        ({"eval": "pages.txt"}, "holds labels for text detection"),
+        ({"eval": "."}, "holds no labels to score by"),
     ],
 )
 def test_a_mistake_in_a_setting_is_told_before_any_result(
@@ -190,8 +200,8 @@ def test_a_mistake_in_a_setting_is_told_before_any_result(
     box = json.dumps([{"transcription": "x", "points": [[0, 0], [9, 0], [9, 9]]}])
     (tmp_path / "pages.txt").write_text(f"a.png\t{box}\n", encoding="utf-8")
     given: dict[str, Any] = {"target": "openvino"} | settings
-    if "data" in given:
-        given["data"] = tmp_path / given["data"]
+    for name in given.keys() & {"data", "eval"}:
+        given[name] = tmp_path / given[name]
     with pytest.raises(InputError) as caught:
         compress("PP-OCRv6_tiny_rec", CompressSettings(out=tmp_path / "out", ptq_only=True, **given))
     assert said in str(caught.value)

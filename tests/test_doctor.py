@@ -64,6 +64,22 @@ def test_what_is_expected_of_a_cpu_with_vnni_is_what_the_readme_measured() -> No
     assert max(ratios) <= high + 0.05
 
 
+def test_what_is_expected_of_onnx_runtime_is_what_the_readme_measured() -> None:
+    """PP-OCRv6 tiny is named apart."""
+    said = " ".join(int8_here(cpu("avx2", "avx512f", "avx512_vnni")))
+    found = re.findall(r"Runtime ([\d.]+) to ([\d.]+) of its float time for recognisers and ([\d.]+) to ([\d.]+)", said)
+    bounds = {"rec": found[0][:2], "det": found[0][2:]}
+    tiny = dict(zip(("rec", "det"), re.findall(r"but ([\d.]+) and ([\d.]+) for PP-OCRv6 tiny", said)[0], strict=True))
+    table = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    rows = [line.split("|") for line in table.splitlines() if re.match(r"\| PP-OCR\S+ \| onnxruntime \|", line)]
+    rows = [row for row in rows if row[10:] and row[10].strip() in ("int8", "float")]
+    assert len(rows) == 10
+    for row in rows:
+        name, ratio = row[1].strip(), float(row[7].strip(" ~"))
+        low, high = (tiny[name[-3:]],) * 2 if "tiny" in name else bounds[name[-3:]]
+        assert float(low) - 0.05 <= ratio <= float(high) + 0.05, name
+
+
 def test_this_machine() -> None:
     facts = examine()
     assert facts["cpu"]["model"] == cpu_info().model

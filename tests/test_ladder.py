@@ -188,6 +188,13 @@ def test_images_needed_grow_with_the_square() -> None:
     assert images_needed({"low": 0.0, "high": 0.0, "n": 10}, 0.3) is None
 
 
+def test_images_that_are_all_alike_tell_a_loss_by_their_number() -> None:
+    """By the rule of three: none of n differs, so that at most 3 in n do."""
+    drop = {"low": -30.0, "high": 30.0, "n": 10, "same": True}
+    assert images_needed(drop, 0.3) == 1000
+    assert images_needed(drop, 3.0) == 100
+
+
 def _candidate(points: float, divergence: float, against: str = "labels") -> Candidate:
     """Return a candidate as judged, with a standard error of one point."""
     drop = {"points": points, "low": points - 1.96, "high": points + 1.96, "n": 100, "against": against}

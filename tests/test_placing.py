@@ -20,8 +20,9 @@ from ocrslim.graph.importers.onnx import load_onnx
 from ocrslim.graph.importers.source import open_model
 from ocrslim.graph.passes.canonical import canonicalize
 from ocrslim.placing import SLOW_REASON, TABLE, is_faster, measured, place_sites, time_candidates
+from ocrslim.report.front import pareto_front
 from ocrslim.report.run_log import RunLog
-from ocrslim.scene import EFFORTS, FLOAT_REASON, Candidate, Scene, pareto_front
+from ocrslim.scene import EFFORTS, FLOAT_REASON, Candidate, Scene
 from ocrslim.slimming.quantization import measured as cpus
 from ocrslim.slimming.quantization.measured import Measured, Trial, conditions, recall, remember
 from ocrslim.slimming.quantization.placement import place

@@ -14,6 +14,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 
@@ -21,7 +22,8 @@ from ocrslim import predict
 from ocrslim.errors import DataError, InputError, ModelError
 from ocrslim.graph.importers.source import open_model
 from ocrslim.ocr.fonts import Font
-from ocrslim.predict import float_original, predict_files
+from ocrslim.predict import predict_files
+from ocrslim.reference import float_original
 
 jsonschema = pytest.importorskip("jsonschema", reason="the extra [test] is not installed")
 DET, REC = "PP-OCRv6_tiny_det", "PP-OCRv6_tiny_rec"
@@ -127,6 +129,46 @@ def test_out_holds_the_result_and_pictures_with_names_of_their_own(read: Predict
     assert picture.shape[1] == 2 * 960
 
 
+def test_no_file_of_the_users_is_overwritten(read: Predict, tmp_path: Path) -> None:
+    scan, other = _write(tmp_path / "scan.jpg", "Invoice"), tmp_path / "scan-2.jpg"
+    before = scan.read_bytes()
+    other.write_bytes(b"mine")
+    for _ in range(2):  # the second run replaces what the first has drawn
+        result = read(scan, out=tmp_path)
+        assert [page["picture"] for page in result["pages"]] == ["scan-3.jpg"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["predict.json", *_named("scan-2 scan-3 scan")]
+    assert scan.read_bytes() == before
+    assert other.read_bytes() == b"mine"
+
+
+def _named(stems: str) -> list[str]:
+    return [f"{stem}.jpg" for stem in stems.split()]
+
+
+def test_pictures_are_no_pages_of_the_next_run(read: Predict, tmp_path: Path) -> None:
+    _write(tmp_path / "a.png", "Invoice")
+    for _ in range(2):
+        result = read(tmp_path, out=tmp_path / "read")
+        assert [Path(page["file"]).name for page in result["pages"]] == ["a.png"]
+        assert [page["picture"] for page in result["pages"]] == ["a.jpg"]
+    named = read(tmp_path / "read" / "a.jpg", out=tmp_path / "read")  # a file that is named is read, wherever it is
+    assert [page["picture"] for page in named["pages"]] == ["a.jpg"]
+    with pytest.raises(InputError, match="is a folder that is read; name another one"):
+        read(tmp_path, out=tmp_path)
+
+
+def test_an_opencv_that_cannot_draw_costs_the_picture_alone(
+    read: Predict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cannot(*given: Any) -> None:
+        raise DataError("no font")
+
+    monkeypatch.setattr(predict, "draw_reading", cannot)
+    (page,) = read(_write(tmp_path / "a.png", "Invoice"), out=tmp_path / "out")["pages"]
+    assert page["text"] == "Invoice"
+    assert page["note"] == "a.jpg: no font"
+
+
 def test_nothing_readable_is_a_mistake_and_a_page_without_text_is_none(read: Predict, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"none of 1 pages can be read; .*a\.png: no image that can be decoded"):
@@ -167,6 +209,38 @@ def test_float_is_found_by_result_json(read: Predict, models: tuple[Path, Path],
     picture = cv2.imread(str(tmp_path / "out" / "a.jpg"))
     assert picture is not None
     assert picture.shape[1] == 3 * 960
+
+
+def test_the_original_of_a_paddle_model_is_that(models: tuple[Path, Path], tmp_path: Path) -> None:
+    """Beside the ONNX file in the cache that it was converted into lies no dictionary."""
+    (tmp_path / "cache").mkdir()
+    bare = onnx.load(models[1] / "inference.onnx")
+    del bare.metadata_props[:]
+    onnx.save(bare, tmp_path / "cache" / "m.onnx")
+    ours = open_model(
+        _folder(models[1], tmp_path / "a", path=str(tmp_path / "cache" / "m.onnx"), paddle=str(models[1]))
+    )
+    found = float_original(ours)
+    assert found is not None
+    assert found.path.parent == models[1]
+    told = {"path": cached, "paddle": str(tmp_path / "gone"), "name": "mine"}
+    (tmp_path / "a" / "result.json").write_text(json.dumps({"model": told}), encoding="utf-8")
+    lone = float_original(ours)
+    assert lone is not None
+    assert lone.characters is None
+
+
+def test_a_float_recogniser_without_a_dictionary_takes_ours(
+    read: Predict, models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    bare = onnx.load(models[1] / "inference.onnx")
+    del bare.metadata_props[:]
+    onnx.save(bare, tmp_path / "m.onnx")
+    rec = _folder(models[1], tmp_path / "rec", path=str(tmp_path / "m.onnx"), name="mine")
+    page = _write(tmp_path / "a.png", "Invoice")
+    assert read(page, rec=rec, against=["float"])["against"]["texts_equal"] == 1
+    both = [str(models[0]), str(tmp_path / "m.onnx")]
+    assert read(page, rec=rec, against=both)["against"]["texts_equal"] == 1
 
 
 def test_the_original_by_its_path_else_by_its_name(models: tuple[Path, Path], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""``ocrslim prune``: settings, the teacher's narrowed view, the table, and a whole run on a real model."""
+"""``ocrslim prune``: settings, the table, and a whole run on a real model."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from typing import Any
 
 import onnx
 import pytest
-import torch
 from rich.console import Console
-from torch import Tensor, nn
 
 from ocrslim import pruned
 from ocrslim.cli import main
@@ -20,7 +18,7 @@ from ocrslim.engines.session import ENGINES, open_session
 from ocrslim.errors import InputError
 from ocrslim.export.bundle import open_deployable
 from ocrslim.lock import alone_in
-from ocrslim.pruned import PruneSettings, SameChannels, prune_and_distil
+from ocrslim.pruned import PruneSettings, prune_and_distil
 from ocrslim.report.pruned import pruning_table
 from ocrslim.report.result import sha256_of
 from ocrslim.report.run_folder import read_run
@@ -79,27 +77,6 @@ def test_a_short_run_leaves_what_a_report_and_a_card_read(
     assert "--ratio 0.05 --align 8 --importance taylor" in card
     assert "--accumulate 2" in card
     assert open_deployable(tmp_path).title == "PP-OCRv6_tiny_rec, float, pruned"
-
-
-class Fixed(nn.Module):
-    """Answers what it is told, whatever the images."""
-
-    def __init__(self, values: dict[str, Tensor]) -> None:
-        super().__init__()
-        self.values = values
-
-    def forward(self, x: Tensor, fetch: tuple[str, ...]) -> dict[str, Tensor]:
-        return {name: self.values[name] for name in fetch}
-
-
-def test_the_teacher_shows_the_channels_that_the_student_has() -> None:
-    map_, frames = torch.arange(24.0).reshape(1, 4, 2, 3), torch.arange(12.0).reshape(1, 3, 4)
-    kept = {"map": {1: torch.tensor([0, 3])}, "frames": {2: torch.tensor([1, 2])}}
-    teacher = SameChannels(Fixed({"map": map_, "frames": frames, "logits": frames}), kept)
-    shown = teacher(torch.zeros(1), fetch=("map", "frames", "logits"))
-    assert torch.equal(shown["map"], map_[:, [0, 3]])
-    assert torch.equal(shown["frames"], frames[:, :, 1:3])
-    assert torch.equal(shown["logits"], frames)
 
 
 RESULT: dict[str, Any] = {

@@ -199,6 +199,12 @@ def _add_eval(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument("--end-to-end", action="store_true", help="score boxes and their texts together, by a pair")
     parser.add_argument("--det", metavar="MODEL", help="for --end-to-end: the detector")
     parser.add_argument("--rec", metavar="MODEL", help="for --end-to-end: the recogniser")
+    parser.add_argument(
+        "--drop-score",
+        type=float,
+        metavar="P",
+        help="for --end-to-end: lines read with less confidence are left out; default: 0.5",
+    )
     _add_engine(parser)
     parser.add_argument("--loose", action="store_true", help="also score with NFKC, case and spaces folded")
     parser.add_argument(

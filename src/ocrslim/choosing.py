@@ -29,11 +29,13 @@ def is_better(candidate: Candidate, best: Candidate, by_labels: bool, much: floa
 
 
 def standard_error(candidate: Candidate) -> float:
-    """Return that of the loss, in points, from its 95 % interval.
+    """Return that of the loss, in points, from its 95 % interval; 0 where no image differs: a bound is no scatter.
 
     Args:
         candidate: judged.
     """
     assert candidate.judged is not None
     drop = candidate.judged.worse_drop
+    if drop.get("same"):
+        return 0.0
     return float(drop["high"] - drop["low"]) / (2 * 1.96)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib.util
+import io
 import json
 import os
 import sys
@@ -35,6 +36,7 @@ RESUMED = ("compress", "prune", "sensitivity", "demo")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0 done, 1 failed, 2 a mistake in the input, 130 interrupted."""
+    _escape_what_cannot_be_written()
     parsed = build_parser().parse_args(arguments)
     if processes() > 1:  # torch would show a stack of its own for each lost process, before our line
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
@@ -57,6 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:  # what a room expects it turns into an error of its own
         return _fail(_disk_words(error), EXIT_FAILED)
     return 0
+
+
+def _escape_what_cannot_be_written() -> None:
+    """Let an escape stand for a character that the terminal or a file in its encoding does not have."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _disk_words(error: OSError) -> str:

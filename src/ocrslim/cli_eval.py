@@ -12,7 +12,7 @@ from ocrslim.end_to_end import evaluate_pages
 from ocrslim.errors import InputError
 from ocrslim.evaluate import evaluate_file
 from ocrslim.example import evaluate_example, override
-from ocrslim.reader import load_pair
+from ocrslim.reader import DROP_SCORE, load_pair
 
 __all__ = ["evaluate_options"]
 
@@ -30,6 +30,8 @@ def evaluate_options(options: argparse.Namespace, console: Console) -> tuple[dic
     Raises:
         InputError: the options name too little or too much.
     """
+    if options.drop_score is not None and not options.end_to_end:
+        raise InputError("eval --drop-score: for --end-to-end, where lines of little confidence are left out")
     if options.end_to_end:
         return _evaluate_end_to_end(options, console), ()
     if options.config_path:
@@ -78,6 +80,9 @@ def _evaluate_end_to_end(options: argparse.Namespace, console: Console) -> dict[
     """``ocrslim eval --end-to-end --det DET --rec REC --data LABELS``."""
     if options.det is None or options.rec is None or options.data is None or options.model is not None:
         raise InputError("eval --end-to-end: name --det MODEL, --rec MODEL and --data LABELS, and no other MODEL")
+    for name, usual in (("config_path", None), ("task", None), ("rec_width", "dynamic")):
+        if getattr(options, name) != usual:
+            raise InputError(f"eval --end-to-end: leave out --{name.replace('_', '-')}, which is for one model")
     reader = load_pair(
         options.det,
         options.rec,
@@ -85,6 +90,7 @@ def _evaluate_end_to_end(options: argparse.Namespace, console: Console) -> dict[
         profile=options.profile,
         dictionary=options.dict,
         threads=options.threads,
+        drop_score=DROP_SCORE if options.drop_score is None else options.drop_score,
     )
     return evaluate_pages(
         reader, options.data, data_dir=options.data_dir, loose=options.loose, limit=options.limit, console=console

@@ -103,7 +103,8 @@ def _bash(prog: str, commands: tuple[_Command, ...]) -> str:
                 "  esac",
                 '  if [[ "$current" == -* ]]; then values="$options"; fi',
                 '  if [ -n "$values" ]; then COMPREPLY=($(compgen -W "$values" -- "$current"))',
-                '  else COMPREPLY=($(compgen -f -- "$current")); fi',
+                '  else COMPREPLY=(); while IFS= read -r word; do COMPREPLY+=("$word")',
+                '    done < <(compgen -f -- "$current"); fi',
                 "}",
                 f"complete -o filenames -F {function} {prog}",
             ]

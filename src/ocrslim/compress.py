@@ -48,9 +48,11 @@ from ocrslim.outcome import (
     data_fingerprint,
     judge_held,
     judge_last,
+    open_eval,
     plain,
     refuse_own_folder,
     run_fingerprint,
+    verified,
 )
 from ocrslim.placing import time_candidates
 from ocrslim.report.html import try_report
@@ -194,6 +196,8 @@ def compress(
     refuse_own_folder(source, settings.out)
     named = settings.example.profile if settings.example is not None and settings.profile is None else None
     profile = named or load_profile(settings.profile, source.inference_yml)
+    if settings.example is None and settings.eval is not None:
+        open_eval(source.task, settings.eval, settings.data_dir)
     delivery = replace(open_delivery(source, settings.target, settings.threads), reference=settings.reference)
     with own_folder(team, settings.out, STALE) as partial:
         log = RunLog(settings.out if team.leads else partial, (team.leads and console) or Console(quiet=True))
@@ -227,8 +231,8 @@ def _open(
     else:
         source = open_model(model, settings.dictionary)
     if settings.reference is not None:
-        origin = open_model(settings.reference)
-        source = replace(source, name=f"{origin.name}, pruned", licence=origin.licence)
+        origin = open_model(settings.reference, settings.dictionary)
+        source = replace(source, name=origin.name, licence=origin.licence)
     if settings.target == AUTO:
         settings = replace(settings, target="paddle" if is_writable(source) else "onnxruntime")
         if settings.target != "paddle":
@@ -284,7 +288,7 @@ def _run(
         # PaddleOCR's evaluation squeezes all lines into one width.
         return Pair(source, counted, compressed, profile, "fixed", follow.config.metric.ignore_space, known)
 
-    by_labels = follow is None and data.task == "det" and learns_from_labels(data, settings)
+    by_labels = follow is None and data.task == "det" and learns_from_labels(data, settings, log)
     make = functools.partial(labelled_pages if by_labels else training_batches, data, profile, settings.seed)
     batches = functools.partial(make if follow is None else follow.batches, shard=settings.compute.shard(team.rank))
 
@@ -359,9 +363,8 @@ def _deliver(
         delivery.rewrite(climbed.graph, exported)
         timed = exported, (1, 3, *SHAPES[source.task]), MIN_BENCH_SECONDS
         rows = [*delivery.bench_surely(*timed), *delivery.bench_alone(*timed)]
-    result = build_result(
-        delivery, settings, scene.data, judged, climbed, rows, exported, scene.graph, data_sha256, log
-    )
+        checks = verified(delivery, scene, climbed)
+    result = build_result(delivery, scene, judged, climbed, rows, exported, data_sha256) | {"verify": checks}
     if (answer := delivery.keep_float(exported, rows)) != "int8":
         log.say(f"float is better here: model.onnx is the float model ({answer}), the int8 one is {INT8}")
     write_sidecars(partial, source.inference_yml, source.characters)
@@ -374,7 +377,8 @@ def _deliver(
 def _follow_placement(
     follow: Following | None, delivery: Delivery, graph: ir.Model, log: RunLog
 ) -> tuple[Delivery, frozenset[str]]:
-    """Return the target with a file's bits, and the nodes that the file wants float."""
+    """Return the target with a file's bits, and the nodes that the file wants float; see that it can be written."""
+    delivery.try_writing(graph)
     if follow is None:
         return delivery, frozenset()
     target, said = fit_target(delivery.target, follow.plan.quantization)

@@ -138,8 +138,9 @@ class Following:
         samples: Labelled = self.data.training.held_samples[: JUDGED[self.source.task]]
         if self.stop_at is not None and self.data.eval:
             samples = self.data.eval
-        metric = self.config.metric
-        return LabelJudge(student, samples, profile, self.charset, metric.indicator, metric.ignore_space)
+        metric, damaged = self.config.metric, self.data.training.damaged
+        known = student, samples, profile, self.charset, metric.indicator, metric.ignore_space
+        return LabelJudge(*known, damaged=damaged)
 
     def trainer(
         self,
@@ -215,6 +216,7 @@ def open_following(settings: CompressSettings, source: ModelSource) -> Following
     """
     config = settings.example
     assert config is not None
+    open_teacher(config, source)  # a mistake there is told before anything is calibrated
     data = open_example_data(config, Charset.from_source(source) if source.task == "rec" else None, settings.seed)
     plan = calibration_plan(config, settings.observer)
     training = None

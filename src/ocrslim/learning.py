@@ -57,6 +57,7 @@ __all__ = [
     "verify_module",
 ]
 
+FEWEST_PAGES = 20  # labelled, to learn from; fewer would be learned by heart
 STEPS = {"rec": 200, "det": 100}  # some four minutes on two cores
 LEARNING_RATE = 1e-4  # of scales and biases; five times that is farther from float for half of the steps
 LABELLED_RATE = 5e-4
@@ -261,14 +262,20 @@ def verify_module(
     return verify(forward, session, (batch.numpy() for batch in batches), required)
 
 
-def learns_from_labels(data: TrainingData, settings: CompressSettings) -> bool:
+def learns_from_labels(data: TrainingData, settings: CompressSettings, log: RunLog | None = None) -> bool:
     """Tell whether labels teach beside the float model: pages in training, lines the last layer before it.
 
     Args:
         data: of the run.
         settings: the same.
+        log: is told where pages are too few; of lines the lesson tells.
     """
-    return data.labelled and settings.distillation.label_ratio > 0
+    if not data.labelled or settings.distillation.label_ratio <= 0:
+        return False
+    few = data.task == "det" and len(data.train) < FEWEST_PAGES
+    if few and log is not None:
+        log.say(f"{len(data.train)} labelled pages are too few to learn from, {FEWEST_PAGES} are needed: float teaches")
+    return not few
 
 
 def _may_learn(settings: CompressSettings) -> bool:

@@ -27,8 +27,7 @@ from ocrslim.export.verify import Verification, verify_det, verify_rec
 from ocrslim.graph.importers.onnx import load_onnx, model_bytes
 from ocrslim.graph.importers.source import open_model
 from ocrslim.graph.passes.canonical import canonicalize
-from ocrslim.ocr.labels import read_samples
-from ocrslim.outcome import STALE, command, judge_held, plain, refuse_own_folder
+from ocrslim.outcome import STALE, command, judge_held, open_eval, plain, refuse_own_folder
 from ocrslim.report.html import try_report
 from ocrslim.report.model_card import model_card
 from ocrslim.report.result import interval_in_words, loss_in_words, sha256_of, write_json, write_text
@@ -95,6 +94,8 @@ def rewrite(model: str | Path, settings: LosslessSettings, console: Console | No
         raise InputError(
             f"--float: for {' or '.join(ENGINES)}, not for {settings.target}: give one of them as --target"
         )
+    if settings.eval is not None:
+        open_eval(delivery.source.task, settings.eval, settings.data_dir)
     profile = load_profile(settings.profile, delivery.source.inference_yml)
     with output_folder(settings.out, STALE) as partial:
         log = RunLog(settings.out, console or Console(quiet=True))
@@ -164,7 +165,7 @@ def _verify(
 def _judge(pair: Pair, data: TrainingData, settings: LosslessSettings, log: RunLog) -> Judged:
     if settings.eval is None:
         return judge_held(pair, data, settings.data, log)
-    samples, skipped = read_samples(pair.source.task, settings.eval, settings.data_dir)
+    samples, skipped = open_eval(pair.source.task, settings.eval, settings.data_dir)
     with log.bar("evaluate") as update:
         return judge_by_labels(pair, samples, skipped, f"the labels of {settings.eval}", update)
 
@@ -184,10 +185,7 @@ def _result(
     ratio = next(row.ratio_on_engine for row in rows if (row.label, row.engine) == (REWRITTEN, engine))
     result: dict[str, Any] = {
         "ocrslim": __version__,
-        "model": {
-            **{"name": source.name, "task": source.task, "sha256": source.sha256, "licence": source.licence},
-            "path": str(source.path),
-        },
+        "model": source.to_json(),
         "settings": plain(settings),
         "target": delivery.target.name,
         "engine": engine,

@@ -14,21 +14,23 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 from ocrslim import __version__
+from ocrslim.config.profile import Task
 from ocrslim.delivery import INT8, Delivery
 from ocrslim.engines.cpu import cpu_info
-from ocrslim.engines.session import InferenceSession
+from ocrslim.engines.session import InferenceSession, open_session
 from ocrslim.engines.timing import BenchRow
-from ocrslim.errors import InputError
+from ocrslim.errors import DataError, InputError
 from ocrslim.export.bundle import CARD, SIDECARS
+from ocrslim.export.paddle import PROGRAM
 from ocrslim.following import Following
 from ocrslim.graph.importers.source import ModelSource
-from ocrslim.learning import RECIPE
-from ocrslim.ocr.labels import DetSample, RecSample, read_samples
+from ocrslim.learning import RECIPE, verify_module
+from ocrslim.ocr.labels import DetSample, RecSample, Skipped, read_samples
 from ocrslim.report.html import NAME as REPORT
-from ocrslim.report.result import budget_in_words, sha256_of, verdict
+from ocrslim.report.result import budget_in_words, doubt_of_labels, over_budget, sha256_of, verdict
 from ocrslim.report.run_log import RunLog
 from ocrslim.report.sensitivity import SENSITIVITY
-from ocrslim.scene import Climb
+from ocrslim.scene import Climb, Scene
 from ocrslim.scoring import Judged, Pair, judge_by_agreement, judge_by_labels
 from ocrslim.slimming.example import origin_warning
 from ocrslim.slimming.training.data import TrainingData
@@ -43,9 +45,11 @@ __all__ = [
     "data_fingerprint",
     "judge_held",
     "judge_last",
+    "open_eval",
     "plain",
     "refuse_own_folder",
     "run_fingerprint",
+    "verified",
 ]
 
 STALE = (INT8, REPORT, CARD, *SIDECARS, *SENSITIVITY, "untrained.onnx", "inference.pdmodel", "inference.pdiparams")
@@ -65,6 +69,25 @@ def refuse_own_folder(source: ModelSource, out: Path) -> None:
     program = source.path if source.paddle is None else source.paddle.program
     if out.resolve() == program.resolve().parent:
         raise InputError(f"--out {out}: is the folder of the model itself, which would be written over; name another")
+
+
+def open_eval(
+    task: Task, path: Path, data_dir: Path | None
+) -> tuple[Sequence[DetSample | RecSample], Sequence[Skipped]]:
+    """Read the images that a run is scored on at its end. Called at its beginning too: a mistake costs no climb.
+
+    Args:
+        task: det or rec.
+        path: of ``--eval``: a label file, or an LMDB.
+        data_dir: what image paths in label files are relative to.
+
+    Raises:
+        DataError: it can't be read, is for the other task, or has no labels.
+    """
+    samples, skipped = read_samples(task, path, data_dir)
+    if not any(sample.boxes if isinstance(sample, DetSample) else sample.text is not None for sample in samples):
+        raise DataError(f"--eval {path}: holds no labels to score by; give a label file, or leave it out")
+    return samples, skipped
 
 
 def judge_held(pair: Pair, data: TrainingData, where: object, log: RunLog, most: int | None = None) -> Judged:
@@ -113,8 +136,8 @@ def judge_last(
     if follow is not None and follow.data.eval:
         samples, skipped, words = follow.data.eval, follow.data.eval_skipped, follow.eval_words()
     elif follow is None and settings.eval is not None:
-        found, left_out = read_samples(delivery.source.task, settings.eval, settings.data_dir)
-        samples, skipped, words = found, tuple(left_out), f"the labels of {settings.eval}"
+        samples, left_out = open_eval(delivery.source.task, settings.eval, settings.data_dir)
+        skipped, words = tuple(left_out), f"the labels of {settings.eval}"
     if samples:
         with log.bar("evaluate") as update:
             judged = judge_by_labels(pair(delivery.open(exported)), samples, skipped, words, update)
@@ -126,43 +149,30 @@ def judge_last(
 
 def build_result(
     delivery: Delivery,
-    settings: CompressSettings,
-    data: TrainingData,
+    scene: Scene,
     judged: Judged,
     climbed: Climb,
     rows: Sequence[BenchRow],
     exported: Path,
-    graph: ir.Model,
     data_sha256: str | None,
-    log: RunLog,
 ) -> dict[str, Any]:
-    """Gather what ``result.json`` holds.
+    """Gather what ``result.json`` holds, but for the comparisons of :func:`verified`.
 
     Args:
         delivery: of the model.
-        settings: of the run.
-        data: that was learned from.
+        scene: of the climb.
         judged: the last word on the best candidate.
         climbed: how it was found.
         rows: of the latency.
         exported: the ONNX file; ``delivery.finish`` was called.
-        graph: the canonical float graph.
         data_sha256: see :func:`data_fingerprint`.
-        log: of the run.
     """
-    source, target = delivery.source, delivery.target
+    source, target, settings, data = delivery.source, delivery.target, scene.settings, scene.data
     training = climbed.best.training or next((item.training for item in climbed.tried[::-1] if item.training), None)
     sizes = delivery.sizes(exported)
     result: dict[str, Any] = {
         "ocrslim": __version__,
-        "model": {
-            "name": source.name,
-            "task": source.task,
-            "sha256": source.sha256,
-            "licence": source.licence,
-            "path": str(source.path),
-            "paddle": str(source.paddle.program) if source.paddle else None,
-        },
+        "model": source.to_json(),
         "data": {
             "path": ", ".join(map(str, _paths(settings))) or None,
             "sha256": data_sha256,
@@ -182,19 +192,35 @@ def build_result(
         "latency": [row.to_json() for row in rows],
         "delivered": delivery.answer(rows),
         "size": sizes | {"ratio": sizes["int8"] / sizes["float"]},
-        "placement": _placement(climbed, graph),
+        "placement": _placement(climbed, scene.graph),
         "differences": judged.differences,
-        "verify": [asdict(climbed.best.verified)],
         "budget": climbed.to_json(settings.max_drop),
         "sensitivity": climbed.sensitivity,
-        "stages": log.stages,
+        "stages": scene.log.stages,
         "training": asdict(training) if training else None,
         "skipped": [asdict(item) for item in dict.fromkeys((*data.left_out, *judged.skipped))],
         "cpu": asdict(cpu_info()),
     }
-    words = (verdict(result, target.engine), budget_in_words(result["budget"]), *delivery.notes)
-    result["verdict"] = "; ".join(words)
+    said = verdict(result, target.engine), budget_in_words(result["budget"]), over_budget(result), *delivery.notes
+    result["verdict"] = "; ".join(filter(None, (*said, doubt_of_labels(result))))
     return result
+
+
+def verified(delivery: Delivery, scene: Scene, climbed: Climb) -> list[dict[str, Any]]:
+    """Return how the file agrees with its module: in the engine, and in the mode whose clock counts if that is another.
+
+    Args:
+        delivery: ``finish`` was called.
+        scene: of the climb.
+        climbed: its best candidate is the file.
+    """
+    best, found = climbed.best, [asdict(climbed.best.verified)]
+    if delivery.timed_on != delivery.target.engine:
+        session = open_session(scene.folder / PROGRAM, delivery.timed_on, delivery.threads)
+        module = best.quantization.module
+        again = verify_module(scene.source.task, module, session, scene.validation, delivery.required)
+        found.append(asdict(again) | {"engine": delivery.timed_on})
+    return found
 
 
 def _placement(climbed: Climb, graph: ir.Model) -> dict[str, Any]:
@@ -243,7 +269,7 @@ def _paths(settings: CompressSettings) -> tuple[Path, ...]:
 
 def run_fingerprint(source: ModelSource, settings: CompressSettings, data_sha256: str | None) -> str:
     """Return what the training depends on, as JSON: the model, the data and the settings, not the output folder."""
-    free = dict.fromkeys(("out", "eval", "max_drop", "max_minutes", "reference"))
+    free = dict.fromkeys(("out", "eval", "max_minutes", "reference"))
     data = plain(settings) | free | {"model": source.sha256, "data_sha256": data_sha256, "recipe": RECIPE}
     return json.dumps(data, sort_keys=True)
 

@@ -20,21 +20,18 @@ from rich.console import Console
 
 from ocrslim import __version__
 from ocrslim.atomic import write_bytes
-from ocrslim.engines.session import open_session
-from ocrslim.errors import DataError, InputError, ModelError
-from ocrslim.graph.importers.source import ModelSource, open_model
-from ocrslim.graph.importers.zoo import MODELS
+from ocrslim.errors import DataError, InputError
 from ocrslim.ocr.difference import Difference, compare_readings
 from ocrslim.ocr.pages import Page, SkippedPage, count_pages, find_files, read_pages
 from ocrslim.ocr.pdf import DPI
-from ocrslim.reader import DROP_SCORE, Detector, PageReading, Reader, Recognizer, TextLine, load_pair
+from ocrslim.reader import DROP_SCORE, PageReading, Reader, TextLine, load_pair
+from ocrslim.reference import load_reference
 from ocrslim.report.picture import draw_comparison, draw_reading
 from ocrslim.report.result import write_json
 from ocrslim.report.run_log import progress_bar
 
-__all__ = ["FLOAT", "RESULT", "SCHEMA_VERSION", "float_original", "load_reference", "predict_files"]
+__all__ = ["RESULT", "SCHEMA_VERSION", "predict_files"]
 
-FLOAT = "float"  # --against: the models that the compressed ones were made from
 RESULT = "predict.json"
 SCHEMA_VERSION = 1  # of report/predict.schema.json
 JPEG_QUALITY = 90
@@ -78,6 +75,7 @@ def predict_files(
     """Read files and return what ``ocrslim predict --json`` prints; ``report/predict.schema.json`` describes it.
 
     A page that cannot be read is named and passed over; one whose picture can't be written has a note in its place.
+    No file is overwritten but the pictures that an earlier run left in ``out``, by its ``predict.json``.
 
     Args:
         inputs: images, folders and PDF files.
@@ -99,7 +97,8 @@ def predict_files(
         EngineError: the engine failed.
     """
     started = time.perf_counter()
-    files = find_files(inputs)
+    _refuse_read_folder(inputs, out)
+    files = find_files(inputs, out)
     total = count_pages(files)
     ours = load_pair(
         det, rec, engine=engine, profile=profile, dictionary=dictionary, threads=threads, drop_score=drop_score
@@ -107,6 +106,7 @@ def predict_files(
     run = _Run(ours, load_reference(ours, against) if against else None, out)
     if out is not None:
         _make_folder(out)
+        run.names |= _others_names(out)
     with progress_bar("pages", console or Console(quiet=True)) as update:
         for done, page in enumerate(read_pages(files, dpi), 1):
             if isinstance(page, Page):
@@ -121,65 +121,6 @@ def predict_files(
     if out is not None:
         _write_result(out, result)
     return result
-
-
-def load_reference(ours: Reader, against: Sequence[str]) -> Reader:
-    """Load the pair that ``ours`` is held against; it reads in the same engine by the same profile.
-
-    Args:
-        ours: the pair that is looked at.
-        against: ``["float"]`` for the models that ours were compressed from, or a det and a rec model.
-
-    Returns:
-        Reader: where one of its models is the same file as ours, that is shared.
-
-    Raises:
-        InputError: neither of our models was compressed, or a model cannot be used.
-        EngineError: the engine cannot run a model.
-    """
-    if len(against) == 1 and against[0] == FLOAT:
-        originals = float_original(ours.detector.source), float_original(ours.recognizer.source)
-        if originals == (None, None):
-            raise InputError(
-                "--against float: neither model lies in a folder that compress wrote (with result.json);"
-                " name the others: --against DET REC"
-            )
-        det, rec = originals[0] or ours.detector.source, originals[1] or ours.recognizer.source
-    elif len(against) == 2:
-        det, rec = open_model(against[0]), open_model(against[1])
-    else:
-        raise InputError(f"--against {' '.join(against)}: say float, or name a det and a rec model")
-    if (det.task, rec.task) != ("det", "rec"):
-        raise InputError(f"--against: {det.name} is a {det.task} and {rec.name} a {rec.task} model; name det, then rec")
-    detector, recognizer = ours.detector, ours.recognizer
-    if det.sha256 != detector.source.sha256:
-        session = open_session(det.file_for(detector.session.engine), detector.session.engine, detector.session.threads)
-        detector = Detector(det, session, detector.profile)
-    if rec.sha256 != recognizer.source.sha256:
-        session = open_session(rec.file_for(detector.session.engine), detector.session.engine, detector.session.threads)
-        recognizer = Recognizer(rec, session, recognizer.profile)
-    return Reader(detector, recognizer, ours.drop_score)
-
-
-def float_original(source: ModelSource) -> ModelSource | None:
-    """Return the model that one was compressed from, by the ``result.json`` beside it; ``None`` without one.
-
-    Raises:
-        ModelError: the file names a model that is not there, or none.
-    """
-    path = source.path.parent / "result.json"
-    if not os.path.isfile(path):
-        return None
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))["model"]
-        origin, name = Path(told["path"]), str(told.get("name"))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{path}: names no model.path; name the float models: --against DET REC") from error
-    if os.path.exists(origin):  # Path.exists raises OSError for a name that is too long
-        return open_model(origin)
-    if name in MODELS:
-        return open_model(name)
-    raise ModelError(f"{path}: the float model {origin} is not there any more; name it: --against DET REC")
 
 
 def _read(run: _Run, page: Page) -> None:
@@ -207,13 +148,16 @@ def _draw(
 ) -> dict[str, str]:
     """Write a page's picture and return its name, or why there is none: what was read goes on without it."""
     assert run.out is not None
-    picture: NDArray[np.uint8]
-    if run.theirs is None or theirs is None or difference is None:
-        picture = draw_reading(page.image, _pairs(ours))
-    else:
-        captions = (f"here: {_names(run.ours)}", f"against: {_names(run.theirs)}")
-        picture = draw_comparison(page.image, _pairs(ours), _pairs(theirs), difference, captions)
     name = _free_name(run.names, page)
+    picture: NDArray[np.uint8]
+    try:
+        if run.theirs is None or theirs is None or difference is None:
+            picture = draw_reading(page.image, _pairs(ours))
+        else:
+            captions = (f"here: {_names(run.ours)}", f"against: {_names(run.theirs)}")
+            picture = draw_comparison(page.image, _pairs(ours), _pairs(theirs), difference, captions)
+    except DataError as error:  # an OpenCV that can't draw every script
+        return {"note": f"{name}: {error}"}
     written, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     if not written:
         return {"note": f"{name}: OpenCV can't write this picture"}
@@ -225,7 +169,7 @@ def _draw(
 
 
 def _free_name(taken: set[str], page: Page) -> str:
-    """Return a file name for a page's picture that no other page has: ``scan.jpg``, ``book-p007.jpg``."""
+    """Return a name for a page's picture that no other file there has: ``scan.jpg``, ``book-p007.jpg``."""
     # An image's name may have as many bytes as a file system takes, and a number and a temporary ending are added.
     stem = _shown(Path(page.file.stem)).encode()[:LONGEST_STEM].decode("utf-8", "ignore")
     if page.number is not None:
@@ -236,6 +180,28 @@ def _free_name(taken: set[str], page: Page) -> str:
         name = f"{stem}-{count}.jpg"
     taken.add(name.casefold())
     return name
+
+
+def _refuse_read_folder(inputs: Sequence[Path], out: Path | None) -> None:
+    """Refuse to lay pictures among those that are read: the next run would read them too.
+
+    Raises:
+        InputError: ``out`` is one of the folders.
+    """
+    if out is None or not os.path.isdir(out):
+        return
+    if any(os.path.isdir(path) and os.path.samefile(path, out) for path in inputs):
+        raise InputError(f"--out {out}: is a folder that is read; name another one, such as {out / 'read'}")
+
+
+def _others_names(out: Path) -> set[str]:
+    """Return the names of the files in a folder that are not pictures of an earlier run, as its result tells them."""
+    try:
+        pages = json.loads((out / RESULT).read_text(encoding="utf-8"))["pages"]
+        before = {str(page.get("picture")).casefold() for page in pages}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        before = set()
+    return {path.name.casefold() for path in out.iterdir()} - before
 
 
 def _make_folder(path: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ import numpy as np
 import onnx_ir as ir
 import torch
 from rich.console import Console
-from torch import Tensor, nn
 
 from ocrslim import __version__
 from ocrslim.atomic import output_folder, replacing
@@ -34,9 +32,16 @@ from ocrslim.graph.importers.onnx import load_onnx, model_bytes
 from ocrslim.graph.importers.source import ModelSource, open_model
 from ocrslim.graph.passes.canonical import canonicalize
 from ocrslim.graph.points import distillation_points
-from ocrslim.learning import CHECKPOINTS, RECIPE, drop_checkpoints, proportional, run_trainer, verify_module
-from ocrslim.ocr.labels import read_samples
-from ocrslim.outcome import STALE, command, judge_held, plain, refuse_own_folder
+from ocrslim.learning import (
+    CHECKPOINTS,
+    RECIPE,
+    drop_checkpoints,
+    proportional,
+    refuse_unfinished,
+    run_trainer,
+    verify_module,
+)
+from ocrslim.outcome import STALE, command, judge_held, open_eval, plain, refuse_own_folder
 from ocrslim.report.html import try_report
 from ocrslim.report.model_card import model_card
 from ocrslim.report.pruned import pruning_verdict
@@ -45,6 +50,8 @@ from ocrslim.report.run_log import RunLog
 from ocrslim.scoring import Judged, Pair, judge_by_labels
 from ocrslim.slimming.pruning.plan import Goal, PruningResult
 from ocrslim.slimming.pruning.prune import Importance, Machine, prune
+from ocrslim.slimming.pruning.teacher import SameChannels
+from ocrslim.slimming.training.checkpoint import latest_checkpoint
 from ocrslim.slimming.training.compute import Compute
 from ocrslim.slimming.training.data import (
     TrainingData,
@@ -58,7 +65,7 @@ from ocrslim.slimming.training.precision import Precision, open_precision, pick_
 from ocrslim.slimming.training.trainer import Trainer, TrainingResult, TrainSettings
 from ocrslim.teaching import Lesson, Taught, teach
 
-__all__ = ["PruneSettings", "SameChannels", "prune_and_distil"]
+__all__ = ["PruneSettings", "prune_and_distil"]
 
 STEPS = {"rec": 1500, "det": 600}  # some half an hour on two cores
 MIN_BENCH_SECONDS = 3.0
@@ -128,28 +135,6 @@ class PruneSettings:
         return Goal(1 / self.speedup if self.speedup else 1 - (self.ratio or 0), align=self.align)
 
 
-class SameChannels(nn.Module):
-    """A teacher that shows of each value only the channels that the student has too.
-
-    Args:
-        teacher: of the whole model.
-        kept: name of a value -> axis -> indices that stay; other values are shown whole.
-    """
-
-    def __init__(self, teacher: nn.Module, kept: Mapping[str, Mapping[int, Tensor]]) -> None:
-        super().__init__()
-        self.teacher = teacher
-        self.kept = kept
-
-    def forward(self, x: Tensor, fetch: Sequence[str]) -> dict[str, Tensor]:
-        """Return the values by name, for images ``[N, 3, H, W]``."""
-        values: dict[str, Tensor] = self.teacher(x, fetch=fetch)
-        for name in fetch:
-            for axis, indices in self.kept.get(name, {}).items():
-                values[name] = values[name].index_select(axis, indices.to(values[name].device))
-        return values
-
-
 def prune_and_distil(model: str | Path, settings: PruneSettings, console: Console | None = None) -> dict[str, Any]:
     """Prune ``model``, train what is left; write ``model.onnx``, ``result.json`` and ``report.html`` into the folder.
 
@@ -172,6 +157,8 @@ def prune_and_distil(model: str | Path, settings: PruneSettings, console: Consol
     settings.goal()
     source = open_model(model, settings.dictionary)
     refuse_own_folder(source, settings.out)
+    if settings.eval is not None:
+        open_eval(source.task, settings.eval, settings.data_dir)
     profile = load_profile(settings.profile, source.inference_yml)
     precision = open_precision(settings.compute.amp, pick_device(settings.compute.device))
     with output_folder(settings.out, STALE) as partial:
@@ -192,6 +179,7 @@ def _run(
     torch.manual_seed(settings.seed)
     log.note(f"ocrslim {__version__}: prune {source.name} ({source.sha256}); {plain(settings)}")
     data_sha256 = sha256_of(settings.data) if settings.data else None
+    _refuse_other(source, settings, data_sha256)
     with log.stage("data"):
         data = open_training_data(source.task, settings.data, settings.data_dir, source.characters or (), settings.seed)
         log.say(f"{len(data.train)} images to learn from, {len(data.held)} held back, {len(data.skipped)} skipped")
@@ -210,11 +198,12 @@ def _run(
         verified.check()
         known: dict[str, Any] = {}  # the original answers once for both
         before, after = (_judge(source, path, data, profile, settings, known, log) for path in (untrained, exported))
+        held = after if settings.eval is None else _judge(source, exported, data, profile, settings, {}, log, held=True)
     with log.stage("bench"):
         models = [("float", source.path), ("pruned", exported)]
         rows = bench(models, ENGINES, settings.threads, (1, 3, *SHAPES[source.task]), min_seconds=MIN_BENCH_SECONDS)
     result = _result(source, settings, data, data_sha256, pruning, training, before, after)
-    result |= {"taught": asdict(taught) if taught else None}
+    result |= {"held": held.worse_drop, "taught": asdict(taught) if taught else None}
     result |= {"latency": [row.to_json() for row in rows], "verify": [asdict(verified)], "stages": log.stages}
     result["size"] = {"float": model_bytes(source.path), "pruned": exported.stat().st_size}
     result["verdict"] = pruning_verdict(result)
@@ -286,7 +275,7 @@ def _distil(
             TeacherJudge(student, teacher, source.task, points.logits, validation),
             compute.fit(TrainSettings(steps=steps, learning_rate=settings.learning_rate), log.say),
             folder=settings.out / CHECKPOINTS,
-            fingerprint=_fingerprint(source, settings, data_sha256, pruning),
+            fingerprint=_fingerprint(source, settings, data_sha256, pruning.removed),
             precision=precision,
         )
         return student, run_trainer(trainer, batches, log)
@@ -318,13 +307,14 @@ def _judge(
     settings: PruneSettings,
     known: dict[str, Any],
     log: RunLog,
+    held: bool = False,
 ) -> Judged:
-    """Score the whole and the smaller model on the user's own images, else on those held back from training."""
+    """Score the whole and the smaller model on the user's own images, else or if asked on those held back."""
     original, smaller = (open_session(file, settings.target, settings.threads) for file in (source.path, path))
     pair = Pair(source, original, smaller, profile, known=known)
-    if settings.eval is None:
+    if held or settings.eval is None:
         return judge_held(pair, data, settings.data, log)
-    samples, skipped = read_samples(source.task, settings.eval, settings.data_dir)
+    samples, skipped = open_eval(source.task, settings.eval, settings.data_dir)
     with log.bar("evaluate") as update:
         return judge_by_labels(pair, samples, skipped, f"the labels of {settings.eval}", update)
 
@@ -334,12 +324,21 @@ def _save(model: ir.Model, path: Path) -> None:
         ir.save(model, partial)
 
 
-def _fingerprint(source: ModelSource, settings: PruneSettings, data_sha256: str | None, pruning: PruningResult) -> str:
+def _fingerprint(source: ModelSource, settings: PruneSettings, data_sha256: str | None, gone: Any) -> str:
     """Return what the training depends on, as JSON: the model, the data, the settings, which channels are gone."""
     about = plain(settings) | dict.fromkeys(("out", "eval")) | {"model": source.sha256, "recipe": RECIPE}
-    about["gone"] = pruning.removed
-    about["data_sha256"] = data_sha256
-    return json.dumps(about, sort_keys=True)
+    return json.dumps(about | {"gone": gone, "data_sha256": data_sha256}, sort_keys=True)
+
+
+def _refuse_other(source: ModelSource, settings: PruneSettings, data_sha256: str | None) -> None:
+    """Refuse a folder with the checkpoints of other settings; which channels go is not known so early.
+
+    Raises:
+        OcrslimError: there are such; the text names what differs.
+    """
+    if found := latest_checkpoint(settings.out / CHECKPOINTS):
+        gone = json.loads(found[1]["fingerprint"]).get("gone")
+        refuse_unfinished(settings.out, _fingerprint(source, settings, data_sha256, gone))
 
 
 def _result(
@@ -356,10 +355,7 @@ def _result(
     engine = get_target(settings.target).engine
     return {
         "ocrslim": __version__,
-        "model": {
-            **{"name": source.name, "task": source.task, "sha256": source.sha256, "licence": source.licence},
-            "path": str(source.path),
-        },
+        "model": source.to_json(),
         "data": {
             "path": str(settings.data) if settings.data else None,
             "sha256": data_sha256,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from ocrslim.export.verify import Verification
 from ocrslim.graph.executor.graph_module import GraphModule
 from ocrslim.graph.importers.source import ModelSource
 from ocrslim.graph.points import distillation_points
+from ocrslim.report.front import pareto_front
 from ocrslim.report.run_log import RunLog
 from ocrslim.scoring import Judged
 from ocrslim.slimming.quantization.measured import Measured
@@ -31,7 +32,7 @@ from ocrslim.teaching import Lesson, Taught
 if TYPE_CHECKING:
     from ocrslim.compress import CompressSettings
 
-__all__ = ["EFFORTS", "FLOAT_REASON", "Candidate", "Climb", "Effort", "Scene", "images_needed", "pareto_front"]
+__all__ = ["EFFORTS", "FLOAT_REASON", "Candidate", "Climb", "Effort", "Scene", "images_needed"]
 
 Samples = Mapping[str, Tensor]  # see ocrslim.slimming.quantization.samples
 Calibrate = Callable[[Quantization, str, Samples | None], Samples]
@@ -235,25 +236,12 @@ class Climb:
         }
 
 
-def pareto_front(points: Sequence[tuple[float | None, float]]) -> set[int]:
-    """Return which of some candidates are not beaten: none is as fast and loses as little, nor is the float model.
-
-    Args:
-        points: time as a share of float's, ``None`` for what was not timed and is left out; points lost.
-
-    >>> sorted(pareto_front([(0.6, 0.1), (0.5, 0.3), (0.6, 0.2), (None, -9.0), (1.1, -0.2)]))
-    [0, 1, 4]
-    """
-    known = [(time, loss, index) for index, (time, loss) in enumerate(points) if time is not None]
-    rivals = [*known, (1.0, 0.0, -1)]
-    return {
-        index
-        for time, loss, index in known
-        if not any(t <= time and p <= loss and (t < time or p < loss) for t, p, _ in rivals)
-    }
-
-
 def images_needed(drop: Mapping[str, Any], max_drop: float) -> int | None:
-    """Return how many images would tell a loss of ``max_drop`` points from none: the interval shrinks with the root."""
+    """Return how many images would tell a loss of ``max_drop`` points from none: the interval shrinks with the root.
+
+    Where no image differs, it is the rule of three's, which shrinks with their number.
+    """
     half = (drop["high"] - drop["low"]) / 2.0
-    return None if max_drop <= 0 or half <= 0 else math.ceil(drop["n"] * (half / max_drop) ** 2)
+    if max_drop <= 0 or half <= 0:
+        return None
+    return math.ceil(300 / max_drop) if drop.get("same") else math.ceil(drop["n"] * (half / max_drop) ** 2)

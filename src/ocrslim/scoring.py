@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ocrslim.config.profile import Profile
 from ocrslim.engines.session import InferenceSession
@@ -27,7 +30,6 @@ __all__ = ["Judged", "Pair", "judge_by_agreement", "judge_by_labels"]
 LOOSE = "loose accuracy"
 Progress = Callable[[int, int], None]
 Metric = DetectionMetric | RecognitionMetric
-_Compared = tuple[Metric, Metric, Interval]  # the original's, the compressed model's, and the loss
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ class Judged:
         float_metrics: of the original.
         int8_metrics: of the compressed model.
         drop: ``metric``, ``against`` what it was judged (``labels``, or ``float`` for the original's answers), and the
-            loss in ``points`` (hundredths; more is worse) with its interval ``low`` to ``high``.
+            loss in ``points`` (hundredths; more is worse) with its interval ``low`` to ``high``; ``same`` where no
+            image differs.
         skipped: images that were left out.
         differences: the images on which they differ; see :mod:`ocrslim.ocr.metrics.differing`.
         loose_drop: of lines with labels, the loss when case, spaces and widths of characters are folded.
@@ -160,64 +163,86 @@ def judge_by_agreement(pair: Pair, images: Sequence[Image], judged_by: str, prog
     """
     compare, headline = (_compare_pages, "hmean") if pair.source.task == "det" else (_compare_lines, "accuracy")
     skipped: list[Skipped] = []
-    pixels: list[tuple[str, Any]] = []
-    paths: dict[str, str | None] = {}
-    for index, image in enumerate(images):
-        try:
-            pixels.append((str(index), read_image(image) if isinstance(image, Path) else image))
-            paths[str(index)] = str(image) if isinstance(image, Path) else None
-        except DataError as error:
-            skipped.append(Skipped(str(image), str(error)))
-    if not pixels:
+    readable = _readable(images, skipped, progress or (lambda done, total: None))
+    truth, answer = compare(pair, readable)
+    n = len(truth.records)
+    if not n:
         raise DataError(f"no image can be read to judge by ({skipped[-1].reason if skipped else 'there is none'})")
-    truth, answer, interval = compare(pair, pixels, progress or (lambda done, total: None))
     before, after = truth.compute(), answer.compute()
-    drop = _drop(headline, "float", before, after, interval, len(pixels))
+    drop = _drop(headline, "float", before, after, _interval(truth, answer), n)
     differences = differing(truth.records, answer.records)
     for item in differences["shown"]:
-        item |= {"image": paths[item["image"]], "label": None}  # the float model's answer stood in for it
-    return Judged(judged_by, len(pixels), before, after, drop, tuple(skipped), differences)
+        image = images[int(item["image"])]
+        # The float model's answer stood in for a label.
+        item |= {"image": str(image) if isinstance(image, Path) else None, "label": None}
+    return Judged(judged_by, n, before, after, drop, tuple(skipped), differences)
 
 
-def _compare_lines(pair: Pair, images: Sequence[tuple[str, Any]], progress: Progress) -> _Compared:
+def _readable(
+    images: Sequence[Image], skipped: list[Skipped], progress: Progress
+) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """Yield the place and the pixels of each image, one at a time in memory; note what can't be read."""
+    for index, image in enumerate(images):
+        try:
+            yield str(index), read_image(image) if isinstance(image, Path) else image
+        except DataError as error:
+            skipped.append(Skipped(str(image), str(error)))
+        progress(index + 1, len(images))
+
+
+def _interval(truth: Metric, answer: Metric) -> Interval:
+    if isinstance(truth, DetectionMetric):
+        assert isinstance(answer, DetectionMetric)
+        return paired_bootstrap(truth.records, answer.records, hmean)
+    assert isinstance(answer, RecognitionMetric)
+    return paired_bootstrap(truth.records, answer.records, accuracy)
+
+
+def _compare_lines(pair: Pair, images: Iterator[tuple[str, NDArray[np.uint8]]]) -> tuple[Metric, Metric]:
     charset, profile = Charset.from_source(pair.source), pair.profile.rec
 
     def read(session: InferenceSession, image: Any) -> str:
         return read_line(session, charset, profile, image, pair.rec_width)[0]
 
     truth, answer = RecognitionMetric(), RecognitionMetric()
-    for done, (name, image) in enumerate(images, 1):
+    for name, image in images:
         if name not in pair.known:
             pair.known[name] = read(pair.original, image)
         text = pair.known[name]
         truth.update(text, text, name)
         answer.update(read(pair.compressed, image), text, name)
-        progress(done, len(images))
-    return truth, answer, paired_bootstrap(truth.records, answer.records, accuracy)
+    return truth, answer
 
 
-def _compare_pages(pair: Pair, images: Sequence[tuple[str, Any]], progress: Progress) -> _Compared:
+def _compare_pages(pair: Pair, images: Iterator[tuple[str, NDArray[np.uint8]]]) -> tuple[Metric, Metric]:
     post_process = DBPostProcess(pair.profile.det)
     truth, answer = DetectionMetric(), DetectionMetric()
-    for done, (name, image) in enumerate(images, 1):
+    for name, image in images:
         if name not in pair.known:
             pair.known[name] = read_page(pair.original, post_process, pair.profile.det, image)[0]
         boxes = pair.known[name]
         labels = [TextBox(points, "", ignore=False) for points in boxes]
         truth.update(boxes, labels, name)
         answer.update(read_page(pair.compressed, post_process, pair.profile.det, image)[0], labels, name)
-        progress(done, len(images))
-    return truth, answer, paired_bootstrap(truth.records, answer.records, hmean)
+    return truth, answer
 
 
 def _drop(
     metric: str, against: str, before: Mapping[str, float], after: Mapping[str, float], interval: Interval, n: int
 ) -> dict[str, Any]:
-    """Return the loss in points, as it was observed, with its interval."""
-    points = {"points": before[metric] - after[metric], "low": interval.low, "high": interval.high}
-    return {
+    """Return the loss in points, as it was observed, with its interval.
+
+    Where no resample differs, since no image does, the bootstrap says nothing: then at most 3 of ``n`` images would
+    differ, with 95 % confidence (the rule of three; Hanley and Lippman-Hand, JAMA 249, 1983).
+    """
+    low, high, same = interval.low, interval.high, interval.low == interval.high == 0
+    if same:
+        low, high = -min(1.0, 3 / n), min(1.0, 3 / n)
+    points = {"points": before[metric] - after[metric], "low": low, "high": high}
+    found: dict[str, Any] = {
         "metric": metric,
         "against": against,
         **{key: round(100 * value, 4) for key, value in points.items()},
         "n": n,
     }
+    return found | {"same": True} if same else found

@@ -1,7 +1,8 @@
 """The recipe of ``ocrslim compress --speedup S``: int8 first; channels away where int8 alone is not fast enough.
 
 Each part is a run of its own in a folder of its own, with its own checkpoints, so that an interrupted search goes on
-where it was: a part that is done is not done again. What is fastest within the budget is given.
+where it was: a part that is done is not done again. Channels are cut in rounds: where a round keeps the budget and is
+not fast enough, the next one cuts more. What is fastest within the budget is given.
 """
 
 from __future__ import annotations
@@ -25,20 +26,22 @@ from ocrslim.engines.timing import SHAPES, bench
 from ocrslim.errors import InputError
 from ocrslim.graph.importers.source import ModelSource, open_model
 from ocrslim.learning import RECIPE
-from ocrslim.outcome import plain
-from ocrslim.pruned import PruneSettings, prune_and_distil
+from ocrslim.outcome import STALE, plain, refuse_own_folder
+from ocrslim.pruned import STEPS, PruneSettings, prune_and_distil
+from ocrslim.report.front import pareto_front
 from ocrslim.report.html import NAME as REPORT
 from ocrslim.report.html import try_report
 from ocrslim.report.result import sha256_of, write_json
-from ocrslim.scene import pareto_front
 from ocrslim.slimming.quantization.measured import MEASURED
 
-__all__ = ["PARTS", "SEARCH", "Found", "search"]
+__all__ = ["INT8", "ROUNDS", "SEARCH", "Found", "parts_of", "search"]
 
-SEARCH, ASKED = "search.json", "asked.json"
+SEARCH, ASKED, WANTED = "search.json", "asked.json", "wanted.json"
 NOT_GIVEN = ("log.txt", REPORT)  # of a part
-PARTS = ("int8", "pruned", "pruned-int8")  # folders, in the order that they are made
+INT8 = "int8"  # folder of the whole model's
+ROUNDS = 3  # of cutting channels, half an hour each
 SPARE = 1.03  # of the speedup that is asked of pruning: int8 gains a little less on narrower layers
+SHARE_OF_STEPS = {"quick": 0.25, "normal": 1.0, "max": 2.0}  # by effort, of a pruning's usual number
 MIN_BENCH_SECONDS = 3.0
 
 
@@ -47,12 +50,12 @@ class Found:
     """One model of a search.
 
     Args:
-        part: one of :data:`PARTS`.
+        part: its folder.
         time: of a run, to that of the float model in the same engine.
         points: lost against that model, on the user's own images where there are some.
         low: end of its 95 % interval.
         high: the other.
-        held: points lost on what was held back, by which is chosen; ``None`` for the pruned float model, a step only.
+        held: points lost on what was held back, by which is chosen.
         kept: the budget holds there.
         front: nothing else is as fast and loses as little.
     """
@@ -62,7 +65,7 @@ class Found:
     points: float
     low: float
     high: float
-    held: float | None
+    held: float
     kept: bool
     front: bool = False
 
@@ -75,7 +78,8 @@ def search(
     1. int8, as :func:`ocrslim.compress.compress` does it.
     2. Where that is not fast enough, channels are cut until both together should be, and the rest is trained.
     3. What is left is made int8; its loss is counted from the model that came in.
-    4. All are timed in turns. Given is the fastest that keeps the budget; the others stay in their folders.
+    4. Both again with fewer channels, at most :data:`ROUNDS` times, where the budget holds and the time does not.
+    5. All are timed in turns. Given is the fastest that keeps the budget; the others stay in their folders.
 
     Args:
         model: a zoo name, an ONNX file or a model folder.
@@ -97,6 +101,7 @@ def search(
     if not 1.0 < speedup < math.inf:
         raise InputError(f"--speedup {speedup:g} is no gain; give a number above 1")
     source = open_model(model, settings.dictionary)
+    refuse_own_folder(source, settings.out)
     with held_folder(settings.out):
         return _search(model, source, settings, speedup, console)
 
@@ -106,19 +111,22 @@ def _search(
 ) -> dict[str, Any]:
     began, out = time.monotonic(), settings.out
     _begin(source, settings, speedup)
-    whole = _int8(model, replace(settings, out=out / PARTS[0]), console)
-    parts = [PARTS[0]]
-    rows = _time(source, settings, parts)
-    wanted = _wanted(out, speedup, rows[PARTS[0]])
-    if wanted > 1.0 and _has_time(settings, began, whole):
-        pruned = out / PARTS[1]
-        if not (pruned / "result.json").is_file():
-            prune_and_distil(model, _pruning(settings, pruned, wanted), console)
-        small = replace(settings, out=out / PARTS[2], reference=source.path, dictionary=None)
-        _int8(pruned, small, console)
-        parts = list(PARTS)
-        rows = _time(source, settings, parts)
-    found = _found(out, rows)
+    whole = _int8(model, replace(settings, out=out / INT8), console)
+    parts = [INT8]
+    found = _found(out, _time(source, settings, parts), settings.max_drop)
+    for number in range(ROUNDS):
+        wanted = _wanted(out, number, speedup, found)
+        if wanted <= 1.0 or not _may_begin(settings, began, parts):
+            break
+        narrow, narrow_int8 = parts_of(number)
+        if not (out / narrow / "result.json").is_file():
+            prune_and_distil(model, _pruning(source, settings, out / narrow, wanted), console)
+        parts.append(narrow)
+        if _may_begin(settings, began, parts):
+            small = replace(settings, out=out / narrow_int8, reference=source.path)
+            _int8(out / narrow, replace(small, max_minutes=_minutes_left(settings, began, parts)), console)
+            parts.append(narrow_int8)
+        found = _found(out, _time(source, settings, parts), settings.max_drop)
     chosen = _choose(found, speedup)
     result = {
         "model": {"name": source.name, "task": source.task, "sha256": source.sha256},
@@ -130,9 +138,20 @@ def _search(
         "cpu": whole["cpu"],
         "verdict": _verdict(chosen, speedup, settings.max_drop),
     }
-    _give(out, chosen, result)
+    result["given"] = _give(out, chosen)
+    write_json(out / SEARCH, result)
     try_report([out / part for part in parts], console, out / REPORT)
     return result
+
+
+def parts_of(number: int) -> tuple[str, str]:
+    """Return the folders of a round, counted from 0: of the pruned float model, and of that in int8.
+
+    >>> parts_of(0), parts_of(1)
+    (('pruned', 'pruned-int8'), ('pruned-2', 'pruned-2-int8'))
+    """
+    narrow = "pruned" if number == 0 else f"pruned-{number + 1}"
+    return narrow, f"{narrow}-int8"
 
 
 def _begin(source: ModelSource, settings: CompressSettings, speedup: float) -> None:
@@ -147,7 +166,7 @@ def _begin(source: ModelSource, settings: CompressSettings, speedup: float) -> N
         asked["data_sha256"] = sha256_of(settings.data)
     path = settings.out / ASKED
     try:
-        begun = any((settings.out / part).is_dir() for part in PARTS)
+        begun = (settings.out / INT8).is_dir() or any((settings.out / parts_of(at)[0]).is_dir() for at in range(ROUNDS))
         before = json.loads(path.read_text(encoding="utf-8")) if begun and path.is_file() else asked
         other = sorted(name for name in {*asked, *before} if asked.get(name) != before.get(name))
     except (OSError, ValueError, AttributeError, TypeError) as error:
@@ -155,40 +174,78 @@ def _begin(source: ModelSource, settings: CompressSettings, speedup: float) -> N
     if other:
         told = f"{other[0]} was {before.get(other[0])!r}, is {asked.get(other[0])!r}"
         raise InputError(f"--out {settings.out}: holds another search ({told}); name another folder")
+    if not begun:
+        (settings.out / WANTED).unlink(missing_ok=True)  # of a search whose folders are gone
     write_json(path, asked)
 
 
-def _wanted(out: Path, speedup: float, time_of_int8: float) -> float:
-    """Return what pruning has to make of it, 1 for nothing; decided once, or an interrupted pruning would not go on."""
-    path = out / "wanted.json"
-    if path.is_file():
-        return float(json.loads(path.read_text(encoding="utf-8"))["speedup"])
-    wanted = max(1.01, SPARE * speedup * time_of_int8) if 1.0 / time_of_int8 < speedup else 1.0
-    write_json(path, {"speedup": wanted})
+def _wanted(out: Path, number: int, speedup: float, found: Sequence[Found]) -> float:
+    """Return how much faster a round has to make the float model, 1 for no round.
+
+    Decided once: an interrupted pruning would not go on where the clock says otherwise the next day.
+
+    Args:
+        out: folder of the search.
+        number: of the round, from 0.
+        speedup: that was asked.
+        found: the models so far; what the round before has made is last.
+    """
+    path = out / WANTED
+    decided: list[float] = json.loads(path.read_text(encoding="utf-8"))["speedups"] if path.is_file() else []
+    if number < len(decided):
+        return decided[number]
+    wanted, last = 1.0, found[-1]
+    if not any(item.kept and 1.0 / item.time >= speedup for item in found):
+        if number == 0:
+            wanted = max(1.01, SPARE * speedup * last.time) if 1.0 / last.time < speedup else 1.0
+        elif last.kept and _reached(out / parts_of(number - 1)[0]):
+            wanted = SPARE * speedup * last.time * decided[-1]
+    write_json(path, {"speedups": [*decided, wanted]})
     return wanted
 
 
-def _has_time(settings: CompressSettings, began: float, whole: dict[str, Any]) -> bool:
-    """Tell whether another part may begin: ``max_minutes`` are of all parts, those of an earlier start among them."""
+def _reached(pruned: Path) -> bool:
+    """Tell whether a pruning came as far as was asked; else there is nothing more to cut."""
+    return bool(_result(pruned)["pruning"]["reached"])
+
+
+def _result(part: Path) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads((part / "result.json").read_text(encoding="utf-8"))
+    return told
+
+
+def _minutes_left(settings: CompressSettings, began: float, parts: Sequence[str]) -> float | None:
+    """Return what is left of ``max_minutes``, which are of all parts, those of an earlier start among them."""
     if settings.max_minutes is None:
-        return True
-    spent = max(time.monotonic() - began, sum(stage["seconds"] for stage in whole["stages"]))
-    return float(spent) < 60 * settings.max_minutes
+        return None
+    stages = (stage for part in parts for stage in _result(settings.out / part)["stages"])
+    spent = max(time.monotonic() - began, sum(stage["seconds"] for stage in stages))
+    return float(settings.max_minutes - spent / 60)
+
+
+def _may_begin(settings: CompressSettings, began: float, parts: Sequence[str]) -> bool:
+    """Tell whether there is time for another part."""
+    left = _minutes_left(settings, began, parts)
+    return left is None or left > 0
 
 
 def _int8(model: str | Path, settings: CompressSettings, console: Console | None) -> dict[str, Any]:
     """Compress, unless that is done; return the result."""
-    done = settings.out / "result.json"
-    if done.is_file():
-        told: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
-        return told
+    if (settings.out / "result.json").is_file():
+        return _result(settings.out)
     return compress(model, settings, console)
 
 
-def _pruning(settings: CompressSettings, out: Path, speedup: float) -> PruneSettings:
-    names: tuple[str, ...] = ("target", "data", "eval", "data_dir", "profile", "seed", "threads")
+def _pruning(source: ModelSource, settings: CompressSettings, out: Path, speedup: float) -> PruneSettings:
+    names: tuple[str, ...] = ("target", "data", "eval", "data_dir", "profile", "seed", "steps", "threads")
     names += ("distillation", "dictionary", "compute")
-    return PruneSettings(out=out, speedup=speedup, **{name: getattr(settings, name) for name in names})
+    given = {name: getattr(settings, name) for name in names}
+    if settings.learning_rate is not None:
+        given["learning_rate"] = settings.learning_rate
+    share = SHARE_OF_STEPS[settings.effort]
+    if settings.steps is None and share != 1.0:
+        given["steps"] = settings.compute.steps(round(share * STEPS[source.task]))
+    return PruneSettings(out=out, speedup=speedup, **given)
 
 
 def _time(source: ModelSource, settings: CompressSettings, parts: Sequence[str]) -> dict[str, float]:
@@ -200,36 +257,38 @@ def _time(source: ModelSource, settings: CompressSettings, parts: Sequence[str])
     return {row.label: row.ratio_on_engine for row in rows if row.label != "float"}
 
 
-def _found(out: Path, rows: dict[str, float]) -> list[Found]:
+def _found(out: Path, rows: dict[str, float], max_drop: float) -> list[Found]:
     """Return the models with their losses, the front marked.
 
-    Where int8 was no faster, a run gives a float model: the first run's loses nothing, and the pruned one is there.
+    Where int8 was no faster, a run gives a float model: it loses nothing, or what the pruned one lost that it is from.
     """
     found = []
     for part, took in rows.items():
-        result = json.loads((out / part / "result.json").read_text(encoding="utf-8"))
-        if part == PARTS[1]:
-            drop, held, kept = result["drop"][result["engine"]], None, False
-        elif result["delivered"] != "int8":
-            if part == PARTS[2]:
-                continue
-            drop, held, kept = {"points": 0.0, "low": 0.0, "high": 0.0}, 0.0, True
+        result = _result(out / part)
+        drop, whole = result["drop"][result["engine"]], part == INT8
+        if result["delivered"] == "pruned":
+            held = result["held"]["points"]
+        elif result["delivered"] == "int8":
+            held = result["budget"]["drop"]["points"]
+        elif whole:
+            drop, held = {"points": 0.0, "low": 0.0, "high": 0.0}, 0.0
+        elif result["delivered"] == "float":
+            continue  # the pruned one itself
         else:
-            drop, budget = result["drop"][result["engine"]], result["budget"]
-            held, kept = budget["drop"]["points"], budget["kept"]
-        found.append(Found(part, took, drop["points"], drop["low"], drop["high"], held, kept))
+            pruned = _result(out / part.removesuffix(f"-{INT8}"))
+            drop, held = pruned["drop"][pruned["engine"]], pruned["held"]["points"]
+        found.append(Found(part, took, drop["points"], drop["low"], drop["high"], held, held <= max_drop))
     front = pareto_front([(item.time, item.points) for item in found])
     return [replace(item, front=index in front) for index, item in enumerate(found)]
 
 
 def _choose(found: Sequence[Found], speedup: float) -> Found:
     """Return the fastest that keeps the budget; where none does, the one that loses least of those fast enough."""
-    judged = [item for item in found if item.held is not None]
-    kept = [item for item in judged if item.kept]
+    kept = [item for item in found if item.kept]
     if kept:
         return min(kept, key=lambda item: item.time)
-    fast = [item for item in judged if 1.0 / item.time >= speedup]
-    return min(fast or judged, key=lambda item: item.held or 0.0)
+    fast = [item for item in found if 1.0 / item.time >= speedup]
+    return min(fast or found, key=lambda item: item.held)
 
 
 def _verdict(chosen: Found, speedup: float, max_drop: float) -> str:
@@ -243,14 +302,25 @@ def _verdict(chosen: Found, speedup: float, max_drop: float) -> str:
     return f"{told}; {asked} was asked"
 
 
-def _give(out: Path, chosen: Found, result: dict[str, Any]) -> None:
-    """Put the files of the chosen part into the folder in the place of an earlier choice's, what says so last."""
+def _give(out: Path, chosen: Found) -> list[str]:
+    """Put the files of the chosen part into the folder in the place of an earlier choice's, and return their names.
+
+    Files that no run of ours has written stay.
+    """
     files = [path for path in sorted((out / chosen.part).iterdir()) if path.is_file() and path.name not in NOT_GIVEN]
-    stay = {ASKED, "wanted.json", *(path.name for path in files)}
-    for path in out.iterdir():
-        if path.is_file() and path.name not in stay and not path.name.startswith("."):  # such is the lock
-            path.unlink()
+    names = [path.name for path in files]
+    for name in sorted({*STALE, *_given_before(out)} - set(names)):
+        (out / name).unlink(missing_ok=True)
     for path in sorted(files, key=lambda path: path.name == "result.json"):
         with replacing(out / path.name) as partial:
             shutil.copyfile(path, partial)
-    write_json(out / SEARCH, result)
+    return names
+
+
+def _given_before(out: Path) -> set[str]:
+    """Return the files that an earlier choice has put into the folder, as its ``search.json`` says."""
+    try:
+        told = json.loads((out / SEARCH).read_text(encoding="utf-8"))["given"]
+        return {name for name in told if isinstance(name, str) and Path(name).name == name}
+    except (OSError, ValueError, LookupError, TypeError):
+        return set()

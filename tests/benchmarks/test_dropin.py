@@ -114,7 +114,7 @@ def test_what_was_read_is_not_read_again(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_pair_of_one_engine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, target in (("det", "openvino"), ("rec", "onnxruntime")):
         (tmp_path / name).mkdir()
-        facts = {"model": {"name": name, "path": "x"}, "target": target}
+        facts = {"model": {"name": name, "path": str(tmp_path)}, "target": target}
         (tmp_path / name / "result.json").write_text(json.dumps(facts), encoding="utf-8")
     (tmp_path / "a.png").write_bytes(b"")
     (tmp_path / "labels.txt").write_text("a.png\t[]\n", encoding="utf-8")
@@ -125,6 +125,14 @@ def test_a_pair_of_one_engine(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     arguments += ["--tools", "rapidocr", "--envs", str(tmp_path / "envs"), "--out", str(tmp_path)]
     assert dropin.main(arguments) == 2
     assert "made for openvino and onnxruntime; take one engine" in capsys.readouterr().err
+    (tmp_path / "rec" / "result.json").write_text("{}", encoding="utf-8")
+    assert dropin.main(arguments) == 2
+    assert "rec: no folder that `ocrslim compress` wrote" in capsys.readouterr().err
+    facts = {"model": {"name": "rec", "path": str(tmp_path / "gone.onnx")}, "target": "openvino"}
+    (tmp_path / "rec" / "result.json").write_text(json.dumps(facts), encoding="utf-8")
+    assert dropin.main(arguments) == 2
+    assert "gone.onnx is not there any more" in capsys.readouterr().err
+    assert not (tmp_path / "envs" / "paddleocr").exists()
 
 
 def test_a_mistake_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,7 +55,8 @@ def test_frames(ours: tuple[int, ...], theirs: tuple[int, ...], value: float, pa
         ((0.9, 0.9, 0.1), (0.9, 0.1, 0.1), 0.5, 2),
         ((0.9, 0.1), (0.1, 0.9), 0.0, 2),
         ((0.3, 0.9), (0.2, 0.9), 1.0, 1),  # the threshold itself is no text
-        ((0.0, 0.0), (0.0, 0.0), 0.0, 0),
+        ((0.0, 0.0), (0.0, 0.0), 1.0, 0),  # neither finds text: by the probabilities
+        ((0.0, 0.1), (0.2, 0.1), 0.9, 0),
     ],
 )
 def test_masks(ours: tuple[float, ...], theirs: tuple[float, ...], value: float, n: int) -> None:

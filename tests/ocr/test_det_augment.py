@@ -70,6 +70,15 @@ def test_a_quarter_turn_by_hand() -> None:
     assert moved[0].tolist() == [[5, 1], [5, 2], [4, 2], [4, 1]]
 
 
+def test_a_page_longer_than_opencv_warps_stays() -> None:
+    image = np.zeros((33_000, 2, 3), np.uint8)
+    polygon = np.array([[0, 0], [1, 0], [1, 9]], np.float32)
+    turned, moved = rotate(image, [polygon], 5.0)
+    assert turned is image
+    assert np.array_equal(moved[0], polygon)
+    assert rotate(image[:32_766], [polygon], 5.0)[0].shape == (32_766, 2, 3)
+
+
 def test_a_turn_by_nothing_changes_nothing() -> None:
     image = np.random.default_rng(1).integers(0, 256, (9, 14, 3)).astype(np.uint8)
     turned, moved = rotate(image, [box(1, 2, 5, 6)], 0.0)

@@ -11,7 +11,17 @@ from typing import Any
 import pytest
 
 from ocrslim import atomic
-from ocrslim.report.result import budget_in_words, chosen_rung, sha256_of, verdict, write_json, write_text
+from ocrslim.report.result import (
+    budget_in_words,
+    chosen_rung,
+    doubt_of_labels,
+    over_budget,
+    sha256_of,
+    title_of,
+    verdict,
+    write_json,
+    write_text,
+)
 
 
 def test_json_goes_and_comes_back(tmp_path: Path) -> None:
@@ -109,6 +119,37 @@ def test_names_that_are_not_utf8_are_written_and_hashed(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"skipped": name}
     write_text(tmp_path / "a.txt", name)
     assert (tmp_path / "a.txt").read_text(encoding="utf-8").startswith("\\udc")
+
+
+def test_a_loss_on_eval_beyond_the_budget_is_said() -> None:
+    """The held-back part held the budget; the images that steered nothing do not."""
+    told = _measured(0.7) | {"engine": "openvino", "settings": {"eval": "val.txt"}}
+    told["budget"] = {"max_drop": 0.3, "kept": True}
+    assert over_budget(told) == (
+        "NOT within the budget of 0.3 points on --eval: 0.31 lost there (-0.25 to +0.87, 1601 images)"
+    )
+    for change in (
+        {"settings": {"eval": None}},  # judged on the held-back part itself, of which the budget speaks
+        {"budget": {"max_drop": 0.4, "kept": True}},
+        {"budget": {"max_drop": 0.3, "kept": False}},  # said already
+        {"budget": None},
+    ):
+        assert over_budget(told | change) == ""
+
+
+def test_a_float_model_that_reads_nothing_is_doubted() -> None:
+    told = _measured(0.7) | {"engine": "openvino", "metrics": {"float": {"openvino": {"accuracy": 0.0123}}}}
+    assert doubt_of_labels(told).startswith("float itself scores 0.0123 on these labels")
+    assert doubt_of_labels(told | {"metrics": {"float": {"openvino": {"accuracy": 0.06}}}}) == ""
+    few, agreed = _measured(0.7, n=19), _measured(0.7, against="float")
+    assert doubt_of_labels(told | {"drop": few["drop"]}) == ""
+    assert doubt_of_labels(told | {"drop": agreed["drop"]}) == ""
+
+
+def test_a_pruned_models_int8_is_called_so() -> None:
+    told: dict[str, Any] = {"model": {"name": "PP-OCRv4_mobile_rec"}, "settings": {}}
+    assert title_of(told) == "PP-OCRv4_mobile_rec"
+    assert title_of(told | {"settings": {"reference": "m.onnx"}}) == "PP-OCRv4_mobile_rec, pruned"
 
 
 def test_sha256_of_nothing(tmp_path: Path) -> None:

@@ -41,6 +41,15 @@ OPERATORS = {
 }
 """Paddle's operators that have weights, and what they are in ONNX."""
 ALL_OPERATORS = tuple(OPERATORS)
+_WEIGHTLESS = """
+abs argmax arg_max batch_norm bilinear_interp bilinear_interp_v2 clip concat dropout elementwise_add elementwise_div
+elementwise_max elementwise_min elementwise_mul elementwise_pow elementwise_sub equal exp flatten2
+flatten_contiguous_range gather gelu hard_sigmoid hard_swish layer_norm leaky_relu log max mean min nearest_interp
+nearest_interp_v2 pad2d pool2d prelu reduce_max reduce_mean reduce_sum relu relu6 reshape reshape2 scale shape sigmoid
+slice softmax split sqrt squeeze squeeze2 stack sum swish tanh transpose transpose2 unsqueeze unsqueeze2
+"""
+WEIGHTLESS = frozenset(_WEIGHTLESS.split())
+"""Paddle's operators that PaddleSlim quantizes the inputs of, and that have no weights to make int8 worth it."""
 FLOAT_OPERATORS = ("depthwise_conv2d", "conv2d_transpose")
 OBSERVERS = {
     "moving_average_abs_max": "moving_average",
@@ -267,13 +276,15 @@ def _operators(section: Section, warn: Warn) -> tuple[str, ...]:
         warn(f"{section.where}: {section.name}.is_full_quantize: all operators with weights; adds and pools stay float")
         found = tuple(dict.fromkeys((*found, *ALL_OPERATORS)))
     for name in found:
-        if name not in OPERATORS:
+        if name in WEIGHTLESS:
+            warn(f"{where}: {section.name}.quantize_op_types: {name} stays float, it multiplies by no weights")
+        elif name not in OPERATORS:
             raise section.error("quantize_op_types", f"{name!r} is unknown; {nearest(name, ALL_OPERATORS)}")
     if "quantize_op_types" in section:
         for name in FLOAT_OPERATORS:
             if name in found:
                 warn(f"{where}: {section.name}.quantize_op_types: {name} stays float, it is slower in int8 on a CPU")
-    return found
+    return tuple(name for name in found if name in OPERATORS)
 
 
 def read_post_quantization(node: Located, warn: Warn) -> PostQuantization:

@@ -7,7 +7,6 @@ load it, and the model card.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,9 @@ __all__ = [
     "SIDECARS",
     "Deployable",
     "Exported",
+    "is_quantized",
     "open_deployable",
+    "require_open_shape",
     "require_target",
     "write_model",
     "write_readme",
@@ -37,6 +38,10 @@ __all__ = [
 
 CARD = "MODEL_CARD.md"
 RESULT = "result.json"
+OF_THE_RUN = (
+    "The files named above, their hashes and sizes are those of the run. This folder was made from them: the same"
+    " weights, in another file."
+)
 SIDECARS = ("inference.yml", "dictionary.txt")
 
 
@@ -97,7 +102,7 @@ def open_deployable(spec: str | Path) -> Deployable:
     model = load_onnx(source.path)
     folder = source.path.parent
     result = folder / RESULT
-    quantized = any(node.op_type == "DequantizeLinear" for node in model.graph)
+    quantized = is_quantized(model)
     if not result.is_file():
         if quantized:
             raise InputError(
@@ -108,6 +113,11 @@ def open_deployable(spec: str | Path) -> Deployable:
     name, target, made = _read_result(result)
     card = folder / CARD
     return Deployable(source, model, name, target if quantized else None, card if card.is_file() else None, made)
+
+
+def is_quantized(model: ir.Model) -> bool:
+    """Tell whether a graph holds int8."""
+    return any(node.op_type == "DequantizeLinear" for node in model.graph)
 
 
 def require_target(deployable: Deployable, allowed: Collection[str], who: str) -> None:
@@ -130,6 +140,25 @@ def require_target(deployable: Deployable, allowed: Collection[str], who: str) -
         f"{deployable.source.path.parent}: was compressed for {deployable.target}; {who} runs it in"
         f" {' or '.join(allowed)}, where its figures do not hold and it may read garbage: compress again with {wanted}"
     )
+
+
+def require_open_shape(deployable: Deployable, who: str) -> None:
+    """Refuse a model that takes images of one size alone, where others will be given to it.
+
+    Args:
+        deployable: as it was opened.
+        who: will run it.
+
+    Raises:
+        InputError: height or width are fixed; a recogniser's height is, by its kind.
+    """
+    shape = deployable.model.graph.inputs[0].shape
+    sides = [] if shape is None else list(shape)[3 if deployable.source.task == "rec" else 2 :]
+    if any(isinstance(side, int) for side in sides):
+        raise InputError(
+            f"{deployable.source.path.parent}: takes images of one size alone ({'x'.join(map(str, sides))}), and {who}"
+            " gives it others: make it without --shape"
+        )
 
 
 def write_model(deployable: Deployable, path: Path) -> Path:
@@ -199,15 +228,15 @@ def write_readme(
     """
     lines = [f"# {deployable.title}: a folder for {who}", "", "```python", *code, "```", "", *notes]
     if deployable.card is not None:
-        lines.append(f"What was lost and gained, measured where: `{CARD}`.")
+        lines.append(f"What was lost and gained, measured where: `{CARD}`, of the run that this folder was made from.")
     path = folder / "README.md"
     write_bytes(path, ("\n".join(lines) + "\n").encode())
     if deployable.card is None:
         return [path]
     card = folder / CARD
     if card.resolve() != deployable.card.resolve():
-        with replacing(card) as partial:
-            shutil.copyfile(deployable.card, partial)
+        text = deployable.card.read_text(encoding="utf-8")
+        write_bytes(card, f"{text.rstrip()}\n\n{OF_THE_RUN}\n".encode())
     return [path, card]
 
 

@@ -19,6 +19,7 @@ from ocrslim.export.bundle import (
     SIDECARS,
     Deployable,
     Exported,
+    is_quantized,
     open_deployable,
     write_model,
     write_readme,
@@ -69,7 +70,7 @@ def export_folder(
             one that ``result.json`` names, or the twin that the zoo has.
         out: folder for the files, made if missing; ``None`` is ``folder`` itself, where ``ocrslim eval`` finds them,
             and its subfolder ``paddle_float`` for the float model; of :data:`BUNDLES` a subfolder named as the format.
-        quantized: false writes the float model with the trained weights.
+        quantized: false writes the float model with the trained weights; a folder whose model is float has no other.
         valid_targets: of Paddle Lite, ``arm`` or ``x86``; the latter is run here and compared, int8 or float.
 
     Raises:
@@ -88,13 +89,14 @@ def export_folder(
         find_paddle_lite()  # what is missing is told before anything is written
     if not (folder / MODEL).is_file():
         raise InputError(f"{folder}: holds no {MODEL}; name a folder that `ocrslim compress` wrote")
-    files = _paddle_files(folder, source)
+    files, model = _paddle_files(folder, source), load_onnx(folder / MODEL)
+    quantized = quantized and is_quantized(model)
     target = out or (folder if quantized else folder / "paddle_float")
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--out {target}: cannot be written ({error.strerror}); name another folder") from error
-    written = export_paddle(load_onnx(folder / MODEL), files.program, files.parameters, target, quantized=quantized)
+    written = export_paddle(model, files.program, files.parameters, target, quantized=quantized)
     beside = tuple(_copy(folder / name, target / name) for name in SIDECARS if (folder / name).is_file())
     if to == "paddle":
         return Exported((*written, *beside))

@@ -14,7 +14,7 @@ from typing import Any
 
 from ocrslim.config.profile import Profile, Task, load_profile
 from ocrslim.errors import InputError
-from ocrslim.export.bundle import Deployable, require_target, write_model, write_readme, write_yml
+from ocrslim.export.bundle import Deployable, require_open_shape, require_target, write_model, write_readme, write_yml
 
 __all__ = ["export_paddleocr", "inference_yml"]
 
@@ -34,6 +34,7 @@ def export_paddleocr(deployable: Deployable, out: Path) -> tuple[Path, ...]:
         InputError: it was compressed for another engine, or its name is none that PaddleOCR knows.
     """
     require_target(deployable, ("onnxruntime",), "PaddleOCR")
+    require_open_shape(deployable, "PaddleOCR")
     name, task = deployable.name, deployable.source.task
     if OFFICIAL.fullmatch(name) is None:
         raise InputError(

@@ -12,7 +12,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ocrslim.export.bundle import Deployable, require_target, write_model, write_readme, write_sidecars
+from ocrslim.export.bundle import (
+    Deployable,
+    require_open_shape,
+    require_target,
+    write_model,
+    write_readme,
+    write_sidecars,
+)
 from ocrslim.export.openvino import write_ir
 from ocrslim.export.verify import Verification
 
@@ -39,6 +46,7 @@ def export_rapidocr(
         VerifyError: OpenVINO's IR computes something else.
     """
     require_target(deployable, ("onnxruntime", "openvino"), "RapidOCR")
+    require_open_shape(deployable, "RapidOCR")
     verification = None
     if deployable.target == "openvino":
         model, binary, verification = write_ir(deployable, out, batches)

@@ -92,21 +92,29 @@ def verify_det(
 ) -> Verification:
     """Compare the masks of text by intersection over union, pooled over all images.
 
+    Where neither finds text on any of them, 1 less the mean difference of the probabilities stands in for it.
+
     Args:
         forward: the trained model: ``[N, 3, H, W]`` -> probabilities ``[N, 1, H, W]``.
         session: the exported model in its engine.
-        inputs: batches; at least one image with text is needed to pass.
+        inputs: batches; nothing to compare does not pass.
         required: least intersection over union; :data:`REQUIRED_IOU` by default.
     """
-    both = either = images = 0
+    both = either = images = pixels = 0
+    apart = 0.0
     for batch in inputs:
         images += len(batch)
-        ours, theirs = forward(batch) > THRESHOLD, session.run(batch) > THRESHOLD
-        both += int((ours & theirs).sum())
-        either += int((ours | theirs).sum())
-    return _verification("mask_iou", both, either, images, REQUIRED_IOU if required is None else required)
+        ours, theirs = forward(batch), session.run(batch)
+        apart, pixels = apart + float(np.abs(ours - theirs).sum(dtype=np.float64)), pixels + ours.size
+        both += int(((ours > THRESHOLD) & (theirs > THRESHOLD)).sum())
+        either += int(((ours > THRESHOLD) | (theirs > THRESHOLD)).sum())
+    wanted = REQUIRED_IOU if required is None else required
+    blank = 1 - apart / pixels if pixels else 0.0
+    return _verification("mask_iou", both, either, images, wanted, blank)
 
 
-def _verification(kind: str, same: int, total: int, images: int, required: float) -> Verification:
-    value = same / total if total else 0.0
+def _verification(
+    kind: str, same: int, total: int, images: int, required: float, otherwise: float = 0.0
+) -> Verification:
+    value = same / total if total else otherwise
     return Verification(kind, value, required, value >= required, total, images)

@@ -22,6 +22,7 @@ Page = tuple[Image, list[Points]]
 Window = tuple[int, int, int, int]  # left, top, width, height
 
 LARGEST = 1 << 25  # pixels; an image is not enlarged beyond, 100 MB
+LONGEST_WARPED = (1 << 15) - 2  # pixels of a side
 
 
 def geometric(
@@ -73,12 +74,16 @@ def flip(image: Image, polygons: Sequence[Points], horizontal: bool = True) -> P
 def rotate(image: Image, polygons: Sequence[Points], degrees: float) -> Page:
     """Turn about the image's middle, clockwise as seen; the frame stays, what comes in is black, what leaves is lost.
 
+    A page with a side longer than OpenCV warps, 32,766 pixels, stays as it is.
+
     Args:
         image: the page.
         polygons: its texts; they may reach beyond the frame afterwards.
         degrees: of the turn.
     """
     height, width = image.shape[:2]
+    if max(height, width) > LONGEST_WARPED:
+        return image, [np.array(polygon, np.float32) for polygon in polygons]
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     turn = np.array([[cosine, -sine], [sine, cosine]])
     middle = np.array([width / 2, height / 2])

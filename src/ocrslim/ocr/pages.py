@@ -53,11 +53,12 @@ class SkippedPage:
     reason: str
 
 
-def find_files(inputs: Sequence[Path]) -> list[Path]:
+def find_files(inputs: Sequence[Path], leave_out: Path | None = None) -> list[Path]:
     """Return the files that are meant: those named, and the images and PDFs in folders named, at any depth.
 
     Args:
         inputs: files and folders, in the order in which they are read; a file that comes twice is read once.
+        leave_out: a folder; what lies in it is meant only where it is named itself.
 
     Raises:
         DataError: one of them does not exist, or a folder holds nothing to read.
@@ -67,6 +68,8 @@ def find_files(inputs: Sequence[Path]) -> list[Path]:
         # Of os.path: Path's own raise OSError for a name that is too long and a folder that one may not enter.
         if os.path.isdir(path):
             found = sorted({*list_images(path), *(pdf for pdf in path.rglob("*") if _is_listed(pdf, path))})
+            if leave_out is not None and not path.resolve().is_relative_to(leave_out.resolve()):
+                found = [file for file in found if not file.resolve().is_relative_to(leave_out.resolve())]
             if not found:
                 raise DataError(f"{path}: neither images nor PDFs are in this folder")
             files += found

@@ -21,7 +21,7 @@ from ocrslim.report.html_measured import candidates, figures, latency, verdict
 from ocrslim.report.html_parts import Html, Section, heading, paragraph, section, text
 from ocrslim.report.html_style import POLICY, SCRIPT, STYLE
 from ocrslim.report.html_words import TAGS, Lang, Said, escape, said
-from ocrslim.report.result import made_of, write_text
+from ocrslim.report.result import made_of, title_of, write_text
 from ocrslim.report.run_folder import Run, read_run
 from ocrslim.report.thumbnails import Album
 
@@ -135,7 +135,7 @@ def _sections(run: Run, album: Album, prefix: str, level: int) -> list[Section]:
 
 
 def _name(run: Run, key: str = "heading one") -> Said:
-    return said(key, name=run.result["model"]["name"], target=run.result["target"])
+    return said(key, name=title_of(run.result), target=run.result["target"])
 
 
 def _numbered(number: int, words: Said) -> Said:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ocrslim.report.front import pareto_front
 from ocrslim.report.html_measured import is_dropped, ratio_of_time, row_of, size_ratio, state_of, timed_on
 from ocrslim.report.html_parts import Html, Section, chart, paragraph, table, text
 from ocrslim.report.html_words import Lang, Said, between, escape, metric_name, plain, said
 from ocrslim.report.plot import Point, scatter
-from ocrslim.report.result import made_of
+from ocrslim.report.result import made_of, title_of
 
 __all__ = ["comparison"]
 
@@ -41,7 +42,7 @@ def _row(number: int, result: Mapping[str, Any]) -> list[Said | Html | str]:
     engine, made = result["engine"], made_of(result)
     drop, row, ratio = result["drop"][engine], row_of(result, made), ratio_of_time(result)
     before, after = (result["metrics"][which][engine].get(drop["metric"]) for which in ("float", made))
-    name = escape(plain(result["model"]["name"]).en)
+    name = escape(plain(title_of(result)).en)
     kind = "" if made == "int8" else f", {text(_kind(result, made))}"
     return [
         str(number),
@@ -75,9 +76,15 @@ def _draw(results: Sequence[Mapping[str, Any]], lang: Lang) -> str:
         getattr(said(key), lang) for key in ("comparison chart", "comparison under", "comparison axis", "points lost")
     )
     points = []
-    for number, result in enumerate(results, 1):
-        ratio, drop = ratio_of_time(result), result["drop"][result["engine"]]
+    drops = [result["drop"][result["engine"]] for result in results]
+    alike = len({result["model"]["name"] for result in results}) == 1  # else one can't take another's place
+    timed = [(ratio_of_time(result), drop["points"]) for result, drop in zip(results, drops, strict=True)]
+    front = pareto_front(timed) if alike else set()
+    for number, (result, drop) in enumerate(zip(results, drops, strict=True), 1):
+        ratio = ratio_of_time(result)
         if ratio is not None:
-            told = f"{number}: {result['model']['name']}, {timed_on(result)}: {ratio:.2f}, {drop['points']:+.2f}"
-            points.append(Point(ratio, drop["points"], str(number), told, drop["low"], drop["high"]))
+            told = f"{number}: {title_of(result)}, {timed_on(result)}: {ratio:.2f}, {drop['points']:+.2f}"
+            points.append(
+                Point(ratio, drop["points"], str(number), told, drop["low"], drop["high"], front=number - 1 in front)
+            )
     return scatter((title, under), (x, y), points)

@@ -13,7 +13,7 @@ from ocrslim.report.html_parts import Html, Section, chart, facts, paragraph, ta
 from ocrslim.report.html_words import Lang, Said, escape, plain, said, translated
 from ocrslim.report.layers import Layer, layer_sizes
 from ocrslim.report.plot import curves
-from ocrslim.report.result import made_of
+from ocrslim.report.result import made_of, title_of
 from ocrslim.report.sensitivity import site_bars
 
 __all__ = ["again", "channels", "kept_float", "layers", "sensitivity", "training"]
@@ -29,7 +29,7 @@ def sensitivity(result: Mapping[str, Any]) -> Section:
     if not rows:
         return Section("sensitivity", said("sensitivity"), [paragraph(said("sensitivity none"))])
     task = result["model"]["task"]
-    name = said("sensitivity title", name=result["model"]["name"], target=result["target"])
+    name = said("sensitivity title", name=title_of(result), target=result["target"])
     under = said("sensitivity under", n=len(rows), what=said(f"{task} decisions"))
     bars = site_bars(rows[:MOST_BARS])
 

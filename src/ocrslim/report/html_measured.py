@@ -9,7 +9,7 @@ from ocrslim.report.bars import Bar, bar_chart
 from ocrslim.report.html_parts import Html, Section, chart, paragraph, table, text
 from ocrslim.report.html_words import Lang, Said, between, escape, interval, loss, metric_name, plain, said, translated
 from ocrslim.report.plot import Point, scatter
-from ocrslim.report.result import chosen_index, made_of
+from ocrslim.report.result import chosen_index, made_of, over_budget
 
 __all__ = [
     "candidates",
@@ -85,8 +85,10 @@ def verdict(result: Mapping[str, Any]) -> Section:
         body.append(paragraph(said(f"{'original' if dropped else result['delivered']} delivered")))
     tiles = "".join(_tile(name, lines) for name, lines in _tiles(result, state, time))
     body.append(Html(f'<dl class="tiles">{tiles}</dl>'))
+    if over_budget(result):
+        body.append(paragraph(said("over on eval", points=f"{result['budget']['max_drop']:g}"), "bad"))
     body += _of_pruning(result) if made == "pruned" else []
-    body += [paragraph(plain(note)) for note in result.get("notes") or ()]
+    body += [paragraph(translated(note)) for note in result.get("notes") or ()]
     sentence = escape(result["verdict"])
     # The sentence that result.json keeps is English; the tiles say the same in both languages.
     body.append(Html(f'<p class="small en" lang="en">{sentence}</p>'))
@@ -171,7 +173,8 @@ def figures(result: Mapping[str, Any]) -> Section:
         told = said(
             key, kind=check["kind"], value=f"{check['value']:.4f}", n=check["n"], required=f"{check['required']:.2f}"
         )
-        body.append(paragraph(told, "small" if check["passed"] else "bad"))
+        where = f"{plain(check['engine']).en}: " if check.get("engine") else ""
+        body.append(paragraph(Said(*(where + words for words in told)), "small" if check["passed"] else "bad"))
     return Section("figures", said("figures"), body)
 
 
@@ -274,7 +277,7 @@ def _front(rungs: Sequence[Mapping[str, Any]], best: int | None, max_drop: float
         for index, rung in timed:
             drop, words = rung["drop"], f"{index + 1}: {getattr(translated(rung['rung']), lang)}"
             at = (rung["time"], drop["points"], str(index + 1), f"{words}: {rung['time']:.2f}")
-            points.append(Point(*at, drop["low"], drop["high"], index == best))
+            points.append(Point(*at, drop["low"], drop["high"], index == best, bool(rung.get("front"))))
         return scatter((title, under), (x, y), points, (max_drop, getattr(said("budget line"), lang)))
 
     return [chart(said("front chart"), draw)]

@@ -59,6 +59,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "With its channels cut, before any training: {loss} ({interval}).",
         "剪去通道、尚未训练时：{loss}（{interval}）。",
     ),
+    "over on eval": (
+        "On the images of --eval more than {points} points were lost, though not on the held-back part.",
+        "在 --eval 的图像上损失超过 {points} 个百分点，尽管在预留部分上没有超过。",
+    ),
     "budget": ("Budget", "预算"),
     "budget of": ("at most {points} points lost", "最多损失 {points} 个百分点"),
     "budget kept": ("kept", "满足"),
@@ -153,8 +157,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
     ),
     "front chart": ("Loss against time", "损失与用时"),
     "front under": (
-        "Numbers as in the table, F: float; bars: 95 % interval; * in the table: nothing tried is as fast and better",
-        "编号见表，F：浮点；竖线：95% 区间；表中带 *：没有别的候选同样快而更好",
+        "Numbers as in the table, F: float; bars: 95 % interval; joined, * there: nothing is as fast and better",
+        "编号见表，F：浮点；竖线：95% 区间；相连者（表中带 *）：没有别的候选同样快而更好",
     ),
     "front axis": ("share of the float model's time (less is faster)", "占浮点模型用时的比例（越少越快）"),
     "of float time short": ("Of float's time", "占浮点用时"),
@@ -338,8 +342,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "comparison table": ("Each model against its own float model", "每个模型与各自的浮点模型对比"),
     "comparison chart": ("Loss against time", "损失与时间"),
     "comparison under": (
-        "Left and low is better. Numbers: see the table. Bars: 95 % interval",
-        "越靠左下越好。编号见表。竖线：95% 区间",
+        "Left and low is better. Numbers: see the table. Bars: 95 % interval. Joined: nothing is as fast and better",
+        "越靠左下越好。编号见表。竖线：95% 区间。相连者：没有别的同样快而更好",
     ),
     "comparison axis": ("time of float on the same engine, times", "相对同一引擎上浮点的时间，倍"),
     "of float time": ("Time of float, times", "相对浮点时间，倍"),

@@ -187,6 +187,15 @@ PHRASES = tuple(
         (r"calibrated \((.+)\)", r"校准（\1）"),
         (r"equalised and calibrated \((.+)\)", r"均衡后校准（\1）"),
         (r"trained (\d+) steps", r"训练 \1 步"),
+        (
+            r"TensorRT did not run the model here; all figures are those of (\S+) on the CPU",
+            r"TensorRT 没有在这里运行模型；所有数字都是 \1 在 CPU 上的",
+        ),
+        (
+            r"Paddle did not run the int8 model here: paddlepaddle is not installed \((.+)\); all figures are those of"
+            r" (\S+) for the same integers in model\.onnx",
+            r"Paddle 没有在这里运行 int8 模型：未安装 paddlepaddle（\1）；所有数字都是 \2 对 model.onnx 中同样的整数的",
+        ),
         (r"(\d+) sites float: (.+)", r"\1 处保持浮点：\2"),
     )
 )

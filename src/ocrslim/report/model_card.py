@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ocrslim.report.result import interval_in_words, loss_in_words, made_of
+from ocrslim.report.result import interval_in_words, loss_in_words, made_of, title_of
 
 __all__ = ["model_card"]
 
@@ -30,9 +30,11 @@ INT8 = "`int8.onnx`"  # where model.onnx is float
 CALIBRATED = "Ranges calibrated by the error at the outputs, weights rounded by the inputs' covariance"
 OPTIONS = (
     *("speedup", "ratio", "align", "importance", "data", "eval", "effort", "max_drop", "seed", "observer", "steps"),
-    *("learning_rate", "profile"),
+    *("learning_rate", "profile", "placement", "max_minutes", "threads"),
 )
-USUAL = {"label_ratio": 0.5, "accumulate": 1}  # what goes without saying
+NOT_IN_EXAMPLE = ("effort", "steps", "learning_rate", "label_ratio")  # the file says them
+FILES = ("data", "eval", "dict")
+USUAL = {"label_ratio": 0.5, "accumulate": 1, "threads": 2}  # what goes without saying
 FEW = 500  # images; with fewer, an interval is wide
 
 
@@ -43,8 +45,8 @@ def model_card(result: Mapping[str, Any], sha256: str) -> str:
         result: the content of ``result.json``, of ``compress`` with or without ``--float``, or of ``prune``.
         sha256: of the model file that the card lies beside.
     """
-    model, target = result["model"], result["target"]
-    lines = [f"# {model['name']}, {TITLES[_delivered(result)]} for {target}", "", f"**{result['verdict']}**", ""]
+    target = result["target"]
+    lines = [f"# {title_of(result)}, {TITLES[_delivered(result)]} for {target}", "", f"**{result['verdict']}**", ""]
     for title, section in (
         ("What it is", _what(result, sha256)),
         ("What it was made from", _origin(result)),
@@ -100,7 +102,7 @@ def _float_size(result: Mapping[str, Any]) -> str:
 
 def _origin(result: Mapping[str, Any]) -> Iterator[str]:
     model, data = result["model"], result["data"]
-    yield f"- Model: {model['name']}, SHA-256 `{model['sha256']}`."
+    yield f"- Model: {title_of(result)}, SHA-256 `{model['sha256']}`."
     licence = model["licence"] or "not known; ask where the float model came from"
     yield f"- Licence: {licence}. It holds for this one too."
     if made_of(result) == "rewritten":
@@ -115,7 +117,8 @@ def _origin(result: Mapping[str, Any]) -> Iterator[str]:
 
 def _how(result: Mapping[str, Any]) -> Iterator[str]:
     kind = made_of(result)
-    yield f"- `ocrslim {'prune' if kind == 'pruned' else 'compress'} {result['model']['name']} {_options(result)}`"
+    model, before = _named(result)
+    yield f"- `ocrslim {'prune' if kind == 'pruned' else 'compress'} {model} {_options(result)}`{before}"
     if kind == "pruned":
         yield from _how_pruned(result)
         return
@@ -139,6 +142,17 @@ def _how(result: Mapping[str, Any]) -> Iterator[str]:
         yield f"- {who}{CALIBRATED}; not trained."
     for reason, count in Counter(item["reason"] for item in result["placement"]["float"]).most_common():
         yield f"- {who}Float, {count} operator{'s' if count > 1 else ''}: {reason}."
+
+
+def _named(result: Mapping[str, Any]) -> tuple[str, str]:
+    """Return how the command names the model, and what that is where the name does not say so."""
+    settings, name = result["settings"], result["model"]["name"]
+    if settings.get("example"):
+        return f"--config_path {_file(settings['example'])}", ", which names the model and its data."
+    if settings.get("reference"):
+        folder = Path(result["model"].get("path", "pruned/model.onnx")).parent.name
+        return folder, f"; `{folder}` is what `ocrslim prune` made of {name}."
+    return name, ""
 
 
 def _how_pruned(result: Mapping[str, Any]) -> Iterator[str]:
@@ -169,10 +183,12 @@ def _options(result: Mapping[str, Any]) -> str:
     given = {name: settings.get(name) for name in OPTIONS} | {
         "label_ratio": (settings.get("distillation") or {}).get("label_ratio"),
         "accumulate": (settings.get("compute") or {}).get("accumulate"),
+        "dict": settings.get("dictionary"),
     }
+    left_out = NOT_IN_EXAMPLE if settings.get("example") else ()
     for name, value in given.items():
-        if value is not None and value != USUAL.get(name):
-            shown = _file(value) if name in ("data", "eval") else f"{value:g}" if isinstance(value, float) else value
+        if value is not None and value != USUAL.get(name) and name not in left_out:
+            shown = _file(value) if name in FILES else f"{value:g}" if isinstance(value, float) else value
             said.append(f"--{name.replace('_', '-')} {shown}")
     if settings.get("ptq_only"):
         said.append("--ptq-only")
@@ -199,7 +215,8 @@ def _measured(result: Mapping[str, Any]) -> Iterator[str]:
     which, origin = ("The rewritten file", "original") if label == "rewritten" else ("The file", "trained model")
     for check in result["verify"]:
         yield ""
-        yield f"{who}{which} in its engine against the {origin}: {check['kind']} {check['value']:.4f} of {check['n']}."
+        where = check.get("engine") or "its engine"
+        yield f"{who}{which} in {where} against the {origin}: {check['kind']} {check['value']:.4f} of {check['n']}."
 
 
 def _latency(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -30,6 +30,7 @@ def _rules(palette: Mapping[str, str]) -> dict[str, str]:
         ".chosen": f"fill: {palette['mark']}",
         ".hollow": f"fill: {palette['paper']}; stroke: {palette['faint']}; stroke-width: 1.5",
         ".level": f"stroke: {palette['mark']}; stroke-width: 1.5; stroke-dasharray: 6 4",
+        ".front": f"fill: none; stroke: {palette['faint']}; stroke-width: 1.5",
         ".s0": f"stroke: {palette['bar']}",
         ".s1": f"stroke: {palette['mark']}",
         ".s2": f"stroke: {palette['ink']}",
@@ -56,6 +57,7 @@ class Point:
         low: where the bar through it begins; ``None`` for none.
         high: where that ends.
         chosen: drawn in the colour of marks, and larger.
+        front: joined with the others of the kind by a line: nothing else is as fast and loses as little.
     """
 
     x: float
@@ -65,6 +67,7 @@ class Point:
     low: float | None = None
     high: float | None = None
     chosen: bool = False
+    front: bool = False
 
 
 def scatter(
@@ -86,6 +89,13 @@ def scatter(
         y = frame.y(level[0])
         parts.append(f'<line class="level" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(_text(WIDTH - RIGHT, y - 5, level[1], "faint", "end"))
+    path = " ".join(
+        f"{frame.x(point.x):.1f},{frame.y(point.y):.1f}"
+        for point in sorted(points, key=lambda point: point.x)
+        if point.front and point.y is not None
+    )
+    if " " in path:
+        parts.append(f'<polyline class="front" points="{path}"/>')
     ordered = sorted(enumerate(points), key=lambda item: item[1].chosen)  # the chosen one on top
     for number, point in ordered:
         parts += _point(frame, point, number)

@@ -15,15 +15,19 @@ __all__ = [
     "budget_in_words",
     "chosen_index",
     "chosen_rung",
+    "doubt_of_labels",
     "interval_in_words",
     "loss_in_words",
     "made_of",
+    "over_budget",
     "sha256_of",
+    "title_of",
     "verdict",
     "write_json",
     "write_text",
 ]
 
+FEW_TO_DOUBT, NEXT_TO_NOTHING = 20, 0.05  # images; score of a float model that says that something is wrong
 FLOAT_KINDS = ("rewritten", "pruned")  # of what is made without rounding
 
 
@@ -63,6 +67,16 @@ def made_of(result: Mapping[str, Any]) -> str:
     """
     metrics = result.get("metrics")
     return next((kind for kind in FLOAT_KINDS if isinstance(metrics, Mapping) and kind in metrics), "int8")
+
+
+def title_of(result: Mapping[str, Any]) -> str:
+    """Return a model's name, and that it was pruned before it was made int8 where losses are counted from another.
+
+    Args:
+        result: the content of ``result.json``.
+    """
+    name = str(result["model"]["name"])
+    return f"{name}, pruned" if result["settings"].get("reference") else name
 
 
 def chosen_index(result: Mapping[str, Any]) -> int | None:
@@ -137,6 +151,39 @@ def budget_in_words(budget: Mapping[str, Any]) -> str:
     if budget["sure"] or drop["low"] > asked or not budget["images_to_tell"]:
         return said
     return f"{said}; too few to be sure, some {budget['images_to_tell']:,} images would tell"
+
+
+def over_budget(result: Mapping[str, Any]) -> str:
+    """Say that the images of ``--eval`` lose more than was allowed, where they do and the held-back part did not.
+
+    Args:
+        result: the content of ``result.json``, with ``budget`` and ``drop``.
+    """
+    drop, budget = result["drop"][result["engine"]], result.get("budget")
+    if not budget or not result["settings"].get("eval"):
+        return ""
+    if drop["points"] <= budget["max_drop"] or not budget["kept"]:
+        return ""
+    return (
+        f"NOT within the budget of {budget['max_drop']:g} points on --eval: {drop['points']:.2f} lost there"
+        f" ({interval_in_words(drop)}, {drop['n']} images)"
+    )
+
+
+def doubt_of_labels(result: Mapping[str, Any]) -> str:
+    """Say that the float model itself gets next to nothing right, where that is so: no loss can be seen then.
+
+    Args:
+        result: the content of ``result.json``, with ``metrics`` and ``drop``.
+    """
+    drop, found = result["drop"][result["engine"]], result["metrics"]["float"][result["engine"]]
+    score = found.get(drop["metric"], found.get("accuracy", 1.0))
+    if drop.get("against", "labels") != "labels" or drop["n"] < FEW_TO_DOUBT or score >= NEXT_TO_NOTHING:
+        return ""
+    return (
+        f"float itself scores {score:.4f} on these labels, so that the loss says nothing: are they this model's, in its"
+        " alphabet and reading order (right to left is not turned round), and is --dict the right one?"
+    )
 
 
 def loss_in_words(drop: Mapping[str, Any]) -> str:

@@ -82,6 +82,7 @@ OF_PRUNED: dict[str, Any] = {
         "groups": [{"name": str, "before": int, "after": int, "reason": str}],
     },
     "taught?": _TAUGHT,
+    "held?": _DROP,
 }
 OF_KIND: dict[str, dict[str, Any]] = {"int8": OF_INT8, "rewritten": {}, "pruned": OF_PRUNED}
 COMMANDS = {"int8": "ocrslim compress", "rewritten": "ocrslim compress --float", "pruned": "ocrslim prune"}

@@ -25,7 +25,7 @@ def search_table(result: Mapping[str, Any]) -> Table:
         shown.add_column(column, justify="left" if column in ("model", "budget", "") else "right", no_wrap=True)
     chosen, unchanged = result["chosen"], ("float", "1.00", "0.00", "", "", "")
     for item in sorted(result["found"], key=lambda item: float(item["time"])):
-        budget = "" if item["held"] is None else "kept" if item["kept"] else "missed"
+        budget = "kept" if item["kept"] else "missed"
         marks = f"{'*' if item['front'] else ''}{'<' if item['part'] == chosen else ''}"
         within = f"{item['low']:+.2f} to {item['high']:+.2f}"
         shown.add_row(item["part"], f"{1 / item['time']:.2f}", f"{item['points']:+.2f}", within, budget, marks)

@@ -231,8 +231,10 @@ def _judged(data: Mapping[str, Any]) -> str:
 
 def _verified(check: Mapping[str, Any]) -> str:
     said = "agrees" if check["passed"] else "DOES NOT AGREE"
-    return f"{check['kind']}: exported model {said} with the trained one, {check['value']:.4f} of {check['n']}" + (
-        f" (at least {check['required']:.2f} asked)"
+    where = f" in {check['engine']}" if check.get("engine") else ""
+    return (
+        f"{check['kind']}: exported model {said} with the trained one{where}, {check['value']:.4f} of {check['n']}"
+        + (f" (at least {check['required']:.2f} asked)")
     )
 
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from ocrslim.config.profile import DetProfile, Profile, RecProfile
-from ocrslim.errors import DataError
 from ocrslim.ocr.ctc import Charset
 from ocrslim.ocr.labels import DetSample, RecSample, TextBox
 from ocrslim.slimming.training.label_judge import LabelJudge
@@ -83,7 +82,16 @@ def test_pages_are_searched_and_compared(tmp_path: Path) -> None:
     assert LabelJudge(SeesWhite(), samples, PROFILE, None, "recall")().value == 0.5
 
 
-def test_an_image_that_is_gone_is_said(tmp_path: Path) -> None:
-    judge = LabelJudge(SeesWhite(), [DetSample(tmp_path / "gone.png", (), "s")], PROFILE, None, "hmean")
-    with pytest.raises(DataError, match=r"gone\.png"):
-        judge()
+def test_an_image_that_cannot_be_read_is_left_out_and_noted(tmp_path: Path) -> None:
+    page = np.zeros((128, 192, 3), np.uint8)
+    page[20:50, 20:120] = 255
+    cv2.imwrite(str(tmp_path / "page.png"), page)
+    corners = np.array([[7, 7], [133, 7], [133, 63], [7, 63]], np.float32)
+    whole = DetSample(tmp_path / "page.png", (TextBox(corners, "a"),), "s")
+    broken = DetSample(tmp_path / "broken.png", (TextBox(corners, "a"),), "s")
+    broken.image.write_bytes((tmp_path / "page.png").read_bytes()[:60])
+    damaged: dict[str, str] = {}
+    judge = LabelJudge(SeesWhite(), [broken, whole], PROFILE, None, "hmean", damaged=damaged)
+    assert judge().value == LabelJudge(SeesWhite(), [whole], PROFILE, None, "hmean")().value
+    assert list(damaged) == [str(broken.image)]
+    assert "cut short" in damaged[str(broken.image)] or "no image" in damaged[str(broken.image)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,17 @@ class ModelSource:
     licence: str | None
     use_space: bool = True
     paddle: PaddleFiles | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what a run's ``result.json`` says of its model; paths hold from any working directory."""
+        return {
+            "name": self.name,
+            "task": self.task,
+            "sha256": self.sha256,
+            "licence": self.licence,
+            "path": os.path.abspath(self.path),
+            "paddle": os.path.abspath(self.paddle.program) if self.paddle else None,
+        }
 
     def file_for(self, engine: str) -> Path:
         """Return the file that an engine loads: Paddle's own where the model came as such and the engine is Paddle."""

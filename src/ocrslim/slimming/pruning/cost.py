@@ -115,7 +115,7 @@ class Clock:
         self._table = table
         self._known: dict[str, float] = {}
         if table is not None and table.is_file():
-            self._known = json.loads(table.read_text(encoding="utf-8"))
+            self._known = _recalled(table)
         self._about = json.dumps(
             [engine, versions().get(engine), threads, list(shape), cpu_info().model, _fingerprint(channels.model)]
         )
@@ -183,6 +183,16 @@ class Clock:
     def _save(self) -> None:
         if self._table is not None:
             write_bytes(self._table, json.dumps(self._known, indent=0).encode())
+
+
+def _recalled(table: Path) -> dict[str, float]:
+    """Return what was timed before; a damaged table is empty, which costs time alone."""
+    try:
+        known = json.loads(table.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    items = known.items() if isinstance(known, dict) else ()
+    return {key: value for key, value in items if isinstance(value, (int, float))}
 
 
 def _widths(channels: Channels, removed: Collection[int]) -> list[tuple[str, int]]:

@@ -42,6 +42,7 @@ VALIDATION_IMAGES = {"rec": 128, "det": 8}  # of them, for what torch looks at o
 LABELLED_VALIDATION = 24  # pages; labels tell less than the float model's answers
 LABELLED_PIXELS = 50_000_000  # of them, 20 bytes each: photos of 12 megapixels are fewer
 COMPARED_IMAGES = {"rec": 256, "det": 16}  # of them, for what the engine looks at once for each candidate
+WHOLE_PIXELS = 30_000_000  # of pages kept whole, 12 bytes each: 32 pages of 960 pixels a side, or 2 photos unshrunk
 SENSITIVITY_IMAGES = {"rec": 12, "det": 1}  # of a batch: all values that the graph makes of it are stored
 SENSITIVITY_BATCHES = {"rec": 4, "det": 2}  # of a climb: what a site costs, it costs on few lines
 FEWEST = 4  # images; below that a split leaves nothing to judge by
@@ -209,8 +210,15 @@ def sensitivity_batches(data: TrainingData, profile: Profile, seed: int, images:
 
 
 def _natural(data: TrainingData, images: Sequence[Image | DetSample], profile: Profile, seed: int) -> list[Tensor]:
-    source = _batches(data, images, profile, seed, augment=False)
-    return [torch.from_numpy(batch) for batch in source.eval_batches()]
+    """Return batches as at deployment; of pages one, and more as memory allows."""
+    found: list[Tensor] = []
+    pixels = 0
+    for batch in _batches(data, images, profile, seed, augment=False).eval_batches():
+        pixels += batch[:, 0].size
+        if found and data.task == "det" and pixels > WHOLE_PIXELS:
+            break
+        found.append(torch.from_numpy(batch))
+    return found
 
 
 def _batches(

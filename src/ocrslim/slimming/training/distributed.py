@@ -126,10 +126,10 @@ class Team:
         pieces = [p.new_zeros(p.numel()) if p.grad is None else p.grad.detach().reshape(-1) for p in parameters]
         told = [float(p.grad is not None) for p in parameters] + [figures[name] for name in names]
         flat = torch.cat([*pieces, like.new_tensor(told)])
+        *sums, last = torch.split(flat, [*(p.numel() for p in parameters), len(told)])
         with self._together():
             dist.all_reduce(flat)
-        *sums, last = torch.split(flat, [*(p.numel() for p in parameters), len(told)])
-        owners = last.tolist()
+            owners = last.tolist()  # here: of nccl's work on a GPU an error shows only when the result is waited for
         for parameter, total, owned in zip(parameters, sums, owners[: len(parameters)], strict=True):
             if owned > 0:
                 parameter.grad = (total / self.size).reshape(parameter.shape)

@@ -74,18 +74,19 @@ class Place:
     rank: int
     host: str
     pid: int
+    numbered_by: str = ""  # who gives process numbers there; see _numbering
 
     @classmethod
     def here(cls, rank: int) -> Place:
         """Return this process's."""
-        return cls(rank, socket.gethostname(), os.getpid())
+        return cls(rank, socket.gethostname(), os.getpid(), _numbering())
 
     def __str__(self) -> str:
         return f"rank {self.rank} (process {self.pid} on {self.host})"
 
     def is_gone(self) -> bool:
-        """Tell whether it surely runs no more; of another machine's processes nothing is known."""
-        if self.host != socket.gethostname():
+        """Tell whether it surely runs no more; of another machine's or container's processes nothing is known."""
+        if self.numbered_by != _numbering():
             return False
         try:
             os.kill(self.pid, 0)
@@ -95,6 +96,19 @@ class Place:
         except OSError:
             return False
         return state in "ZX"  # ended, and its parent has not asked yet
+
+
+def _numbering() -> str:
+    """Return what two processes have in common if one can look for the other by its number.
+
+    Machines may share a name, as containers do with their machine: what counts is the kernel's boot and the namespace
+    of process numbers.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return socket.gethostname()
 
 
 def report_lost(store: Store, why: str, host: str = "") -> None:
