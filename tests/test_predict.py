@@ -217,9 +217,8 @@ def test_the_original_of_a_paddle_model_is_that(models: tuple[Path, Path], tmp_p
     bare = onnx.load(models[1] / "inference.onnx")
     del bare.metadata_props[:]
     onnx.save(bare, tmp_path / "cache" / "m.onnx")
-    ours = open_model(
-        _folder(models[1], tmp_path / "a", path=str(tmp_path / "cache" / "m.onnx"), paddle=str(models[1]))
-    )
+    cached = str(tmp_path / "cache" / "m.onnx")
+    ours = open_model(_folder(models[1], tmp_path / "a", path=cached, paddle=str(models[1])))
     found = float_original(ours)
     assert found is not None
     assert found.path.parent == models[1]
