@@ -51,8 +51,8 @@ class Precision:
     def put(self, *modules: nn.Module) -> None:
         """Put modules on the device, their weights with the channels last in memory.
 
-        On a CPU a step takes two thirds to nine tenths of the time so (``benchmarks/step.py``, *channels first*), and a
-        GPU's half types want it.
+        On a CPU a step of most models takes two thirds to nine tenths of the time so (``benchmarks/step.py``, *channels
+        first*), of some recognisers as long, and a GPU's half types want it.
 
         Args:
             modules: their parameters stay the same objects.
