@@ -45,6 +45,7 @@ RECIPES = {
     "scoring",
     "searching",
     "sensitivity",
+    "streams",
     "teaching",
     "together",
 }
@@ -72,7 +73,7 @@ APART = [
 # The base install has no torch: scoring, timing and inspecting need none.
 TORCH_FREE = (
     *("ocrslim.ocr", "ocrslim.engines", "ocrslim.report", "ocrslim.evaluate", "ocrslim.predict", "ocrslim.config"),
-    *("ocrslim.atomic", "ocrslim.reader", "ocrslim.reference", "ocrslim.end_to_end"),
+    *("ocrslim.atomic", "ocrslim.reader", "ocrslim.reference", "ocrslim.streams", "ocrslim.end_to_end"),
     *("ocrslim.spec", "ocrslim.errors", "ocrslim.graph.importers", "ocrslim.graph.passes", "ocrslim.graph.inspect"),
     *("ocrslim.arguments", "ocrslim.cli", "ocrslim.example", "ocrslim.slimming.training.loader"),
     "ocrslim.slimming.training.prefetch",

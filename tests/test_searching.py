@@ -208,6 +208,27 @@ def test_another_choice_leaves_no_files_of_the_first_and_all_of_the_users(
     assert (tmp_path / "labels.txt").read_text() == "mine"
 
 
+def test_another_model_in_the_folder_is_not_ours_to_delete(stand: Callable[..., Parts], tmp_path: Path) -> None:
+    stand()
+    for name in ("inference.pdmodel", "inference.pdiparams", "inference.yml", "dictionary.txt"):
+        (tmp_path / name).write_text("mine")
+    search(NAME, CompressSettings("openvino", tmp_path), 1.9)
+    for name in ("inference.pdmodel", "inference.pdiparams", "inference.yml", "dictionary.txt"):
+        assert (tmp_path / name).read_text() == "mine"
+
+
+def test_a_search_that_ran_out_of_time_goes_on_as_if_it_had_not(stand: Callable[..., Parts], tmp_path: Path) -> None:
+    parts = stand()
+    short = CompressSettings("openvino", tmp_path, max_minutes=1.5)
+    assert [item["part"] for item in search(NAME, short, 2.4)["found"]] == ["int8", "pruned"]
+    result = search(NAME, CompressSettings("openvino", tmp_path), 2.4)
+    assert (result["chosen"], result["reached"]) == ("pruned-int8", True)
+    assert len(parts.prunings) == 1  # no second round: the first has reached what was asked
+    again = search(NAME, short, 2.4)  # parts that are done need no time
+    assert [item["part"] for item in again["found"]] == list(PARTS)
+    assert again["chosen"] == "pruned-int8"
+
+
 def test_the_models_own_folder_is_no_place_for_a_search(zoo: Callable[[str], Path]) -> None:
     model = zoo(NAME)
     with pytest.raises(InputError, match="is the folder of the model itself"):

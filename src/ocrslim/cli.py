@@ -8,8 +8,6 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib.util
-import io
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -21,6 +19,7 @@ from ocrslim.arguments import build_parser
 from ocrslim.engines.session import PADDLE_ENGINES
 from ocrslim.errors import InputError, OcrslimError
 from ocrslim.slimming.training.launch import launch, processes
+from ocrslim.streams import escape_what_cannot_be_written, json_line
 
 if TYPE_CHECKING:
     from ocrslim.compress import CompressSettings
@@ -36,7 +35,7 @@ RESUMED = ("compress", "prune", "sensitivity", "demo")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0 done, 1 failed, 2 a mistake in the input, 130 interrupted."""
-    _escape_what_cannot_be_written()
+    escape_what_cannot_be_written()
     parsed = build_parser().parse_args(arguments)
     if processes() > 1:  # torch would show a stack of its own for each lost process, before our line
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
@@ -59,13 +58,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:  # what a room expects it turns into an error of its own
         return _fail(_disk_words(error), EXIT_FAILED)
     return 0
-
-
-def _escape_what_cannot_be_written() -> None:
-    """Let an escape stand for a character that the terminal or a file in its encoding does not have."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def _disk_words(error: OSError) -> str:
@@ -207,7 +199,7 @@ def _run_eval(options: argparse.Namespace) -> None:
     for line in warnings:
         print(f"ocrslim: {line}", file=sys.stderr)
     if options.json:
-        print(json.dumps(result, ensure_ascii=False))
+        print(json_line(result))
     else:
         console.print(eval_table(result), crop=False)
 
@@ -231,7 +223,7 @@ def _run_predict(options: argparse.Namespace) -> None:
         out=options.out,
         console=Console(stderr=True),
     )
-    print(json.dumps(result, ensure_ascii=False) if options.json else reading_text(result), end="")
+    print(json_line(result) if options.json else reading_text(result), end="")
     for line in summary_lines(result):
         print(f"ocrslim: {line}", file=sys.stderr)
 
@@ -256,7 +248,7 @@ def _run_bench(options: argparse.Namespace) -> None:
         shape=(options.batch, 3, height, width),
     )
     if options.json:
-        print(json.dumps({"shape": [options.batch, 3, height, width], "rows": [row.to_json() for row in rows]}))
+        print(json_line({"shape": [options.batch, 3, height, width], "rows": [row.to_json() for row in rows]}))
     else:
         Console().print(bench_table([row.to_json() for row in rows]), crop=False)
 
@@ -272,7 +264,7 @@ def _run_sensitivity(options: argparse.Namespace) -> None:
     console = Console(stderr=options.json)
     result = sensitivity(options.model, settings, console)
     if options.json:
-        print(json.dumps(result, ensure_ascii=False))
+        print(json_line(result))
     else:
         console.print(sensitivity_table(result), crop=False)
 
@@ -305,7 +297,7 @@ def _run_models(options: argparse.Namespace) -> None:
     if options.action == "list":
         rows = [model.to_json() | {"cached": model_folder(name).is_dir()} for name, model in MODELS.items()]
         if options.json:
-            print(json.dumps(rows, ensure_ascii=False))
+            print(json_line(rows))
         else:
             Console().print(models_table(rows), crop=False)
         return
@@ -331,7 +323,7 @@ def _run_inspect(options: argparse.Namespace) -> None:
     source = open_model(options.model)
     facts = {"name": source.name, "task": source.task, "sha256": source.sha256} | describe(load_onnx(source.path))
     if options.json:
-        print(json.dumps(facts, ensure_ascii=False))
+        print(json_line(facts))
     else:
         Console().print(inspect_table(facts))
 
@@ -341,7 +333,7 @@ def _run_doctor(options: argparse.Namespace) -> None:
     from ocrslim.doctor import advice_lines, examine
 
     facts = examine()
-    print(json.dumps(facts, ensure_ascii=False) if options.json else "\n".join(advice_lines(facts)))
+    print(json_line(facts) if options.json else "\n".join(advice_lines(facts)))
 
 
 def _run_completion(options: argparse.Namespace) -> None:

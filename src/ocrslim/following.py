@@ -216,7 +216,6 @@ def open_following(settings: CompressSettings, source: ModelSource) -> Following
     """
     config = settings.example
     assert config is not None
-    open_teacher(config, source)  # a mistake there is told before anything is calibrated
     data = open_example_data(config, Charset.from_source(source) if source.task == "rec" else None, settings.seed)
     plan = calibration_plan(config, settings.observer)
     training = None
@@ -228,7 +227,15 @@ def open_following(settings: CompressSettings, source: ModelSource) -> Following
             settings.steps,
             settings.learning_rate,
         )
+        _check_teacher(config, source)
     return Following(config, source, data, plan, training)
+
+
+def _check_teacher(config: ExampleConfig, source: ModelSource) -> None:
+    """Open another teacher before anything is calibrated: a mistake there costs no minutes."""
+    taught = open_teacher(config, source)
+    if taught is not source:
+        _check_classes(config, load_onnx(source.path), load_onnx(taught.path))
 
 
 def _names(graph: ir.Model) -> set[str]:

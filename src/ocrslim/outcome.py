@@ -269,7 +269,7 @@ def _paths(settings: CompressSettings) -> tuple[Path, ...]:
 
 def run_fingerprint(source: ModelSource, settings: CompressSettings, data_sha256: str | None) -> str:
     """Return what the training depends on, as JSON: the model, the data and the settings, not the output folder."""
-    free = dict.fromkeys(("out", "eval", "max_minutes", "reference"))
+    free = dict.fromkeys(("out", "eval", "max_drop", "max_minutes", "reference"))
     data = plain(settings) | free | {"model": source.sha256, "data_sha256": data_sha256, "recipe": RECIPE}
     return json.dumps(data, sort_keys=True)
 

@@ -232,12 +232,14 @@ def _drop(
 ) -> dict[str, Any]:
     """Return the loss in points, as it was observed, with its interval.
 
-    Where no resample differs, since no image does, the bootstrap says nothing: then at most 3 of ``n`` images would
-    differ, with 95 % confidence (the rule of three; Hanley and Lippman-Hand, JAMA 249, 1983).
+    Where no resample differs, since no image does, the bootstrap says nothing: then at most 3 in ``n`` images differ,
+    with 95 % confidence (the rule of three; Hanley and Lippman-Hand, JAMA 249, 1983), and that share stands for what
+    they may lose. Against the float model nothing can be gained.
     """
     low, high, same = interval.low, interval.high, interval.low == interval.high == 0
     if same:
-        low, high = -min(1.0, 3 / n), min(1.0, 3 / n)
+        high = min(1.0, 3 / n)
+        low = 0.0 if against == "float" else -high
     points = {"points": before[metric] - after[metric], "low": low, "high": high}
     found: dict[str, Any] = {
         "metric": metric,

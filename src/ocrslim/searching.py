@@ -115,18 +115,23 @@ def _search(
     parts = [INT8]
     found = _found(out, _time(source, settings, parts), settings.max_drop)
     for number in range(ROUNDS):
-        wanted = _wanted(out, number, speedup, found)
-        if wanted <= 1.0 or not _may_begin(settings, began, parts):
-            break
         narrow, narrow_int8 = parts_of(number)
-        if not (out / narrow / "result.json").is_file():
+        if not _may_go_on(settings, began, parts, narrow):
+            break
+        wanted = _wanted(out, number, speedup, found)
+        if wanted <= 1.0:
+            break
+        if not _is_done(out / narrow):
             prune_and_distil(model, _pruning(source, settings, out / narrow, wanted), console)
         parts.append(narrow)
-        if _may_begin(settings, began, parts):
+        whole_round = _may_go_on(settings, began, parts, narrow_int8)
+        if whole_round:
             small = replace(settings, out=out / narrow_int8, reference=source.path)
             _int8(out / narrow, replace(small, max_minutes=_minutes_left(settings, began, parts)), console)
             parts.append(narrow_int8)
         found = _found(out, _time(source, settings, parts), settings.max_drop)
+        if not whole_round:
+            break
     chosen = _choose(found, speedup)
     result = {
         "model": {"name": source.name, "task": source.task, "sha256": source.sha256},
@@ -223,15 +228,19 @@ def _minutes_left(settings: CompressSettings, began: float, parts: Sequence[str]
     return float(settings.max_minutes - spent / 60)
 
 
-def _may_begin(settings: CompressSettings, began: float, parts: Sequence[str]) -> bool:
-    """Tell whether there is time for another part."""
+def _may_go_on(settings: CompressSettings, began: float, parts: Sequence[str], part: str) -> bool:
+    """Tell whether the next part is done, or there is time for it."""
     left = _minutes_left(settings, began, parts)
-    return left is None or left > 0
+    return left is None or left > 0 or _is_done(settings.out / part)
+
+
+def _is_done(part: Path) -> bool:
+    return (part / "result.json").is_file()
 
 
 def _int8(model: str | Path, settings: CompressSettings, console: Console | None) -> dict[str, Any]:
     """Compress, unless that is done; return the result."""
-    if (settings.out / "result.json").is_file():
+    if _is_done(settings.out):
         return _result(settings.out)
     return compress(model, settings, console)
 
@@ -309,7 +318,8 @@ def _give(out: Path, chosen: Found) -> list[str]:
     """
     files = [path for path in sorted((out / chosen.part).iterdir()) if path.is_file() and path.name not in NOT_GIVEN]
     names = [path.name for path in files]
-    for name in sorted({*STALE, *_given_before(out)} - set(names)):
+    stale = STALE if (out / "result.json").is_file() else ()  # else no run of ours has written here
+    for name in sorted({*stale, *_given_before(out)} - set(names)):
         (out / name).unlink(missing_ok=True)
     for path in sorted(files, key=lambda path: path.name == "result.json"):
         with replacing(out / path.name) as partial:

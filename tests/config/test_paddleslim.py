@@ -128,6 +128,7 @@ def test_what_the_recognisers_file_says() -> None:
         (("QuantAware", "weight_bits"), 16, "QuantAware.weight_bits must be 2 to 8"),
         (("QuantAware", "activation_bits"), 1, "must be a whole number of at least 2"),
         (("QuantAware", "quantize_op_types"), ["conv2"], "'conv2' is unknown; did you mean conv2d?"),
+        (("QuantAware", "quantize_op_types"), ["relu", "pool2d"], "names no operator with weights"),
         (("QuantAware", "use_pact"), "yes!", "must be true or false"),
         (("QuantAware", "activation_quantize_type"), "max", "QuantAware.activation_quantize_type is 'max'"),
         (("Quantization",), {}, "older name of QuantAware"),

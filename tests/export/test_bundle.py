@@ -85,6 +85,15 @@ def test_a_pruned_model_is_called_so(zoo: Callable[[str], Path], tmp_path: Path)
     assert deployable.title == "PP-OCRv6_tiny_det, float, pruned"
 
 
+def test_int8_of_a_pruned_model_keeps_its_name_and_says_so(compressed: Folder) -> None:
+    folder = compressed("rec", "openvino")
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    result["settings"] = {"reference": "float.onnx"}
+    (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    found = open_deployable(folder)
+    assert (found.name, found.title) == ("PP-OCRv4_mobile_rec", "PP-OCRv4_mobile_rec, pruned, int8 for openvino")
+
+
 def test_a_quantized_file_alone_does_not_say_for_which_engine(compressed: Folder) -> None:
     folder = compressed("rec", "openvino")
     (folder / "result.json").unlink()

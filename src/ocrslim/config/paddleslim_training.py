@@ -284,7 +284,12 @@ def _operators(section: Section, warn: Warn) -> tuple[str, ...]:
         for name in FLOAT_OPERATORS:
             if name in found:
                 warn(f"{where}: {section.name}.quantize_op_types: {name} stays float, it is slower in int8 on a CPU")
-    return tuple(name for name in found if name in OPERATORS)
+    with_weights = tuple(name for name in found if name in OPERATORS)
+    if not with_weights:
+        raise section.error(
+            "quantize_op_types", f"names no operator with weights; {', '.join(ALL_OPERATORS)} have some"
+        )
+    return with_weights
 
 
 def read_post_quantization(node: Located, warn: Warn) -> PostQuantization:

@@ -70,7 +70,7 @@ class Deployable:
         name: of the model that it was made from, the official one where that is known.
         target: that it was compressed for; ``None`` of a float model.
         card: its model card; ``None`` without one.
-        made: what a float one is beside that, ``pruned`` or ``rewritten``.
+        made: what it is beside that, ``pruned`` or ``rewritten``; an int8 model may be of a pruned one.
     """
 
     source: ModelSource
@@ -84,7 +84,7 @@ class Deployable:
     def title(self) -> str:
         """What it is, in a few words."""
         if self.target:
-            return f"{self.name}, int8 for {self.target}"
+            return f"{self.name}{', pruned' if self.made == 'pruned' else ''}, int8 for {self.target}"
         return f"{self.name}, float" + (f", {self.made}" if self.made in ("pruned", "rewritten") else "")
 
 
@@ -244,8 +244,9 @@ def _read_result(path: Path) -> tuple[str, str, str]:
     """Return the model's name, its target and what was delivered."""
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
-        return str(result["model"]["name"]), str(result["target"]), str(result.get("delivered", ""))
-    except (ValueError, KeyError, TypeError) as error:
+        made = "pruned" if result.get("settings", {}).get("reference") else str(result.get("delivered", ""))
+        return str(result["model"]["name"]), str(result["target"]), made
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
             f"{path}: is not what `ocrslim` writes (it names no model and target); give the command again that made it"
         ) from error

@@ -77,7 +77,8 @@ def _draw(results: Sequence[Mapping[str, Any]], lang: Lang) -> str:
     )
     points = []
     drops = [result["drop"][result["engine"]] for result in results]
-    alike = len({result["model"]["name"] for result in results}) == 1  # else one can't take another's place
+    kinds = {(result["model"]["name"], timed_on(result), _conditions(result)) for result in results}
+    alike = len(kinds) == 1  # else one can't take another's place
     timed = [(ratio_of_time(result), drop["points"]) for result, drop in zip(results, drops, strict=True)]
     front = pareto_front(timed) if alike else set()
     for number, (result, drop) in enumerate(zip(results, drops, strict=True), 1):

@@ -160,7 +160,7 @@ def over_budget(result: Mapping[str, Any]) -> str:
         result: the content of ``result.json``, with ``budget`` and ``drop``.
     """
     drop, budget = result["drop"][result["engine"]], result.get("budget")
-    if not budget or not result["settings"].get("eval"):
+    if not budget or not result["settings"].get("eval") or result.get("delivered", "int8") != "int8":
         return ""
     if drop["points"] <= budget["max_drop"] or not budget["kept"]:
         return ""
@@ -180,9 +180,13 @@ def doubt_of_labels(result: Mapping[str, Any]) -> str:
     score = found.get(drop["metric"], found.get("accuracy", 1.0))
     if drop.get("against", "labels") != "labels" or drop["n"] < FEW_TO_DOUBT or score >= NEXT_TO_NOTHING:
         return ""
+    said = (
+        f"float itself scores {score:.4f} on these labels, so that the loss says nothing: are they right for this model"
+    )
+    if drop["metric"] == "hmean":
+        return f"{said}, and --profile the right one?"
     return (
-        f"float itself scores {score:.4f} on these labels, so that the loss says nothing: are they this model's, in its"
-        " alphabet and reading order (right to left is not turned round), and is --dict the right one?"
+        f"{said}, in its alphabet and reading order (right to left is not turned round), and is --dict the right one?"
     )
 
 

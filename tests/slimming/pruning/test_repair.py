@@ -125,7 +125,7 @@ def test_the_fit_is_least_squares(seed: int, kept: int) -> None:
     stays = np.arange(6) < kept
     told = fit(rows.T @ rows / len(rows), stays, ridge=1e-9)
     expected = np.linalg.lstsq(rows[:, stays], rows, rcond=None)[0].T
-    np.testing.assert_allclose(told, expected, atol=1e-4)
+    np.testing.assert_allclose(told, expected, rtol=1e-4, atol=1e-4)  # columns may be nearly alike
 
 
 @given(seed=st.integers(0, 1000))

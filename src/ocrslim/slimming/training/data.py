@@ -172,7 +172,8 @@ def calibration_batches(data: TrainingData, profile: Profile, seed: int, images:
         seed: as elsewhere.
         images: how many; ``None`` is :data:`CALIBRATION_IMAGES`.
     """
-    return _natural(data, data.train[: images or CALIBRATION_IMAGES[data.task]], profile, seed)
+    chosen = data.train[: images or CALIBRATION_IMAGES[data.task]]
+    return _natural(data, chosen, profile, seed, math.inf if images else WHOLE_PIXELS)
 
 
 def validation_batches(data: TrainingData, profile: Profile, seed: int) -> list[Tensor]:
@@ -209,13 +210,15 @@ def sensitivity_batches(data: TrainingData, profile: Profile, seed: int, images:
     return [torch.from_numpy(source.batch(step)) for step in range(parts)]
 
 
-def _natural(data: TrainingData, images: Sequence[Image | DetSample], profile: Profile, seed: int) -> list[Tensor]:
-    """Return batches as at deployment; of pages one, and more as memory allows."""
+def _natural(
+    data: TrainingData, images: Sequence[Image | DetSample], profile: Profile, seed: int, most: float = WHOLE_PIXELS
+) -> list[Tensor]:
+    """Return batches as at deployment; of pages one, and more up to so many pixels."""
     found: list[Tensor] = []
     pixels = 0
     for batch in _batches(data, images, profile, seed, augment=False).eval_batches():
         pixels += batch[:, 0].size
-        if found and data.task == "det" and pixels > WHOLE_PIXELS:
+        if found and data.task == "det" and pixels > most:
             break
         found.append(torch.from_numpy(batch))
     return found
