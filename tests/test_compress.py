@@ -147,6 +147,7 @@ def test_labels_teach_a_detector(
     """With labels training is tried though the budget holds."""
     zoo("PP-OCRv6_tiny_det")
     monkeypatch.setitem(learning.STEPS, "det", 2)
+    monkeypatch.setattr(learning, "FEWEST_PAGES", 5)
     lines = (real_data / "det" / "labels" / "train.txt").read_text(encoding="utf-8").splitlines()[:8]
     few = tmp_path / "few.txt"
     few.write_text("\n".join(lines), encoding="utf-8")
