@@ -64,12 +64,13 @@ def find_files(inputs: Sequence[Path], leave_out: Path | None = None) -> list[Pa
         DataError: one of them does not exist, or a folder holds nothing to read.
     """
     files: list[Path] = []
+    left = None if leave_out is None else leave_out.resolve()
     for path in inputs:
         # Of os.path: Path's own raise OSError for a name that is too long and a folder that one may not enter.
         if os.path.isdir(path):
             found = sorted({*list_images(path), *(pdf for pdf in path.rglob("*") if _is_listed(pdf, path))})
-            if leave_out is not None and not path.resolve().is_relative_to(leave_out.resolve()):
-                found = [file for file in found if not file.resolve().is_relative_to(leave_out.resolve())]
+            if left is not None and not path.resolve().is_relative_to(left):
+                found = [file for file in found if not file.resolve().is_relative_to(left)]
             if not found:
                 raise DataError(f"{path}: neither images nor PDFs are in this folder")
             files += found

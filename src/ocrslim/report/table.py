@@ -232,10 +232,8 @@ def _judged(data: Mapping[str, Any]) -> str:
 def _verified(check: Mapping[str, Any]) -> str:
     said = "agrees" if check["passed"] else "DOES NOT AGREE"
     where = f" in {check['engine']}" if check.get("engine") else ""
-    return (
-        f"{check['kind']}: exported model {said} with the trained one{where}, {check['value']:.4f} of {check['n']}"
-        + (f" (at least {check['required']:.2f} asked)")
-    )
+    found = f"{check['value']:.4f} of {check['n']} (at least {check['required']:.2f} asked)"
+    return f"{check['kind']}: exported model {said} with the trained one{where}, {found}"
 
 
 def _stages(stages: Sequence[Mapping[str, Any]]) -> str:
