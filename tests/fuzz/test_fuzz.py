@@ -71,6 +71,7 @@ HARM = {
     "crash": "import ctypes; ctypes.string_at(0)",
     "elsewhere": f"open({str(PROJECT / 'not-there' / 'x')!r}, 'w')",
     "traceback": "raise KeyError('x')",
+    "refused memory": "try: bytearray(3 << 30)\nexcept MemoryError as e: raise OcrslimError('too large') from e",
     "two lines": "class E(OcrslimError):\n    def __str__(self): return 'a' + chr(10) + 'b'\nraise E()",
 }
 WORKER = """
@@ -97,7 +98,8 @@ def test_harm_is_noticed(tmp_path: Path, kind: str) -> None:
         assert (tmp_path / "current").read_bytes() == b"%012d" % 0
         return
     report = json.loads(done.stdout.splitlines()[-1])
-    said = {"memory": "MemoryError", "traceback": "KeyError", "two lines": "not one line"}.get(kind, "not-there")
+    told = {"memory": "MemoryError", "traceback": "KeyError", "two lines": "not one line"}
+    said = (told | {"refused memory": "want of memory"}).get(kind, "not-there")
     assert [said in item["problem"] for item in report["failures"]] == [True, True]
 
 

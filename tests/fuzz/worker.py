@@ -42,12 +42,22 @@ REPORT_EVERY = 200
 WRITES = frozenset(
     {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod"}
 )
+OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "Insufficient memory", "Cannot allocate memory", "Failed to allocate")
 FORBIDDEN = ("socket.connect", "subprocess.Popen", "os.system", "os.exec", "os.fork", "pickle.find_class", "exec.code")
 
 
 def is_one_line(said: str) -> bool:
     """Return whether a message is what a user should see."""
     return bool(said.strip()) and len(said.splitlines()) == 1 and len(said) <= LONGEST_MESSAGE
+
+
+def wants_memory(error: BaseException | None) -> bool:
+    """Return whether an error comes of memory that was not to be had; an input is to be refused before it asks."""
+    while error is not None:
+        if isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 class Watch:
@@ -163,6 +173,8 @@ def problem_of(run: Callable[[], None], watch: Watch) -> tuple[bool, str]:
         accepted = False
         if not is_one_line(said):
             problem = f"not one line: {said[:300]!r}"
+        elif wants_memory(error):
+            problem = f"refused for want of memory alone: {said[:300]!r}"
     except Exception:  # noqa: BLE001 - that there is none is what is tested
         problem = traceback.format_exc()
     finally:

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ocrslim.slimming.quantization import fake_quantizer
 from ocrslim.slimming.quantization.fake_quantizer import ChannelBias, FakeQuantizer
 from ocrslim.slimming.quantization.numerics import fake_quantize
 from ocrslim.slimming.quantization.observer import MinMax
@@ -279,3 +280,21 @@ def test_fixed_codes_are_part_of_the_state() -> None:
     other.fix_codes(sample(2))
     other.load_state_dict(quantizer.state_dict())
     assert torch.equal(other(sample(3)), quantizer(sample(4)))
+
+
+@pytest.mark.parametrize("layout", ["rows", "channels last", "strided", "scalar", "empty"])
+def test_parts_of_a_cache_change_no_bit(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.randn(2, 8, 5, 7, generator=torch.Generator().manual_seed(0)) * 3
+    x = {
+        "rows": x,
+        "channels last": x.contiguous(memory_format=torch.channels_last),
+        "strided": x[:, ::2, 1:],
+        "scalar": x[0, 0, 0, 0],
+        "empty": x[:0],
+    }[layout]
+    found = []
+    for size in (7, 1 << 40):
+        monkeypatch.setattr(fake_quantizer, "IN_CACHE", size)
+        found.append(tensor_quantizer()(x))
+    assert torch.equal(*found)
+    assert found[0].stride() == (x / 2).stride()  # the layout goes on through the network

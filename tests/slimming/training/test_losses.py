@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ocrslim.slimming.training.losses import ctc_frame_weights, ctc_kl, db_map_loss, feature_l2, l2, skd
+from ocrslim.slimming.training import losses
+from ocrslim.slimming.training.losses import ctc_frame_weights, ctc_js, ctc_kl, db_map_loss, feature_l2, l2, skd
 
 
 def logits(*probabilities: float) -> torch.Tensor:
@@ -19,8 +20,8 @@ def logits(*probabilities: float) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     "loss",
-    [l2, feature_l2, skd, ctc_kl],
-    ids=["l2", "feature_l2", "skd", "ctc_kl"],
+    [l2, feature_l2, skd, ctc_kl, ctc_js],
+    ids=["l2", "feature_l2", "skd", "ctc_kl", "ctc_js"],
 )
 def test_a_perfect_student_costs_nothing(loss) -> None:  # type: ignore[no-untyped-def]
     teacher = torch.randn(2, 7, 5, dtype=torch.float64)
@@ -111,3 +112,73 @@ def test_gradients_match_finite_differences(loss) -> None:  # type: ignore[no-un
     teacher = torch.randn(1, 3, 4, dtype=torch.float64)
     student = torch.randn(1, 3, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda value: loss(value, teacher), (student,))
+
+
+def plain_js(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """The divergence as its formula is written, of all frames at once."""
+    p, q = torch.softmax(teacher, -1), torch.softmax(student, -1)
+    m = (p + q) / 2
+    divergence = 0.5 * (p * (p / m).log() + q * (q / m).log()).sum(-1)
+    weights = (1 - p[..., 0]).clamp_min(0.1)
+    return (divergence * weights).sum() / weights.sum()
+
+
+@pytest.mark.parametrize("frames_at_a_time", [1, 3, 100])
+def test_the_js_divergence_and_its_gradient_are_those_of_its_formula(
+    frames_at_a_time: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(3)
+    monkeypatch.setattr(losses, "IN_CACHE", 6 * frames_at_a_time)
+    teacher = torch.randn(2, 5, 6, dtype=torch.float64)
+    student = torch.randn(2, 5, 6, dtype=torch.float64, requires_grad=True)
+    twin = student.detach().clone().requires_grad_()
+    found, expected = ctc_js(student, teacher), plain_js(twin, teacher)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-6)  # the frames' weights are of single precision
+    (0.25 * found).backward()  # a part of a step: its loss is shared
+    (0.25 * expected).backward()
+    assert student.grad is not None
+    assert torch.allclose(student.grad, twin.grad, rtol=1e-5, atol=1e-9)
+
+
+def test_the_js_divergence_passes_gradcheck(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(4)
+    monkeypatch.setattr(losses, "IN_CACHE", 8)
+    teacher = torch.randn(1, 3, 4, dtype=torch.float64)
+    student = torch.randn(1, 3, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: ctc_js(x, teacher), (student,))
+
+
+def test_frames_at_a_time_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(5)
+    teacher, answer = torch.randn(3, 40, 700), torch.randn(3, 40, 700)
+    found = []
+    for size in (700 * 7, 1 << 40):
+        monkeypatch.setattr(losses, "IN_CACHE", size)
+        student = answer.clone().requires_grad_()
+        loss = ctc_js(student, teacher)
+        loss.backward()
+        found.append((loss.detach(), student.grad, ctc_frame_weights(teacher)))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_the_js_divergence_works_in_half_types() -> None:
+    torch.manual_seed(6)
+    teacher, answer = torch.randn(2, 9, 50), torch.randn(2, 9, 50)
+    whole = answer.clone().requires_grad_()
+    ctc_js(whole, teacher).backward()
+    half = answer.to(torch.bfloat16).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = ctc_js(half, teacher.to(torch.bfloat16))
+    loss.backward()
+    assert half.grad is not None
+    assert half.grad.dtype == torch.bfloat16
+    assert torch.allclose(half.grad.float(), whole.grad, atol=2e-4)
+
+
+def test_the_js_divergence_gives_the_teacher_no_gradient() -> None:
+    teacher = torch.randn(1, 2, 5, requires_grad=True)
+    student = torch.randn(1, 2, 5, requires_grad=True)
+    ctc_js(student, teacher).backward()
+    assert teacher.grad is None
+    with torch.no_grad():
+        assert not ctc_js(student, teacher).requires_grad

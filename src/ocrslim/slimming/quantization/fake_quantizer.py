@@ -19,6 +19,7 @@ __all__ = ["ChannelBias", "FakeQuantizer"]
 
 Mode = Literal["float", "quantize"]
 HALVES = (torch.float16, torch.bfloat16)
+IN_CACHE = 1 << 17  # values that are rounded at a time on a CPU: 0.5 MB, with their results a core's share of cache
 
 
 class FakeQuantizer(nn.Module):
@@ -179,9 +180,7 @@ class _PerTensorRound(torch.autograd.Function):
         pact: bool,
     ) -> Tensor:
         scale = log_scale.exp().reshape(())
-        unit = scale if factor is None else scale * factor
-        y = x / unit
-        y.round_().clamp_(*bounds).mul_(unit)
+        y = _rounded(x, scale if factor is None else scale * factor, bounds)
         ctx.save_for_backward(x, y, log_scale, factor)
         ctx.bounds, ctx.pact = bounds, pact
         return y
@@ -208,8 +207,7 @@ class _PerAxisRound(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, log_scale: Tensor, factor: Tensor | None, spec: QuantizationSpec) -> Tensor:
         unit = along_axis(log_scale.exp(), x.dim(), spec)
         unit = unit if factor is None else unit * factor
-        y = x / unit
-        y.round_().clamp_(spec.quant_min, spec.quant_max).mul_(unit)
+        y = _rounded(x, unit, (spec.quant_min, spec.quant_max))
         ctx.save_for_backward(x, y, unit)
         ctx.spec = spec
         return y
@@ -228,10 +226,26 @@ class _PerAxisRound(torch.autograd.Function):
         return inside if ctx.needs_input_grad[0] else None, of_scale, None, None
 
 
+def _rounded(x: Tensor, unit: Tensor, bounds: tuple[int, int]) -> Tensor:
+    """Return ``unit * clip(round(x / unit), *bounds)``; with one unit, a part at a time that stays in the cache."""
+    y = torch.empty_like(x)
+    flat = _flat(x, y) if unit.dim() == 0 and x.device.type == "cpu" else None
+    pairs = zip(*(torch.split(values, IN_CACHE) for values in flat), strict=True) if flat is not None else [(x, y)]
+    for part, result in pairs:
+        torch.div(part, unit, out=result).round_().clamp_(*bounds).mul_(unit)
+    return y
+
+
+def _flat(*tensors: Tensor) -> tuple[Tensor, ...] | None:
+    """Return tensors of one shape as views of one axis where their layouts in memory agree, else ``None``."""
+    if all(tensor.is_contiguous() for tensor in tensors):
+        return tuple(tensor.view(-1) for tensor in tensors)
+    if tensors[0].dim() == 4 and all(t.is_contiguous(memory_format=torch.channels_last) for t in tensors):
+        return tuple(tensor.permute(0, 2, 3, 1).view(-1) for tensor in tensors)
+    return None
+
+
 def _dot(a: Tensor, b: Tensor) -> Tensor:
     """Return the sum of products of two tensors of one shape, without an intermediate where their layouts agree."""
-    if a.is_contiguous() and b.is_contiguous():
-        return torch.dot(a.view(-1), b.view(-1))
-    if a.dim() == 4 and all(t.is_contiguous(memory_format=torch.channels_last) for t in (a, b)):
-        return torch.dot(a.permute(0, 2, 3, 1).reshape(-1), b.permute(0, 2, 3, 1).reshape(-1))
-    return (a * b).sum()
+    flat = _flat(a, b)
+    return torch.dot(*flat) if flat is not None else (a * b).sum()

@@ -7,6 +7,8 @@ the teacher. Recognition logits are ``[N, T, C]`` with class 0 the CTC blank; de
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +17,7 @@ from torch import Tensor
 __all__ = ["ctc_frame_weights", "ctc_js", "ctc_kl", "db_map_loss", "feature_l2", "l2", "skd"]
 
 BLANK = 0
+IN_CACHE = 1 << 18  # values of the frames that are compared at a time on a CPU: 1 MB, of which some eight are alive
 
 
 def l2(student: Tensor, teacher: Tensor) -> Tensor:
@@ -70,7 +73,9 @@ def ctc_frame_weights(teacher: Tensor, blank_weight: float = 0.1) -> Tensor:
         Tensor: ``[N, T]``, without gradient.
     """
     with torch.no_grad():
-        blank = torch.softmax(teacher.float(), dim=-1)[..., BLANK]
+        frames = teacher.flatten(0, -2)
+        parts = [torch.softmax(frames[some].float(), dim=-1)[..., BLANK] for some in _few_frames(frames)]
+        blank = torch.cat(parts).reshape(teacher.shape[:-1])
         return (1.0 - blank).clamp_min(blank_weight).to(teacher.dtype)
 
 
@@ -98,11 +103,60 @@ def ctc_js(student: Tensor, teacher: Tensor, blank_weight: float = 0.1) -> Tenso
         blank_weight: see :func:`ctc_frame_weights`.
     """
     weights = ctc_frame_weights(teacher, blank_weight)
-    log_p = F.log_softmax(teacher.detach(), dim=-1)
+    result: Tensor = _JsOfFrames.apply(student, teacher.detach(), weights)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _JsOfFrames(torch.autograd.Function):
+    """The weighted mean of the frames' Jensen-Shannon divergences, and its gradient, a few frames at a time.
+
+    Each frame stands for itself, so that what is in between need not go to memory and back: the logits of eight lines
+    are 17 MB and the terms of the divergence ten times that. The gradient is made on the way forward and waits.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, teacher: Tensor, weights: Tensor) -> Tensor:
+        learnt, taught, each = student.flatten(0, -2), teacher.flatten(0, -2), weights.flatten()
+        total = each.sum().clamp_min(1e-6)
+        gradient = torch.empty_like(learnt) if ctx.needs_input_grad[0] else None
+        parts = []
+        for some in _few_frames(learnt):
+            with torch.set_grad_enabled(gradient is not None):
+                answer = learnt[some].detach().requires_grad_(gradient is not None)
+                divergence = _js(answer, taught[some])
+            if gradient is not None:
+                share = (1.0 / total * each[some]).to(divergence.dtype)
+                (gradient[some],) = torch.autograd.grad(divergence, answer, share)
+            parts.append(divergence.detach())
+        ctx.save_for_backward(gradient)
+        ctx.shape = student.shape
+        return (torch.cat(parts) * each).sum() / total
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        if gradient is None:
+            return None, None, None
+        if upstream.device.type != "cpu" or upstream.item() != 1.0:  # usually 1: then a pass over memory is spared
+            gradient = gradient * upstream.to(gradient.dtype)
+        return gradient.reshape(ctx.shape), None, None
+
+
+def _js(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return the Jensen-Shannon divergence of each frame ``[F]`` of logits ``[F, C]``."""
+    log_p = F.log_softmax(teacher, dim=-1)
     log_q = F.log_softmax(student, dim=-1)
     log_m = torch.logaddexp(log_p, log_q) - math.log(2.0)
-    divergence = 0.5 * (log_p.exp() * (log_p - log_m) + log_q.exp() * (log_q - log_m)).sum(dim=-1)
-    return (divergence * weights).sum() / weights.sum().clamp_min(1e-6)
+    return 0.5 * (log_p.exp() * (log_p - log_m) + log_q.exp() * (log_q - log_m)).sum(dim=-1)
+
+
+def _few_frames(frames: Tensor) -> Iterator[slice]:
+    """Yield slices of frames ``[F, C]`` that fit in a processor's cache; on another device, of all of them at once."""
+    count, classes = frames.shape
+    some = max(1, IN_CACHE // classes) if frames.device.type == "cpu" else max(1, count)
+    for start in range(0, max(1, count), some):
+        yield slice(start, start + some)
 
 
 def db_map_loss(student: Tensor, teacher: Tensor, text_weight: float = 5.0) -> Tensor:
