@@ -174,7 +174,7 @@ def test_whether_labels_teach(task: Task, images: int, labelled: bool, ratio: fl
     train = (Path("x.png"),) * images
     data = data_module.TrainingData(task, train, (), (), rendered=False, labelled=labelled, skipped=())
     settings = CompressSettings("openvino", Path("out"), distillation=DistillationSettings(label_ratio=ratio))
-    assert learning.learns_from_labels(data, settings) == learns
+    assert learning.learns_from_labels(data, settings.distillation) == learns
 
 
 @pytest.mark.parametrize(

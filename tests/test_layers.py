@@ -42,6 +42,7 @@ RECIPES = {
     "lossless",
     "reader",
     "reference",
+    "relearning",
     "scoring",
     "searching",
     "sensitivity",

@@ -288,7 +288,7 @@ def _run(
         # PaddleOCR's evaluation squeezes all lines into one width.
         return Pair(source, counted, compressed, profile, "fixed", follow.config.metric.ignore_space, known)
 
-    by_labels = follow is None and data.task == "det" and learns_from_labels(data, settings, log)
+    by_labels = follow is None and data.task == "det" and learns_from_labels(data, settings.distillation, log)
     make = functools.partial(labelled_pages if by_labels else training_batches, data, profile, settings.seed)
     batches = functools.partial(make if follow is None else follow.batches, shard=settings.compute.shard(team.rank))
 

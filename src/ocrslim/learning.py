@@ -27,7 +27,7 @@ from ocrslim.slimming.quantization.placement import Placement
 from ocrslim.slimming.quantization.prepare import Quantization
 from ocrslim.slimming.training.checkpoint import latest_checkpoint, refuse_another_run
 from ocrslim.slimming.training.data import TrainingData
-from ocrslim.slimming.training.distillation import Distillation, LossJudge, TeacherJudge
+from ocrslim.slimming.training.distillation import Distillation, DistillationSettings, LossJudge, TeacherJudge
 from ocrslim.slimming.training.lifeline import LostRankError
 from ocrslim.slimming.training.task_losses import LabelledBatch, task_loss
 from ocrslim.slimming.training.trainer import ParameterGroup, Score, Trainer, TrainingResult, TrainSettings
@@ -262,15 +262,15 @@ def verify_module(
     return verify(forward, session, (batch.numpy() for batch in batches), required)
 
 
-def learns_from_labels(data: TrainingData, settings: CompressSettings, log: RunLog | None = None) -> bool:
+def learns_from_labels(data: TrainingData, settings: DistillationSettings, log: RunLog | None = None) -> bool:
     """Tell whether labels teach beside the float model: pages in training, lines the last layer before it.
 
     Args:
         data: of the run.
-        settings: the same.
+        settings: the weight of labels among them.
         log: is told where pages are too few; of lines the lesson tells.
     """
-    if not data.labelled or settings.distillation.label_ratio <= 0:
+    if not data.labelled or settings.label_ratio <= 0:
         return False
     few = data.task == "det" and len(data.train) < FEWEST_PAGES
     if few and log is not None:
@@ -291,7 +291,7 @@ def say_unused_ratio(data: TrainingData, settings: CompressSettings, log: RunLog
         settings: the same.
         log: the same.
     """
-    learns = _may_learn(settings) and learns_from_labels(data, settings)
+    learns = _may_learn(settings) and learns_from_labels(data, settings.distillation)
     if settings.example is None and not learns and settings.distillation.label_ratio not in (0, USUAL_RATIO):
         log.say("--label-ratio: without effect, there are no labels, or nothing may learn")
 
@@ -319,11 +319,12 @@ def open_lesson(
         folder: for files that are of no use afterwards.
         log: of the run.
     """
-    learns = settings.distillation.label_ratio > 0 if follow is not None else learns_from_labels(data, settings)
+    ratio = settings.distillation.label_ratio
+    learns = ratio > 0 if follow is not None else learns_from_labels(data, settings.distillation)
     if source.task != "rec" or not _may_learn(settings) or not learns:
         return None
     effort, seed = EFFORTS[settings.effort], settings.seed
     known = source, data, profile.rec, folder, log, settings.threads, seed
     if follow is not None:
         return Lesson(*known, rec_width="fixed", ignore_space=follow.config.metric.ignore_space)
-    return Lesson(*known, ratio=settings.distillation.label_ratio, most=effort.taught, judged=effort.judged)
+    return Lesson(*known, ratio=ratio, most=effort.taught, judged=effort.judged)

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import functools
 import json
-import tempfile
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 import torch
 from rich.console import Console
 
 from ocrslim import __version__
-from ocrslim.atomic import output_folder, replacing
+from ocrslim.atomic import output_folder
 from ocrslim.config.profile import Profile, load_profile
 from ocrslim.engines.cpu import cpu_info
 from ocrslim.engines.session import ENGINES, open_session
@@ -27,47 +25,42 @@ from ocrslim.engines.targets import get_target
 from ocrslim.engines.timing import SHAPES, bench
 from ocrslim.errors import InputError
 from ocrslim.export.bundle import CARD, write_sidecars
-from ocrslim.graph.executor.graph_module import GraphModule
+from ocrslim.export.onnx_float import export_float
 from ocrslim.graph.importers.onnx import load_onnx, model_bytes
 from ocrslim.graph.importers.source import ModelSource, open_model
 from ocrslim.graph.passes.canonical import canonicalize
 from ocrslim.graph.points import distillation_points
 from ocrslim.learning import (
     CHECKPOINTS,
-    RECIPE,
     drop_checkpoints,
-    proportional,
     refuse_unfinished,
-    run_trainer,
     verify_module,
 )
 from ocrslim.outcome import STALE, command, judge_held, open_eval, plain, refuse_own_folder
+from ocrslim.relearning import distil, fingerprint, teach_pruned
 from ocrslim.report.html import try_report
 from ocrslim.report.model_card import model_card
 from ocrslim.report.pruned import pruning_verdict
 from ocrslim.report.result import sha256_of, write_json, write_text
 from ocrslim.report.run_log import RunLog
 from ocrslim.scoring import Judged, Pair, judge_by_labels
+from ocrslim.slimming.pruning.cost import Whole
 from ocrslim.slimming.pruning.plan import Goal, PruningResult
 from ocrslim.slimming.pruning.prune import Importance, Machine, prune
-from ocrslim.slimming.pruning.teacher import SameChannels
 from ocrslim.slimming.training.checkpoint import latest_checkpoint
 from ocrslim.slimming.training.compute import Compute
 from ocrslim.slimming.training.data import (
     TrainingData,
     calibration_batches,
     open_training_data,
-    training_batches,
     validation_batches,
 )
-from ocrslim.slimming.training.distillation import Distillation, DistillationSettings, TeacherJudge
+from ocrslim.slimming.training.distillation import DistillationSettings, compare
 from ocrslim.slimming.training.precision import Precision, open_precision, pick_device
-from ocrslim.slimming.training.trainer import Trainer, TrainingResult, TrainSettings
-from ocrslim.teaching import Lesson, Taught, teach
+from ocrslim.slimming.training.trainer import TrainingResult
 
 __all__ = ["PruneSettings", "prune_and_distil"]
 
-STEPS = {"rec": 1500, "det": 600}  # some half an hour on two cores
 MIN_BENCH_SECONDS = 3.0
 
 
@@ -85,7 +78,7 @@ class PruneSettings:
         data_dir: what image paths in label files are relative to.
         profile: pre- and post-processing; see :func:`ocrslim.config.profile.load_profile`.
         seed: of everything random.
-        steps: training steps; ``None`` is 1500 for rec and 600 for det.
+        steps: training steps; ``None`` is 4000 for rec and 2400 for det.
         threads: of training, scoring and timing.
         align: widths are multiples of it.
         importance: ``taylor`` or ``l1``.
@@ -187,11 +180,12 @@ def _run(
         graph = canonicalize(load_onnx(source.path))
         pruning = _prune(source, graph, data, profile, settings, log)
     untrained, exported = partial / "untrained.onnx", partial / "model.onnx"
-    _save(pruning.model, untrained)
+    target = get_target(settings.target)
+    export_float(pruning.model, target, untrained)
     with log.stage("train"):
-        student, training = _distil(source, graph, pruning, data, data_sha256, profile, settings, precision, log)
-    student, taught = _taught(student, source, data, profile, settings, log)
-    _save(student.to_ir(), exported)
+        student, training = distil(source, graph, pruning, data, data_sha256, profile, settings, precision, log)
+    student, taught = teach_pruned(student, source, data, profile, settings, log)
+    export_float(student.to_ir(), target, exported)
     with log.stage("evaluate"):
         session = open_session(exported, settings.target, settings.threads)
         verified = verify_module(source.task, student, session, validation_batches(data, profile, settings.seed))
@@ -221,7 +215,8 @@ def _prune(
     settings: PruneSettings,
     log: RunLog,
 ) -> PruningResult:
-    machine = Machine(settings.target, settings.threads, settings.out / "latency.json")
+    whole = Whole(source.path, functools.partial(export_float, target=get_target(settings.target)))
+    machine = Machine(settings.target, settings.threads, settings.out / "latency.json", whole)
     pruning = prune(
         graph,
         calibration_batches(data, profile, settings.seed),
@@ -231,72 +226,19 @@ def _prune(
         shape=(1, 3, *SHAPES[source.task]),
         machine=machine if settings.speedup is not None else None,
         importance=settings.importance,
+        divergence=lambda answer, target: compare(source.task, [answer], [target])[0],
         seed=settings.seed,
         progress=lambda now, wanted: log.say(f"cost {now:.3f} of the whole model's, wanted {wanted:.3f}"),
     )
+    if pruning.uncut < 1.0:
+        log.say(f"rewritten, the whole model takes {pruning.uncut:.3f} of its time")
     for row in pruning.rows:
         log.note(f"{row.name}: {row.before} -> {row.after} channels, {row.lost:.4g} lost; {row.reason}")
     if not pruning.reached:
         log.say(f"no further channel pays: {pruning.ratio:.3f} of the cost is what can be reached")
+    if not pruning.removed:
+        log.say("no channel is cut: there is nothing to train")
     return pruning
-
-
-def _distil(
-    source: ModelSource,
-    graph: ir.Model,
-    pruning: PruningResult,
-    data: TrainingData,
-    data_sha256: str | None,
-    profile: Profile,
-    settings: PruneSettings,
-    precision: Precision,
-    log: RunLog,
-) -> tuple[GraphModule, TrainingResult]:
-    """Train the smaller model to answer as the whole one does."""
-    points = distillation_points(graph)
-    student = GraphModule(pruning.model)
-    kept = {
-        name: {
-            axis: torch.from_numpy(np.flatnonzero(stays))
-            for axis, stays in pruning.channels.kept(name, pruning.removed).items()
-            if not stays.all()
-        }
-        for name in points.features
-    }
-    teacher, compute = SameChannels(GraphModule(graph).eval(), kept), settings.compute
-    steps = compute.steps(STEPS[source.task]) if settings.steps is None else settings.steps
-    validation = [precision.place(batch) for batch in validation_batches(data, profile, settings.seed)]
-    batches = functools.partial(training_batches, data, profile, settings.seed, shard=compute.shard(0))
-    with precision.placed(student, teacher):
-        trainer = Trainer(
-            student,
-            proportional(student.named_initializers()),
-            Distillation(student, teacher, source.task, points.logits, points.features, settings.distillation),
-            TeacherJudge(student, teacher, source.task, points.logits, validation),
-            compute.fit(TrainSettings(steps=steps, learning_rate=settings.learning_rate), log.say),
-            folder=settings.out / CHECKPOINTS,
-            fingerprint=_fingerprint(source, settings, data_sha256, pruning.removed),
-            precision=precision,
-        )
-        return student, run_trainer(trainer, batches, log)
-
-
-def _taught(
-    student: GraphModule,
-    source: ModelSource,
-    data: TrainingData,
-    profile: Profile,
-    settings: PruneSettings,
-    log: RunLog,
-) -> tuple[GraphModule, Taught | None]:
-    """Let labels teach a recogniser's last layer, on the features that are left."""
-    if source.task != "rec" or not data.labelled or not settings.distillation.label_ratio or settings.steps == 0:
-        return student, None
-    with tempfile.TemporaryDirectory() as folder:
-        ratio = settings.distillation.label_ratio
-        lesson = Lesson(source, data, profile.rec, Path(folder), log, settings.threads, settings.seed, ratio)
-        found = teach(student.to_ir(), lesson)
-    return (student, None) if found is None else (GraphModule(found[0]).eval(), found[1])
 
 
 def _judge(
@@ -319,17 +261,6 @@ def _judge(
         return judge_by_labels(pair, samples, skipped, f"the labels of {settings.eval}", update)
 
 
-def _save(model: ir.Model, path: Path) -> None:
-    with replacing(path) as partial:
-        ir.save(model, partial)
-
-
-def _fingerprint(source: ModelSource, settings: PruneSettings, data_sha256: str | None, gone: Any) -> str:
-    """Return what the training depends on, as JSON: the model, the data, the settings, which channels are gone."""
-    about = plain(settings) | dict.fromkeys(("out", "eval")) | {"model": source.sha256, "recipe": RECIPE}
-    return json.dumps(about | {"gone": gone, "data_sha256": data_sha256}, sort_keys=True)
-
-
 def _refuse_other(source: ModelSource, settings: PruneSettings, data_sha256: str | None) -> None:
     """Refuse a folder with the checkpoints of other settings; which channels go is not known so early.
 
@@ -338,7 +269,7 @@ def _refuse_other(source: ModelSource, settings: PruneSettings, data_sha256: str
     """
     if found := latest_checkpoint(settings.out / CHECKPOINTS):
         gone = json.loads(found[1]["fingerprint"]).get("gone")
-        refuse_unfinished(settings.out, _fingerprint(source, settings, data_sha256, gone))
+        refuse_unfinished(settings.out, fingerprint(source, settings, data_sha256, gone))
 
 
 def _result(
@@ -369,6 +300,8 @@ def _result(
         "pruning": {
             "ratio": pruning.ratio,
             "reached": pruning.reached,
+            "uncut": pruning.uncut,
+            "sensitivity": list(pruning.sensitivity),
             "groups": [asdict(row) for row in pruning.rows],
             "history": list(pruning.history),
             "untrained": before.drop,

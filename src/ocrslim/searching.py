@@ -11,7 +11,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,15 @@ from rich.console import Console
 from ocrslim import __version__
 from ocrslim.atomic import held_folder, replacing
 from ocrslim.compress import CompressSettings, compress
+from ocrslim.delivery import REWRITTEN
 from ocrslim.engines.targets import get_target
 from ocrslim.engines.timing import SHAPES, bench
 from ocrslim.errors import InputError
 from ocrslim.graph.importers.source import ModelSource, open_model
 from ocrslim.learning import RECIPE
 from ocrslim.outcome import STALE, plain, refuse_own_folder
-from ocrslim.pruned import STEPS, PruneSettings, prune_and_distil
+from ocrslim.pruned import PruneSettings, prune_and_distil
+from ocrslim.relearning import STEPS
 from ocrslim.report.front import pareto_front
 from ocrslim.report.html import NAME as REPORT
 from ocrslim.report.html import try_report
@@ -201,12 +203,19 @@ def _wanted(out: Path, number: int, speedup: float, found: Sequence[Found]) -> f
         return decided[number]
     wanted, last = 1.0, found[-1]
     if not any(item.kept and 1.0 / item.time >= speedup for item in found):
-        if number == 0:
-            wanted = max(1.01, SPARE * speedup * last.time) if 1.0 / last.time < speedup else 1.0
-        elif last.kept and _reached(out / parts_of(number - 1)[0]):
+        if number == 0 and 1.0 / last.time < speedup:
+            # Of what int8 gained a part is the rewritten graph's, which a pruned float model has as well.
+            wanted = max(1.01, SPARE * speedup * last.time / _rewritten(_result(out / INT8)))
+        elif number > 0 and last.kept and _reached(out / parts_of(number - 1)[0]):
             wanted = SPARE * speedup * last.time * decided[-1]
     write_json(path, {"speedups": [*decided, wanted]})
     return wanted
+
+
+def _rewritten(result: Mapping[str, Any]) -> float:
+    """Return what the float model takes as its engine likes it written, to what the one that came in takes."""
+    rows = (row for row in result["latency"] if (row["label"], row["engine"]) == (REWRITTEN, result["engine"]))
+    return min(1.0, next((float(row["ratio_on_engine"]) for row in rows), 1.0))
 
 
 def _reached(pruned: Path) -> bool:

@@ -38,6 +38,7 @@ from ocrslim.graph.importers.paddle.files import PaddleFiles, find
 from ocrslim.graph.importers.paddle.importer import import_paddle
 from ocrslim.graph.importers.paddle.zoo import pull_paddle
 from ocrslim.graph.importers.source import ModelSource, open_model
+from ocrslim.graph.passes.shuffle import UnshuffleUpsampling
 
 __all__ = ["BUNDLES", "FORMATS", "Exported", "export_bundle", "export_folder", "rendered_batches"]
 
@@ -90,6 +91,7 @@ def export_folder(
     if not (folder / MODEL).is_file():
         raise InputError(f"{folder}: holds no {MODEL}; name a folder that `ocrslim compress` wrote")
     files, model = _paddle_files(folder, source), load_onnx(folder / MODEL)
+    UnshuffleUpsampling()(model)  # Paddle's program has the transposed convolution
     quantized = quantized and is_quantized(model)
     target = out or (folder if quantized else folder / "paddle_float")
     try:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import onnx_ir as ir
 import pytest
 
 from ocrslim.engines.session import ENGINES
 from ocrslim.graph.inspect import count_macs
-from ocrslim.slimming.pruning.cost import LEAST, Clock, Counter
+from ocrslim.slimming.pruning.cost import LEAST, Clock, Counter, Whole
 from ocrslim.slimming.pruning.cut import cut
 from ocrslim.slimming.pruning.groups import Channels
 
@@ -101,3 +102,40 @@ def test_many_candidates_are_timed_a_few_at_a_time(chain: Channels, monkeypatch:
     found = Clock(chain, "openvino", 2, SHAPE).savings([], [units[:count] for count in range(1, 9)])
     assert timed == [8, 4]
     assert [saving.share for saving in found] == pytest.approx([0.01 * count for count in range(1, 9)])
+
+
+def test_the_users_file_is_what_times_are_compared_with(
+    chain: Channels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[object]] = []
+
+    def time(self: Clock, graphs: list[set[int] | None], rounds: int) -> list[float]:
+        asked.append(list(graphs))
+        return [2.0 if graph is None else 1.5 - 0.01 * len(graph) for graph in graphs]
+
+    monkeypatch.setattr(Clock, "_time", time)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"one")
+    half = halves(chain)
+    clock = Clock(chain, "openvino", 2, SHAPE, tmp_path / "table.json", Whole(path, lambda model: model))
+    assert clock.ratio(()) == pytest.approx(0.75)
+    assert asked == [[None, ()]]
+    (saving,) = clock.savings([], [half["a"]])
+    assert saving.share == pytest.approx(0.16 / 1.5 * 0.75)
+    path.write_bytes(b"another")
+    asked.clear()
+    Clock(chain, "openvino", 2, SHAPE, tmp_path / "table.json", Whole(path, lambda model: model)).ratio(())
+    assert asked == [[None, ()]], "another file, another time"
+
+
+def test_what_is_timed_is_what_is_written(chain: Channels, tmp_path: Path) -> None:
+    path, written = tmp_path / "model.onnx", []
+    ir.save(chain.model, path)
+
+    def write(model: ir.Model) -> ir.Model:
+        written.append(model)
+        return model
+
+    clock = Clock(chain, "openvino", 1, SHAPE, None, Whole(path, write))
+    assert 0.2 < clock.ratio(()) < 5.0  # the same graph twice, on a machine that may do other work
+    assert len(written) == 1  # the file itself is timed as it is

@@ -106,7 +106,7 @@ def test_what_never_pays_is_given_up(chain: Channels) -> None:
     assert not done.reached
     assert done.removed == ()
     assert done.ratio == 1.0
-    assert len(cost.asked) == 2  # every group is timed twice
+    assert len(cost.asked) == 2  # every group is timed twice, the second time with more channels less
     assert {row.reason for row in done.rows} == {"smaller is not faster", "the model's answer"}
 
 
@@ -142,3 +142,42 @@ def test_readers_are_repaired_where_moments_are_known(chain: Channels, batches: 
     )
     assert {name: array.shape for name, array in one.items()} == {name: array.shape for name, array in other.items()}
     assert any((one[name] != other[name]).any() for name in ("bw", "cw", "ew", "zw"))
+
+
+class Uneven(Scripted):
+    """A cost that pays only where at least 16 channels of a group go at once."""
+
+    def savings(self, removed: Collection[int], candidates: Sequence[Collection[int]]) -> list[Saving]:
+        found = super().savings(removed, candidates)
+        return [
+            saving if len(candidate) >= 16 else Saving(0.0, False)
+            for saving, candidate in zip(found, candidates, strict=True)
+        ]
+
+
+def test_what_8_channels_do_not_gain_16_may(chain: Channels) -> None:
+    done = choose(chain, magnitude(chain), Uneven(chain, {"a"}), Goal(0.85))
+    assert done.reached
+    assert {row.name: row.before - row.after for row in done.rows if row.after < row.before} == {"a": 16}
+
+
+def test_the_last_cut_is_the_one_that_loses_least(chain: Channels) -> None:
+    scores = {unit: 1.0 for group in chain.groups for unit in group.units}
+    cost = Scripted(chain, {"a", "b", "c"})
+    small = next(group for group in chain.groups if group.name == "c")
+    for unit in small.units:
+        scores[unit], cost.worth[unit] = 0.9, 0.005  # less for what it saves, yet less in all
+    done = choose(chain, scores, cost, Goal(0.97))
+    assert {row.name for row in done.rows if row.after < row.before} == {"c"}
+    assert done.ratio == pytest.approx(0.96)
+
+
+def test_what_is_fast_enough_as_it_is_loses_nothing(chain: Channels) -> None:
+    class Rewritten(Scripted):
+        def ratio(self, removed: Collection[int]) -> float:
+            return 0.8 * super().ratio(removed)
+
+    done = choose(chain, magnitude(chain), Rewritten(chain, {"a"}), Goal(0.85))
+    assert done.reached
+    assert done.removed == ()
+    assert (done.uncut, done.ratio) == (pytest.approx(0.8), pytest.approx(0.8))

@@ -14,6 +14,7 @@ from ocrslim.graph.passes.affine import FoldAffineBackward, FoldAffineForward
 from ocrslim.graph.passes.base import Pass
 from ocrslim.graph.passes.fold import DropNoOps, FoldConstants, FoldShapes
 from ocrslim.graph.passes.fuse import FuseGelu, FuseHardSwish, FuseLayerNormalization
+from ocrslim.graph.passes.shuffle import UnshuffleUpsampling
 
 __all__ = ["OPSET", "canonicalize", "refuse_negative_sizes"]
 
@@ -33,9 +34,9 @@ def canonicalize(model: ir.Model) -> ir.Model:
     """Return the model in its canonical form.
 
     Weights are initializers, what is constant is folded, no node is without effect, convolutions hold the affine maps
-    around them, HardSwish, Gelu and LayerNormalization are single nodes, the opset is 20 or the model's own where that
-    is newer, every node and value has a name of its own. Outputs move by less than 1e-5 or, where single precision
-    itself is off by more, than rounding does.
+    around them, HardSwish, Gelu and LayerNormalization are single nodes, upsampling by a shuffle is a transposed
+    convolution, the opset is 20 or the model's own where that is newer, every node and value has a name of its own.
+    Outputs move by less than 1e-5 or, where single precision itself is off by more, than rounding does.
 
     Args:
         model: not changed.
@@ -66,6 +67,7 @@ def canonicalize(model: ir.Model) -> ir.Model:
             FoldConstants(),
             FoldShapes(),
             DropNoOps(),
+            UnshuffleUpsampling(),
             FuseHardSwish(),
             FuseGelu(),
             FuseLayerNormalization(),

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ from ocrslim.graph.passes.base import attribute
 from ocrslim.slimming.pruning.cut import cut
 from ocrslim.slimming.pruning.groups import Channels
 
-__all__ = ["Clock", "Cost", "Counter", "Saving"]
+__all__ = ["Clock", "Cost", "Counter", "Saving", "Whole"]
 
 MACS_PER_FLOAT = 12.0
 """Multiply-accumulates that take as long as reading or writing one float does (some 46 G/s to 4 G/s, two AVX2 cores,
@@ -39,6 +39,19 @@ AT_ONCE = 6  # candidates that are loaded and timed together
 ROUNDS, FINAL_ROUNDS = 12, 30
 QUICK = 5  # percentile of the times that counts: what disturbs a run only ever makes it longer
 LEAST = 0.002  # share of the time of the whole model that a cut has to save
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What the time of a smaller model is compared with, and how that is written.
+
+    Args:
+        path: of the file that the user runs now.
+        write: (canonical graph) -> the graph that its engine runs fastest: what that gains need not be cut.
+    """
+
+    path: Path
+    write: Callable[[ir.Model], ir.Model]
 
 
 @dataclass(frozen=True)
@@ -103,22 +116,31 @@ class Clock:
         threads: of a run.
         shape: of the input that is timed, N x C x H x W.
         table: JSON file of what was timed before; made and extended. ``None`` forgets.
+        whole: what the whole model is; ``None`` is the graph of ``channels`` as it is.
     """
 
     def __init__(
-        self, channels: Channels, engine: str, threads: int, shape: Sequence[int], table: Path | None = None
+        self,
+        channels: Channels,
+        engine: str,
+        threads: int,
+        shape: Sequence[int],
+        table: Path | None = None,
+        whole: Whole | None = None,
     ) -> None:
         self._channels = channels
         self._engine = engine
         self._threads = threads
         self._batch = random_batch(shape)
         self._table = table
+        self._whole = whole
         self._known: dict[str, float] = {}
         if table is not None and table.is_file():
             self._known = _recalled(table)
-        self._about = json.dumps(
-            [engine, versions().get(engine), threads, list(shape), cpu_info().model, _fingerprint(channels.model)]
-        )
+        about = [engine, versions().get(engine), threads, list(shape), cpu_info().model, _fingerprint(channels.model)]
+        if whole is not None:
+            about.append(hashlib.sha256(whole.path.read_bytes()).hexdigest())
+        self._about = json.dumps(about)
 
     def savings(self, removed: Collection[int], candidates: Sequence[Collection[int]]) -> list[Saving]:
         """Return what each candidate saves; it pays where that is more than two runs of one model differ by.
@@ -135,7 +157,11 @@ class Clock:
         unknown = [index for index in range(len(candidates)) if index not in found]
         for start in range(0, len(unknown), AT_ONCE):
             chunk = unknown[start : start + AT_ONCE]
-            graphs = [{*removed}, {*removed}, *({*removed, *candidates[index]} for index in chunk)]
+            graphs: list[Collection[int] | None] = [
+                {*removed},
+                {*removed},
+                *({*removed, *candidates[index]} for index in chunk),
+            ]
             first, again, *times = self._time(graphs, ROUNDS)
             base = min(first, again)
             doubt = abs(first - again) / base
@@ -152,27 +178,32 @@ class Clock:
         Raises:
             EngineError: the engine can't run the graph.
         """
-        if not removed:
+        if not removed and self._whole is None:
             return 1.0
         key = self._key(removed, ())
         if key not in self._known:
-            whole, smaller = self._time([(), removed], FINAL_ROUNDS)
+            whole, smaller = self._time([None, removed], FINAL_ROUNDS)
             self._known[key] = smaller / whole
             self._save()
         return self._known[key]
 
-    def _time(self, graphs: Sequence[Collection[int]], rounds: int) -> list[float]:
-        """Return the seconds of a run of each graph, undisturbed."""
+    def _time(self, graphs: Sequence[Collection[int] | None], rounds: int) -> list[float]:
+        """Return the seconds of a run of each graph without some units, undisturbed; ``None`` is the whole model."""
         with self._sessions(graphs) as sessions:
             times = time_rounds(sessions, self._batch, rounds)
         return [float(seconds) for seconds in np.percentile(times, QUICK, axis=0)]
 
     @contextmanager
-    def _sessions(self, graphs: Sequence[Collection[int]]) -> Iterator[list[InferenceSession]]:
+    def _sessions(self, graphs: Sequence[Collection[int] | None]) -> Iterator[list[InferenceSession]]:
         with tempfile.TemporaryDirectory(prefix="ocrslim-") as folder:
-            paths = [Path(folder) / f"{number}.onnx" for number in range(len(graphs))]
-            for path, removed in zip(paths, graphs, strict=True):
-                ir.save(cut(self._channels, removed), path)
+            paths = []
+            for number, removed in enumerate(graphs):
+                if removed is None and self._whole is not None:
+                    paths.append(self._whole.path)
+                    continue
+                smaller = cut(self._channels, removed or ())
+                paths.append(Path(folder) / f"{number}.onnx")
+                ir.save(smaller if self._whole is None else self._whole.write(smaller), paths[-1])
             yield [open_session(path, self._engine, self._threads) for path in paths]
 
     def _key(self, removed: Collection[int], candidate: Collection[int]) -> str:

@@ -24,7 +24,7 @@ __all__ = ["Goal", "GroupRow", "PruningResult", "choose", "next_width"]
 
 STEPS = 8  # a step takes an eighth of a group's width, in whole multiples of the alignment
 SHORTLIST = 8  # candidates that are timed in a round
-TIMED = 2  # times that a group may be without gain before it is left alone
+TIMED = 2  # times that a group may be without gain, each with a larger step, before it is left alone
 STRIDE = 1 / 3  # of what is still to be saved, that a round may take
 WORTH_TIMING = 0.001  # share of the whole cost that counting must promise
 
@@ -87,6 +87,8 @@ class PruningResult:
         reached: whether that is the goal's.
         rows: what became of each group.
         history: of each round ``ratio``, ``timed`` candidates, those that pay, and ``cut``: group -> width.
+        uncut: cost before anything was cut: below 1 where another form of the graph is faster than the user's file.
+        sensitivity: of each group alone, see :func:`ocrslim.slimming.pruning.sensitivity.measure_groups`.
     """
 
     model: ir.Model
@@ -96,6 +98,8 @@ class PruningResult:
     reached: bool
     rows: tuple[GroupRow, ...]
     history: tuple[Mapping[str, Any], ...]
+    uncut: float = 1.0
+    sensitivity: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass
@@ -116,13 +120,19 @@ class _Search:
         """Return group -> units that its next step would take."""
         found = {}
         for group in self.channels.groups:
-            if group.reason or self.vain.get(group.name, 0) >= TIMED:
-                continue
-            left = self.left(group)
-            width = next_width(group.width, len(left), self.goal)
+            left = self.left(group) if not group.reason and not self.given_up(group) else []
+            width = next_width(group.width, len(left), self.goal, self.vain.get(group.name, 0))
             if width < len(left):
                 found[group.name] = left[: len(left) - width]
         return found
+
+    def given_up(self, group: Group) -> bool:
+        """Return whether nothing was gained by smaller and larger steps, or there is no larger one."""
+        misses, now = self.vain.get(group.name, 0), len(self.left(group))
+        if not misses:
+            return False
+        before, after = (next_width(group.width, now, self.goal, more) for more in (misses - 1, misses))
+        return misses >= TIMED or before == after
 
     def lost(self, units: Collection[int]) -> float:
         """Return what the removal of some units costs."""
@@ -141,8 +151,10 @@ def choose(
     """Find channels whose removal brings the cost down to the goal.
 
     1. Each round looks at the next smaller width of every group; counting orders them by score lost for work saved.
-    2. ``cost`` weighs the best of them. A group that saves nothing, twice, is left alone.
-    3. Of those that pay, the ones that lose least for what they save are cut, up to a third of what is still to save.
+    2. ``cost`` weighs the best of them. A group that saves nothing is asked for more the next time, as some kernels
+       like 16 channels and not 24, and is left alone after that.
+    3. Of those that pay, the ones that lose least for what they save are cut, up to a third of what is still to save;
+       where the first of them would save more than is asked for, of those that reach the goal the one that loses least.
 
     Args:
         channels: of the whole model.
@@ -154,7 +166,8 @@ def choose(
     """
     search = _Search(channels, scores, goal)
     counter = Counter(channels)
-    now, history = 1.0, []
+    now = uncut = cost.ratio(())
+    history: list[Mapping[str, Any]] = []
     while now > goal.ratio:
         offered = search.candidates()
         shortlist = _shortlist(search, counter, offered)
@@ -176,16 +189,17 @@ def choose(
     removed = tuple(sorted(search.removed))
     rows = tuple(_row(search, group) for group in channels.groups)
     model = cut(channels, removed, repair(channels, removed, moments or {}))
-    return PruningResult(model, channels, removed, now, now <= goal.ratio, rows, tuple(history))
+    return PruningResult(model, channels, removed, now, now <= goal.ratio, rows, tuple(history), uncut)
 
 
-def next_width(whole: int, now: int, goal: Goal) -> int:
+def next_width(whole: int, now: int, goal: Goal, more: int = 0) -> int:
     """Return the next smaller width of a group: a ragged one is rounded down first; ``now`` where there is none.
 
     Args:
         whole: width in the whole model.
         now: present width.
         goal: alignment and least share.
+        more: multiples of the alignment by which the step is larger than usual.
 
     >>> goal = Goal(0.5, align=8)
     >>> [next_width(60, now, goal) for now in (60, 56, 16)], next_width(15, 15, goal), next_width(8, 8, goal)
@@ -193,7 +207,7 @@ def next_width(whole: int, now: int, goal: Goal) -> int:
     """
     least = max(goal.align, -(-round(whole * (1 - goal.most)) // goal.align) * goal.align)
     step = 1 if now % goal.align else max(goal.align, round(whole / STEPS / goal.align) * goal.align)
-    return min(now, max(least, (now - step) // goal.align * goal.align))
+    return min(now, max(least, (now - step) // goal.align * goal.align - more * goal.align))
 
 
 def _shortlist(search: _Search, counter: Counter, offered: Mapping[str, Collection[int]]) -> list[str]:
@@ -209,6 +223,9 @@ def _take(
     """Apply rule 3."""
     paying = [name for name, saving in weighed.items() if saving.pays]
     paying.sort(key=lambda name: search.lost(offered[name]) / weighed[name].share)
+    if paying and weighed[paying[0]].share > gap:  # the last cut
+        enough = [name for name in paying if weighed[name].share >= gap]
+        return [min(enough, key=lambda name: search.lost(offered[name]))]
     chosen: list[str] = []
     total = 0.0
     for name in paying:
@@ -223,7 +240,7 @@ def _row(search: _Search, group: Group) -> GroupRow:
     left = search.left(group) if not group.reason else list(group.units)
     gone = set(group.units).difference(left)
     reason = group.reason
-    if not reason and search.vain.get(group.name, 0) >= TIMED:
+    if not reason and search.given_up(group):
         reason = "smaller is not faster"
     elif not reason and next_width(group.width, len(left), search.goal) == len(left):
         reason = f"{len(left)} channels are the least" if gone else f"too narrow for multiples of {search.goal.align}"

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import onnx_ir as ir
 from torch import Tensor
 
 from ocrslim.config.profile import Task
-from ocrslim.slimming.pruning.cost import Clock, Cost, Counter
+from ocrslim.slimming.pruning.cost import Clock, Cost, Counter, Whole
 from ocrslim.slimming.pruning.groups import Channels
 from ocrslim.slimming.pruning.importance import magnitude, sampled_loss, taylor
 from ocrslim.slimming.pruning.moments import collect_moments
 from ocrslim.slimming.pruning.plan import Goal, Progress, PruningResult, choose
 from ocrslim.slimming.pruning.redundancy import untold
+from ocrslim.slimming.pruning.sensitivity import measure_groups, weighed
 
 __all__ = ["Importance", "Machine", "prune"]
 
 Importance = Literal["taylor", "l1"]
+Divergence = Callable[[Tensor, Tensor], float]
+LOOKED_AT = 2  # batches on which each group is cut alone
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,13 @@ class Machine:
         engine: one of :data:`ocrslim.engines.session.ENGINES`.
         threads: of a run.
         table: JSON file of what was timed before; see :class:`ocrslim.slimming.pruning.cost.Clock`.
+        whole: what the user runs now; ``None`` is the canonical graph.
     """
 
     engine: str
     threads: int = 2
     table: Path | None = None
+    whole: Whole | None = None
 
 
 def prune(
@@ -48,6 +53,7 @@ def prune(
     shape: Sequence[int],
     machine: Machine | None = None,
     importance: Importance = "taylor",
+    divergence: Divergence | None = None,
     seed: int = 0,
     progress: Progress = lambda now, wanted: None,
 ) -> PruningResult:
@@ -62,6 +68,8 @@ def prune(
         shape: of the input that the model shall be fast for, N x C x H x W.
         machine: whose clock decides; ``None`` counts multiply-accumulates.
         importance: ``taylor`` or ``l1``.
+        divergence: (answer of a smaller model, of the whole one) -> how far they are apart, by which each group is
+            measured alone; ``None`` takes the scores as they are.
         seed: of what Taylor importance draws.
         progress: told the cost of each round and the goal's.
 
@@ -75,9 +83,14 @@ def prune(
     scores = magnitude(channels) if importance == "l1" else taylor(channels, batches, loss)
     moments = collect_moments(channels, batches, seed)
     scores = untold(channels, scores, moments)
+    rows: list[dict[str, Any]] = []
+    if divergence is not None:
+        rows = measure_groups(channels, scores, batches[:LOOKED_AT], logits, divergence, moments)
+        scores = weighed(channels, scores, rows)
     cost: Cost
     if machine is None:
         cost = Counter(channels, macs_per_float=0.0)
     else:
-        cost = Clock(channels, machine.engine, machine.threads, shape, machine.table)
-    return choose(channels, scores, cost, goal, moments=moments, progress=progress)
+        cost = Clock(channels, machine.engine, machine.threads, shape, machine.table, machine.whole)
+    done = choose(channels, scores, cost, goal, moments=moments, progress=progress)
+    return replace(done, sensitivity=tuple(rows))
