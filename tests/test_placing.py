@@ -19,6 +19,7 @@ from ocrslim.engines.targets import get_target
 from ocrslim.graph.importers.onnx import load_onnx
 from ocrslim.graph.importers.source import open_model
 from ocrslim.graph.passes.canonical import canonicalize
+from ocrslim.learning import drop_checkpoints
 from ocrslim.placing import SLOW_REASON, TABLE, is_faster, measured, place_sites, time_candidates
 from ocrslim.report.front import pareto_front
 from ocrslim.report.run_log import RunLog
@@ -215,3 +216,37 @@ def test_nothing_beats_what_is_on_the_front() -> None:
     assert pareto_front(cast("Any", points)) == {0, 1, 2, 4}
     assert pareto_front([]) == set()
     assert pareto_front([(None, -3.0)]) == set()
+
+
+FOUND = Measured(
+    frozenset("a"), frozenset("bc"), frozenset(), 0.9, (Trial("kind at 1x1", ("b", "c"), True, 0.1, True),)
+)
+
+
+def test_an_unfinished_run_keeps_its_placement_where_the_table_is_gone(
+    scene: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placing, "replace", changed)
+    monkeypatch.setattr(placing, "measure_placement", lambda *given: FOUND)
+    assert measured(scene).measured == FOUND
+    monkeypatch.setattr(placing, "measure_placement", None)  # a call would fail: another machine, another answer
+    monkeypatch.setattr(placing, "cache_folder", lambda: tmp_path / "another")
+    again = measured(scene).measured
+    assert again == FOUND
+    assert (tmp_path / placing.DECIDED).is_file()
+    other = changed(scene, keep_float=frozenset("x"))
+    with pytest.raises(TypeError):  # another question: the clock is asked
+        measured(other)
+    drop_checkpoints(tmp_path)
+    assert not (tmp_path / placing.DECIDED).exists()
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"KEY": 3}', '{"KEY": {"slow": 1}}', "\0"])
+def test_a_damaged_decision_is_asked_for_again(
+    scene: Any, tmp_path: Path, content: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = placing._question(scene, [])
+    (tmp_path / placing.DECIDED).write_text(content.replace("KEY", key), encoding="utf-8")
+    monkeypatch.setattr(placing, "replace", changed)
+    monkeypatch.setattr(placing, "measure_placement", lambda *given: FOUND)
+    assert measured(scene).measured == FOUND

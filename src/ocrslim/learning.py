@@ -20,6 +20,7 @@ from ocrslim.export.verify import Verification, verify_det, verify_rec
 from ocrslim.graph.executor.graph_module import GraphModule
 from ocrslim.graph.importers.source import ModelSource
 from ocrslim.graph.points import distillation_points
+from ocrslim.placing import DECIDED
 from ocrslim.report.run_log import RunLog
 from ocrslim.scene import EFFORTS
 from ocrslim.slimming.quantization.channels import find_factors
@@ -129,6 +130,7 @@ def drop_checkpoints(out: Path) -> None:
     """
     for name in (CHECKPOINTS, FASTER):
         shutil.rmtree(out / name, ignore_errors=True)
+    (out / DECIDED).unlink(missing_ok=True)
 
 
 def run_trainer(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from ocrslim.atomic import write_bytes
 from ocrslim.engines.machine import OtherLoad
 from ocrslim.engines.probe import random_batch
 from ocrslim.engines.timing import SHAPES, time_rounds
@@ -18,14 +21,17 @@ from ocrslim.graph.importers.zoo import cache_folder
 from ocrslim.scene import FLOAT_REASON, Candidate, Scene
 from ocrslim.slimming.quantization.measured import (
     MEASURED,
+    Measured,
+    Trial,
     conditions,
+    fingerprint,
     measure_placement,
     recall,
     remember,
 )
 from ocrslim.slimming.quantization.placement import Placement, place
 
-__all__ = ["TABLE", "is_faster", "measured", "place_sites", "time_candidates"]
+__all__ = ["DECIDED", "TABLE", "is_faster", "measured", "place_sites", "time_candidates"]
 
 TIMED = 30  # rounds
 BUSY = 0.1  # cores that others may use while we time
@@ -33,6 +39,9 @@ WORTH = 0.02  # share of the time that a faster placement has to save, or it is 
 
 TABLE = "placement.json"
 """Of what was timed, in the folder of the fetched models: by processor, engine, version, threads, shape and model."""
+
+DECIDED = "decided.json"
+"""What the clock decided for a run, in its output folder: an unfinished run goes on with that on any machine."""
 
 SLOW_REASON = "faster in float here, by the clock"
 
@@ -49,10 +58,15 @@ def measured(scene: Scene) -> Scene:
         if settings.placement == "measured":
             log.say(f"--placement measured: without effect, {scene.target.name} is not timed here")
         return scene
+    key = _question(scene, sorted(scene.keep_float))
+    if (known := _decided(settings.out).get(key)) is not None and (before := _as_measured(known)) is not None:
+        log.say("int8 goes where this run decided before")
+        return replace(scene, measured=before)
     with log.stage("measure placement"), log.bar("measure placement") as update:
         shape, load = _shape(scene), OtherLoad()
         asked = scene.graph, scene.target, shape, settings.threads, export_qdq
         found = measure_placement(*asked, scene.keep_float, cache_folder() / TABLE, update)
+    _decide(settings.out, key, asdict(found))
     if (load.cores() or 0.0) > BUSY:
         log.say(f"the machine was busy while placements were timed; to time them again delete {cache_folder() / TABLE}")
     for trial in found.trials:
@@ -63,6 +77,38 @@ def measured(scene: Scene) -> Scene:
         f" usual, {found.ratio:.2f} of the usual placement's time"
     )
     return replace(scene, measured=found)
+
+
+def _question(scene: Scene, *about: Any) -> str:
+    """Name what is asked of the clock by all that a run keeps when it goes on elsewhere."""
+    run = [scene.target.name, _shape(scene), scene.settings.threads, fingerprint(scene.graph), *about]
+    return hashlib.sha256(json.dumps(run).encode()).hexdigest()
+
+
+def _decided(out: Path) -> dict[str, Any]:
+    """Return what a run has decided so far; nothing where that can't be read."""
+    try:
+        told = json.loads((out / DECIDED).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _decide(out: Path, key: str, answer: Any) -> None:
+    """Note an answer; where that can't be written a run that goes on asks the table, or the clock, again."""
+    told = _decided(out) | {key: answer}
+    with contextlib.suppress(OSError):
+        write_bytes(out / DECIDED, json.dumps(told, default=sorted).encode())
+
+
+def _as_measured(told: Any) -> Measured | None:
+    """Return what was written of a :class:`Measured`; ``None`` where it is none."""
+    try:
+        sets = {name: frozenset(map(str, told[name])) for name in ("slow", "fast", "slow_alone")}
+        trials = tuple(Trial(**{**trial, "nodes": tuple(trial["nodes"])}) for trial in told["trials"])
+        return Measured(**sets, ratio=float(told["ratio"]), trials=trials)
+    except (TypeError, KeyError, ValueError):
+        return None
 
 
 def time_candidates(scene: Scene, tried: Collection[Candidate], counted: Path) -> None:
@@ -111,12 +157,13 @@ def is_faster(scene: Scene, candidate: Candidate, usual: Candidate) -> bool:
         for item in (candidate, usual)
     ]
     key = hashlib.sha256(json.dumps([about, sites, "candidates"]).encode()).hexdigest()
-    table = cache_folder() / TABLE
-    known = recall(table).get(key)
+    table, question = cache_folder() / TABLE, _question(scene, sites)
+    known = _decided(scene.settings.out).get(question) or recall(table).get(key)
     if known is None:
         with scene.log.stage("time the faster placement"):
             known = [*_ratios(scene, usual.path, [candidate.path]), 0.0]
         remember(table, {key: known})
+    _decide(scene.settings.out, question, known)
     scene.log.say(f"{candidate.rung}: {known[0]:.2f} of the time of {usual.rung}")
     return known[0] < 1.0 - WORTH
 
