@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from pathlib import Path
 
 import pytest
 
-from ocrslim.slimming.training.launch import launch, processes
+from ocrslim.slimming.training.launch import PATIENCE, launch, processes
 
 WRITE = """
 import json, os, sys, pathlib
@@ -32,6 +34,37 @@ def test_what_the_ends_come_to(ends: str, code: int) -> None:
 def test_a_killed_one_is_a_failure() -> None:
     kill = "import os, signal; os.environ['RANK'] == '1' and os.kill(os.getpid(), signal.SIGKILL)"
     assert launch(["-c", kill], 2) == 1
+
+
+MEET = """
+import os, sys, pathlib
+if os.environ["RANK"] == "1":
+    sys.exit(int(sys.argv[2]))
+from ocrslim.slimming.training.distributed import team_of
+from ocrslim.slimming.training.lifeline import LostRankError
+try:
+    with team_of():
+        pass
+except LostRankError as error:
+    assert error.told
+    pathlib.Path(sys.argv[1]).write_text(str(error))
+    sys.exit(1)
+"""
+
+
+@pytest.mark.parametrize("code", [3, 2])
+def test_who_ends_before_it_has_come_is_named_and_nobody_waits(
+    tmp_path: Path, code: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    began = time.monotonic()
+    assert launch(["-c", MEET, str(tmp_path / "said"), str(code)], 2) == (1 if code == 3 else 2)
+    assert time.monotonic() - began < PATIENCE, "it was not killed for want of an end of its own"
+    said = (tmp_path / "said").read_text()
+    assert re.fullmatch(
+        rf"rank 1 \(process \d+\) ended with code {code}; the same command goes on from the last checkpoint", said
+    )
+    # Who refused its input has said why by itself.
+    assert capfd.readouterr().err == ("" if code == 2 else f"ocrslim: {said}\n")
 
 
 def test_alone_where_the_environment_says_nothing_or_nonsense() -> None:

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from ocrslim.errors import InputError
-from ocrslim.slimming.training.launch import processes
+from ocrslim.slimming.training.launch import processes, store_prefix
 from ocrslim.slimming.training.lifeline import Lifeline, LostRankError, Store
 
 __all__ = ["ALONE", "Team", "store_of", "team_of"]
@@ -220,11 +220,11 @@ def store_of(environment: Mapping[str, str] = os.environ) -> Callable[[], Store]
         environment: see :func:`ocrslim.slimming.training.launch.processes`.
     """
     host, port = environment["MASTER_ADDR"], int(environment["MASTER_PORT"])
-    round_ = f"{environment.get('TORCHELASTIC_RUN_ID', '')}/{environment.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    prefix = store_prefix(environment)
 
     def connect() -> Store:
         store = TCPStore(host, port, None, False, timedelta(seconds=MEET), wait_for_workers=False)
-        named: Store = PrefixStore(f"ocrslim/{round_}", store)
+        named: Store = PrefixStore(prefix, store)
         return named
 
     return connect
