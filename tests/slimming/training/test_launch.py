@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ocrslim.slimming.training.launch import PATIENCE, launch, processes
+from ocrslim.errors import InputError
+from ocrslim.slimming.training.launch import PATIENCE, coordinate, launch, processes
 
 WRITE = """
 import json, os, sys, pathlib
@@ -71,5 +72,16 @@ def test_alone_where_the_environment_says_nothing_or_nonsense() -> None:
     told = {"RANK": "0", "WORLD_SIZE": "3", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
     assert processes(told) == 3
     assert processes(told | {"WORLD_SIZE": "x"}) == 1
+    assert processes(told | {"WORLD_SIZE": "\u00b2"}) == 1  # a digit, and no number
     assert processes({name: value for name, value in told.items() if name != "MASTER_ADDR"}) == 1
     assert processes({}) == 1
+
+
+def test_a_coordinate_is_a_number() -> None:
+    assert coordinate("RANK", {"RANK": "17"}) == 17
+    assert coordinate("RANK", {}, default="0") == 0
+    for said in ("x", "-1", "1.5", "", " 1", "\u00b2", "9" * 5000):
+        with pytest.raises(InputError, match=r"RANK is '.*', not a number from 0 to 999999: start the processes with"):
+            coordinate("RANK", {"RANK": said})
+    with pytest.raises(InputError, match="MASTER_PORT is '70000', not a number from 0 to 65535"):
+        coordinate("MASTER_PORT", {"MASTER_PORT": "70000"}, 65_535)

@@ -14,11 +14,14 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
+from ocrslim.errors import InputError
 from ocrslim.slimming.training.lifeline import Store, advice, report_lost
 
-__all__ = ["launch", "processes", "store_prefix"]
+__all__ = ["coordinate", "launch", "processes", "store_prefix"]
 
 COORDINATES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+MOST = 999_999  # processes
+MOST_PORT = 65_535
 HOST = "127.0.0.1"
 LOOK = 0.2  # seconds between two looks at the processes
 PATIENCE = 45.0  # seconds that the others have to end by themselves once one has failed; they are told at once
@@ -37,7 +40,31 @@ def processes(environment: Mapping[str, str] = os.environ) -> int:
     1
     """
     told = all(environment.get(name) for name in COORDINATES)
-    return int(environment["WORLD_SIZE"]) if told and environment["WORLD_SIZE"].isdigit() else 1
+    return int(environment["WORLD_SIZE"]) if told and _is_number(environment["WORLD_SIZE"]) else 1
+
+
+def coordinate(name: str, environment: Mapping[str, str] = os.environ, most: int = MOST, default: str = "") -> int:
+    """Return a number that the environment says.
+
+    Args:
+        name: such as ``RANK``.
+        environment: see :func:`processes`.
+        most: that it may be.
+        default: where it says nothing.
+
+    Raises:
+        InputError: it says no such number.
+    """
+    said = environment.get(name, default)
+    if not _is_number(said) or int(said) > most:
+        raise InputError(
+            f"{name} is {said[:40]!r}, not a number from 0 to {most}: start the processes with torchrun, or --devices N"
+        )
+    return int(said)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= len(str(MOST))
 
 
 def store_prefix(environment: Mapping[str, str] = os.environ) -> str:
