@@ -40,9 +40,7 @@ def main() -> int:
     if options.child:
         return child(options.child)
     options.out.mkdir(parents=True, exist_ok=True)
-    data = options.out / "data"
-    if not (data / "labels.txt").is_file():
-        _lines(data)
+    data = data_folder(options.out)
     began = time.monotonic()
     wanted = digest(finish(options.out / "whole", data))
     length = time.monotonic() - began
@@ -74,6 +72,18 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("build/kills"))
     parser.add_argument("--child", nargs=2, type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
+
+
+def data_folder(out: Path) -> Path:
+    """Return the folder of lines to train on; its name says how many, so that none is taken that holds others.
+
+    Args:
+        out: where it belongs; what an earlier run made there is used again.
+    """
+    folder = out / f"data-{LINES}"
+    if not (folder / "labels.txt").is_file():
+        _lines(folder)
+    return folder
 
 
 def _lines(folder: Path) -> None:
