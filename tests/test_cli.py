@@ -505,3 +505,13 @@ def test_what_several_processes_can_not_do_is_said_once(
 def test_what_a_training_can_not_run_on_is_one_line(run: Run, tmp_path: Path) -> None:
     command = ("compress", "PP-OCRv6_tiny_rec", "--target", "openvino", "--out", tmp_path)
     assert_refused(run(*command, "--amp", "fp16", "--device", "cpu"), "--amp fp16")
+
+
+def test_a_place_among_the_processes_that_is_no_number_is_one_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    told = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1", "LOCAL_RANK": "x"}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    command = ("compress", "PP-OCRv6_tiny_rec", "--target", "openvino", "--out", tmp_path, "--device", "cpu")
+    assert_refused(run(*command), "LOCAL_RANK is 'x', not a number")

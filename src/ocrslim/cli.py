@@ -18,7 +18,7 @@ from rich.console import Console
 from ocrslim.arguments import build_parser
 from ocrslim.engines.session import PADDLE_ENGINES
 from ocrslim.errors import InputError, OcrslimError
-from ocrslim.slimming.training.launch import launch, processes
+from ocrslim.slimming.training.launch import coordinate, launch, processes
 from ocrslim.streams import escape_what_cannot_be_written, json_line
 
 if TYPE_CHECKING:
@@ -360,7 +360,7 @@ def _compress_and_show(model: str | None, settings: CompressSettings) -> None:
     from ocrslim.slimming.training.precision import pick_device
 
     console = Console()
-    local = int(os.environ.get("LOCAL_RANK", "0")) if processes() > 1 else 0
+    local = coordinate("LOCAL_RANK", default="0") if processes() > 1 else 0
     with team_of(device=pick_device(settings.compute.device, local).type) as team:
         result = compress(model, settings, console, team)
     if team.leads:

@@ -285,6 +285,10 @@ def image_seeds(folder: Path) -> list[Seed]:
         _encoded(".webp", (cv2.IMWRITE_WEBP_QUALITY, 50)),
         *(_encoded(".tiff", (cv2.IMWRITE_TIFF_COMPRESSION, kind)) for kind in (1, 5, 8, 32773)),
     ]
+    # One colour compresses well: a small file whose data suffice for far more pixels than the others' have.
+    flat = np.full((1200, 1200, 3), 77, np.uint8)
+    contents += [_encoded(suffix, image=flat) for suffix in (".png", ".jpg")]
+    contents += [_encoded(".tiff", (cv2.IMWRITE_TIFF_COMPRESSION, 8), flat)]
     animation = cv2.Animation()
     animation.frames, animation.durations = [alpha[:, :, :3], 255 - alpha[:, :, :3]], [100, 100]
     contents += [np.asarray(cv2.imencodeanimation(kind, animation)[1]).tobytes() for kind in (".gif", ".webp", ".png")]

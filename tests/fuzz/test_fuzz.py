@@ -30,8 +30,15 @@ def run(out: Path, *options: str, seconds: float = 600) -> subprocess.CompletedP
 
 def failures(out: Path) -> list[str]:
     summary = json.loads((out / "summary.json").read_text("utf-8"))
-    return [f"{name} {item['index']}: {item['problem']}" for name, told in summary["surfaces"].items()
-            for item in told["failures"]]  # fmt: skip
+    again = f"--seed {summary['seed']}"  # without it a failure of a drawn seed could not be tried again
+    return [f"{again} --surface {name} --only {item['index']}: {item['problem']}"
+            for name, told in summary["surfaces"].items() for item in told["failures"]]  # fmt: skip
+
+
+def test_a_failure_is_told_with_all_that_it_takes_to_try_it_again(tmp_path: Path) -> None:
+    told = {"failures": [{"index": 17, "problem": "a crash"}]}
+    (tmp_path / "summary.json").write_text(json.dumps({"seed": 9, "surfaces": {"yaml": told}}), encoding="utf-8")
+    assert failures(tmp_path) == ["--seed 9 --surface yaml --only 17: a crash"]
 
 
 @pytest.mark.parametrize("surface", ["labels", "yaml", "images"])

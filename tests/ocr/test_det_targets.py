@@ -223,6 +223,25 @@ def test_what_is_no_polygon_is_no_error(polygon: list[list[float]]) -> None:
     assert np.isfinite(drawn).all()
 
 
+@pytest.mark.parametrize(
+    ("polygon", "place"),
+    [
+        ([[200, 10], [260, 10], [260, 40], [200, 40]], np.s_[10:41, -1:]),  # right of the image
+        ([[10, -60], [40, -60], [40, -20], [10, -20]], np.s_[:1, 10:41]),  # above it
+        ([[10, 20], [40, 20], [40, 20], [10, 20]], np.s_[20:21, 10:41]),  # without area
+        ([[20, 20], [80, 80], [80, 20], [20, 80]], np.s_[20:81, 20:81]),
+    ],
+)
+def test_a_box_outside_or_without_area_is_no_text_and_its_place_counts_neither_way(
+    polygon: list[list[float]], place: tuple[slice, slice]
+) -> None:
+    text, mask = shrink_maps(SHAPE, [np.array(polygon, np.float32)], [False])
+    assert not text.any()
+    assert not mask[place].all()
+    mask[place] = 1
+    assert mask.all()
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_a_window_is_a_part_of_the_whole(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -89,6 +89,12 @@ def test_a_bad_box_is_named_and_its_neighbours_stay(
     assert reason in skipped[0].reason
 
 
+def test_what_a_polygon_is_worth_is_for_evaluation_and_training_to_say(images: Path, write_labels: Write) -> None:
+    kinds = [[[5, 5]] * 4, [[0, 0], [9, 9], [9, 0], [0, 9]], [[-50, -50], [-10, -50], [-10, -20]]]
+    samples, skipped = read_det_labels(write_labels([[BOX | {"points": points} for points in kinds]]))
+    assert (len(samples[0].boxes), skipped) == (3, [])
+
+
 @pytest.mark.parametrize(
     ("label", "reason"),
     [

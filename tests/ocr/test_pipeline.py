@@ -119,6 +119,35 @@ def test_a_fixed_size_by_hand(page: DetSample) -> None:
     assert kept["image"].shape == (64, 96, 3)  # 140 * 64 / 120 = 74.7, up to a multiple of 32
 
 
+def test_a_very_long_image_is_not_enlarged_without_bound(tmp_path: Path) -> None:
+    path = tmp_path / "long.png"
+    cv2.imwrite(str(path), np.full((8, 30_000), 7, np.uint8))
+    shape = t.DetResizeForTest(image_shape=(736, 1280), keep_ratio=True)
+    values = Pipeline([t.DecodeImage("BGR"), shape])(DetSample(path, (), "set"), rng())
+    assert values["image"].shape == (736, 4000, 3)
+    assert values["shape"].tolist() == [8, 30_000, 92, 4000 / 30_000]
+    short = t.DetResizeForTest(image_shape=(64, 96), keep_ratio=True, max_side_limit=1000)
+    assert Pipeline([t.DecodeImage("BGR"), short])(DetSample(path, (), "set"), rng())["image"].shape == (64, 992, 3)
+    enlarged = t.IaaAugment((("Resize", (1000.0, 1000.0)),))
+    image = Pipeline([t.DecodeImage("BGR"), t.DetLabelEncode(), enlarged])(DetSample(path, (), "set"), rng())["image"]
+    assert image.shape[0] * image.shape[1] <= 1.1 * (1 << 25)
+
+
+@pytest.mark.parametrize(
+    "error", [cv2.error("OpenCV: Insufficient memory,\nor what else it says"), MemoryError("no room"), MemoryError()]
+)
+def test_what_a_transform_has_no_room_for_is_an_image_that_cannot_be_used(
+    page: DetSample, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def resize(*_: object, **__: object) -> None:
+        raise error
+
+    pipeline = Pipeline([t.DecodeImage("BGR"), t.DetResizeForTest()])
+    monkeypatch.setattr(cv2, "resize", resize)
+    with pytest.raises(DataError, match=r"page\.png: DetResizeForTest can't be applied \([^\n]*\)$"):
+        pipeline(page, rng())
+
+
 def test_a_whole_recognisers_chain(line: RecSample) -> None:
     chain = (t.DecodeImage("BGR"), t.MultiLabelEncode(), t.RecResizeImg((3, 48, 320)))
     keep = t.KeepKeys(("image", "label_ctc", "label_sar", "length", "valid_ratio"))

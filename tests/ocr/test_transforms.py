@@ -136,3 +136,11 @@ def test_the_width_of_a_line_that_is_read_alone() -> None:
     assert line_width(line, RecProfile(), "dynamic") is None
     assert line_width(line, RecProfile(), "padded") == 416
     assert line_width(line, RecProfile(), "fixed") == RecProfile().width
+
+
+def test_an_image_is_not_enlarged_beyond_the_most_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ocrslim.ocr.transforms.MAX_PIXELS", 64 * 64)
+    image = np.full((80, 160, 3), 7, np.uint8)
+    resized, height, width = resize_for_det(image, DetProfile(limit_side_len=960, max_side=1_000_000))
+    assert resized.shape == (32, 96, 3)
+    assert (height, width) == (32 / 80, 96 / 160)

@@ -152,7 +152,10 @@ class RecResizeImg:
 
 @dataclass(frozen=True)
 class DetResizeForTest:
-    """Resize as at inference: by a side's length, to an ``image_shape`` (height, width), or by the longer side."""
+    """Resize as at inference: by a side's length, to an ``image_shape`` (height, width), or by the longer side.
+
+    With ``keep_ratio`` the width of ``image_shape`` is the image's own, up to ``max_side_limit``.
+    """
 
     limit_side_len: int = 736
     limit_type: Literal["min", "max"] = "min"

@@ -86,5 +86,8 @@ def _check_header(content: bytes, name: str) -> None:
         )
     if not header.whole:
         raise DataError(f"{name}: the image is cut short")
+    # A decoder may find a size where the header shows none, and that would have no bound.
+    if min(header.width, header.height) < 1:
+        raise DataError(f"{name}: no image that can be decoded (its header tells no size)")
     if header.scans > MOST_SCANS:
         raise DataError(f"{name}: a JPEG of {header.scans} scans; at most {MOST_SCANS} are read")

@@ -18,7 +18,7 @@ KINDS = ("PNG", "JPEG", "GIF", "WebP", "TIFF", "BMP")
 
 # JPEG markers that begin a frame and hold its size (table B.1): SOF0 to SOF15 without DHT, JPG and DAC.
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_SCAN = 0xDA
+_SCAN, _END = 0xDA, 0xD9
 _ALONE = frozenset(range(0xD0, 0xD9)) | {0x01}  # markers without a length
 _FILLING = re.compile(b"\xff*")
 # What a file may be made of. Within 256 MiB there is room for millions of empty parts, which no writer makes.
@@ -26,8 +26,9 @@ _MOST_SEGMENTS = 1 << 16  # of a JPEG, each up to 64 KiB
 _MOST_BLOCKS = 1 << 21  # of a GIF, each up to 255 bytes
 _MOST_TAGS = 1 << 16  # of a TIFF, whose older kind has no room for more
 _TOO_MANY = "more parts than an image has"
-_TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 16: 8}  # bytes of a number by its type: BYTE, ASCII, SHORT, LONG, LONG8
-_WIDTH, _HEIGHT, _BITS, _SAMPLES, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 258, 277, 322, 323
+# Bytes of a number by its type, all that libtiff takes for a size: BYTE, SHORT, LONG, LONG8, and with a sign.
+_TIFF_SIZES = {1: 1, 3: 2, 4: 4, 16: 8, 6: 1, 8: 2, 9: 4, 17: 8}
+_WIDTH, _HEIGHT, _BITS, _SAMPLES, _TILE_WIDTH, _TILE_HEIGHT = _TIFF_TAGS = 256, 257, 258, 277, 322, 323
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Header:
 
     Args:
         kind: one of :data:`KINDS`.
-        width: pixels; of the canvas, where a file has several images.
+        width: pixels; of the canvas, where a file has several images. 0 where no size was found.
         height: pixels.
         whole: false where the file ends too early.
         scans: how many times over the whole image the decoder goes; 1 but for a progressive JPEG.
@@ -82,31 +83,38 @@ def _png(content: bytes) -> Header:
 
 def _jpeg(content: bytes) -> Header:
     place, width, height = 2, 0, 0
-    for _ in range(_MOST_SEGMENTS):
-        if place + 9 > len(content):
-            place = len(content)
-            break
-        if content[place] != 0xFF:
-            break  # no marker where one belongs: the decoder shall say what it makes of it
-        marker = content[place + 1]
-        if marker == 0xFF:  # filling, of any length
-            filling = _FILLING.match(content, place)
-            place = filling.end() - 1 if filling else place + 1
-            continue
-        if marker in _ALONE:
-            place += 2
-            continue
+    for place, marker in _markers(content):
         if marker in _FRAMES:
             # Of several frames the largest: decoders differ in which they take.
             found_height, found_width = struct.unpack_from(">HH", content, place + 5)
             width, height = max(width, found_width), max(height, found_height)
-        if marker == _SCAN:
+        if marker in (_SCAN, _END):
             break
-        place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
     else:
-        raise ValueError(_TOO_MANY)
+        place = len(content)
     # Within the data of a scan a byte 0xFF is followed by 0, so that these pairs are markers.
-    return Header("JPEG", width, height, content.rfind(b"\xff\xd9") > place, content.count(b"\xff\xda", place))
+    return Header("JPEG", width, height, content.rfind(b"\xff\xd9") >= place, content.count(b"\xff\xda", place))
+
+
+def _markers(content: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the places of a JPEG's segments and their markers.
+
+    What is no marker is skipped as libjpeg does: bytes that belong nowhere, filling, and 0xFF before a 0.
+    """
+    place = 2
+    for _ in range(_MOST_SEGMENTS):
+        place = content.find(b"\xff", place)
+        filling = _FILLING.match(content, max(place, 0))
+        if place < 0 or filling is None or filling.end() == len(content):
+            return
+        place = filling.end() - 1
+        marker = content[place + 1]
+        if marker == 0 or marker in _ALONE:
+            place += 2
+            continue
+        yield place, marker
+        place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
+    raise ValueError(_TOO_MANY)
 
 
 def _gif(content: bytes) -> tuple[int, int]:
@@ -172,13 +180,17 @@ def _tiff(content: bytes) -> tuple[int, int]:
     tags: dict[int, int] = {}
     for entry in range(place, min(place + count * step, len(content)), step):
         tag, kind, number = struct.unpack_from(order + entry_format, content, entry)
+        if tag not in _TIFF_TAGS:
+            continue
         size = _TIFF_SIZES.get(kind)
         if size is None:
-            continue
+            raise ValueError(f"a size of type {kind}")
         value = entry + struct.calcsize(order + entry_format)
         if size * number > (8 if big else 4):
             value = struct.unpack_from(order + ("Q" if big else "I"), content, value)[0]
-        tags[tag] = int.from_bytes(content[value : value + size], "little" if order == "<" else "big")
+        # Of a tag that comes again the largest: decoders differ in which they take. What is below 0 reads as huge.
+        told = int.from_bytes(content[value : value + size], "little" if order == "<" else "big")
+        tags[tag] = max(tags.get(tag, 0), told)
     bits = tags.get(_BITS, 1) * tags.get(_SAMPLES, 1)
     width, height = (
         max(tags.get(_WIDTH, 0), tags.get(_TILE_WIDTH, 0)),

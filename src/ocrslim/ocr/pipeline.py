@@ -20,7 +20,7 @@ from ocrslim.errors import DataError, InputError
 from ocrslim.ocr.ctc import Charset
 from ocrslim.ocr.det_augment import crop_window, geometric, place_window
 from ocrslim.ocr.det_targets import border_maps, shrink_maps
-from ocrslim.ocr.image import read_image
+from ocrslim.ocr.image import MAX_PIXELS, SAID, read_image
 from ocrslim.ocr.label_encode import TextEncoder
 from ocrslim.ocr.labels import DetSample, RecSample
 from ocrslim.ocr.line_augment import augment_rec, join_lines
@@ -92,7 +92,8 @@ class Pipeline:
             dict: what ``KeepKeys`` keeps; everything where there is none.
 
         Raises:
-            DataError: the image can't be read, or its label can't be used; the text says why.
+            DataError: the image can't be read or brought to the size asked for, or its label can't be used; the text
+                says why.
             InputError: a transform is in the wrong place.
         """
 
@@ -108,7 +109,11 @@ class Pipeline:
         values: Values = {"img_path": str(sample.image), "sample": sample}
         values["label"] = sample.text if isinstance(sample, RecSample) else sample.boxes
         for transform in transforms:
-            values = _APPLY[type(transform)](transform, values, context)
+            try:
+                values = _APPLY[type(transform)](transform, values, context)
+            except (cv2.error, MemoryError) as error:  # of an odd shape, which one image has and the others have not
+                said = " ".join(str(getattr(error, "err", error)).split())[:SAID]
+                raise DataError(f"{sample.image}: {type(transform).__name__} can't be applied ({said})") from error
         values.pop("sample", None)
         return values
 
@@ -262,7 +267,9 @@ def _det_resize(transform: t.DetResizeForTest, values: Values, context: _Context
     if transform.image_shape is not None:
         new_height, new_width = transform.image_shape
         if transform.keep_ratio:
-            new_width = int(np.ceil(width * new_height / height / STRIDE)) * STRIDE
+            # PaddleOCR has no bound here: a line of 8 x 30,000 pixels would take gigabytes.
+            widest = max(STRIDE, min(transform.max_side_limit, MAX_PIXELS // new_height) // STRIDE * STRIDE)
+            new_width = min(widest, int(np.ceil(width * new_height / height / STRIDE)) * STRIDE)
         resized = np.asarray(cv2.resize(image, (new_width, new_height)), np.uint8)
         ratios = new_height / height, new_width / width
     else:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ocrslim.config.profile import DetProfile, RecProfile
+from ocrslim.ocr.image import MAX_PIXELS
 
 __all__ = ["RecWidth", "line_width", "normalize", "padded_width", "rec_width", "resize_for_det", "resize_for_rec"]
 
@@ -28,7 +29,8 @@ def resize_for_det(image: NDArray[np.uint8], profile: DetProfile) -> tuple[NDArr
 
     1. If height + width < 64: pad with black at the right and the bottom, to 32 at least.
     2. ``min``: enlarge until the shorter side is ``limit_side_len``; ``max``: shrink until the longer one is.
-    3. Shrink until the longer side is at most ``max_side``.
+    3. Shrink until the longer side is at most ``max_side``, and until there are at most
+       :data:`ocrslim.ocr.image.MAX_PIXELS`.
     4. Round each side to a multiple of 32, at least 32.
 
     Args:
@@ -46,6 +48,9 @@ def resize_for_det(image: NDArray[np.uint8], profile: DetProfile) -> tuple[NDArr
     longer = max(new_height, new_width)
     if longer > profile.max_side:
         ratio = profile.max_side / longer
+        new_height, new_width = int(new_height * ratio), int(new_width * ratio)
+    if new_height * new_width > MAX_PIXELS:
+        ratio = math.sqrt(MAX_PIXELS / (new_height * new_width))
         new_height, new_width = int(new_height * ratio), int(new_width * ratio)
     new_height, new_width = _to_stride(new_height), _to_stride(new_width)
     resized = np.asarray(cv2.resize(image, (new_width, new_height)), np.uint8)

@@ -56,6 +56,7 @@ TABLE = {
     "bow tie detected": ([BOW_TIE, _box(*A)], [_label(*A)], (1, 1, 1)),
     "flat box detected": ([FLAT], [_label(*A)], (0, 1, 0)),
     "bow tie labelled": ([_box(*A)], [_label(*A), TextBox(BOW_TIE, "x")], (1, 1, 1)),
+    "flat box labelled": ([_box(*A)], [_label(*A), TextBox(FLAT, "x")], (1, 1, 1)),
     "bow tie ignored": ([_box(*A)], [TextBox(BOW_TIE, "*", ignore=True)], (0, 0, 1)),
 }
 

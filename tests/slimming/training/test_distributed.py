@@ -59,6 +59,13 @@ def test_a_rank_that_can_not_be_is_refused() -> None:
         pass
 
 
+@pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK", "MASTER_PORT"])
+def test_what_is_no_number_is_refused(name: str) -> None:
+    told = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    with pytest.raises(InputError, match=f"{name} is 'x', not a number"), team_of(told | {name: "x"}):
+        pass
+
+
 @pytest.mark.slow
 def test_what_three_processes_tell_each_other(tmp_path: Path) -> None:
     run(3, {"do": "operations", "out": str(tmp_path / "a")}, agent=False)

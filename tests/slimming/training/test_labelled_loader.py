@@ -75,6 +75,19 @@ def test_orders_differ_by_epoch_and_seed_unless_they_are_not_shuffled(tmp_path: 
     assert texts(still.batch(3)) == [0, 1, 2, 3, 4]
 
 
+def test_an_epoch_is_shuffled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, drawn, drawing = batches(tmp_path, 12, 3), [], np.random.default_rng
+
+    def generator(seed: list[int]) -> np.random.Generator:
+        drawn.append(tuple(seed))
+        return drawing(seed)
+
+    monkeypatch.setattr(np.random, "default_rng", generator)
+    seen = [texts(made.batch(step)) for step in range(12)]
+    assert [seed for seed in drawn if len(seed) == 2] == [(0, 0), (0, 1), (0, 2)]
+    assert texts(made.batch(1)) == seen[1], "an epoch that comes again is the same"
+
+
 @pytest.mark.parametrize("workers", [0, 1, 4])
 def test_threads_change_nothing(tmp_path: Path, workers: int) -> None:
     samples = lines(tmp_path / "i", 20)

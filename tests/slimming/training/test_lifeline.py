@@ -125,3 +125,19 @@ def test_a_store_that_is_gone_is_said_at_once(line: Lifeline, store: Store) -> N
 def test_who_does_not_come_is_named(store: Store) -> None:
     with pytest.raises(LostRankError, match="rank 1, 2: not here after 0 seconds; 3 were to come"):
         Lifeline(lambda: store, 0, 3).start(0.2)
+
+
+def test_who_was_lost_before_the_roll_call_is_not_waited_for(store: Store) -> None:
+    assert report_lost(store, "rank 1 (process 4) ended with code 1", "far")
+    assert not report_lost(store, "rank 0 (process 3) ended with code 1")
+    began = time.monotonic()
+    with pytest.raises(LostRankError, match=r"rank 1 \(process 4\) ended with code 1; the same command goes on"):
+        Lifeline(lambda: store, 0, 2).start(60.0)
+    assert time.monotonic() - began < 5.0
+
+
+def test_a_store_that_goes_before_the_roll_call_is_no_traceback(store: Store) -> None:
+    line = Lifeline(lambda: store, 0, 2)
+    store.gone = True
+    with pytest.raises(LostRankError, match="the machine of rank 0, where all meet, was lost"):
+        line.start(60.0)

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from ocrslim.errors import InputError
-from ocrslim.slimming.training.launch import processes
+from ocrslim.slimming.training.launch import MOST_PORT, coordinate, processes, store_prefix
 from ocrslim.slimming.training.lifeline import Lifeline, LostRankError, Store
 
 __all__ = ["ALONE", "Team", "store_of", "team_of"]
@@ -218,13 +218,16 @@ def store_of(environment: Mapping[str, str] = os.environ) -> Callable[[], Store]
 
     Args:
         environment: see :func:`ocrslim.slimming.training.launch.processes`.
+
+    Raises:
+        InputError: the port is no number.
     """
-    host, port = environment["MASTER_ADDR"], int(environment["MASTER_PORT"])
-    round_ = f"{environment.get('TORCHELASTIC_RUN_ID', '')}/{environment.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    host, port = environment["MASTER_ADDR"], coordinate("MASTER_PORT", environment, MOST_PORT)
+    prefix = store_prefix(environment)
 
     def connect() -> Store:
         store = TCPStore(host, port, None, False, timedelta(seconds=MEET), wait_for_workers=False)
-        named: Store = PrefixStore(f"ocrslim/{round_}", store)
+        named: Store = PrefixStore(prefix, store)
         return named
 
     return connect
@@ -247,10 +250,12 @@ def team_of(environment: Mapping[str, str] = os.environ, device: str = "cpu") ->
     if processes(environment) == 1:
         yield ALONE
         return
-    rank, size = int(environment["RANK"]), int(environment["WORLD_SIZE"])
-    if not 0 <= rank < size:
+    rank, size = coordinate("RANK", environment), coordinate("WORLD_SIZE", environment)
+    local = coordinate("LOCAL_RANK", environment, default="0")
+    if rank >= size:
         raise InputError(f"RANK is {rank} and WORLD_SIZE {size}: start the processes with torchrun, or --devices N")
-    connect, where = store_of(environment), (environment["MASTER_ADDR"], int(environment["MASTER_PORT"]))
+    where = environment["MASTER_ADDR"], coordinate("MASTER_PORT", environment, MOST_PORT)
+    connect = store_of(environment)
     try:
         holds = rank == 0 and environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
         held = TCPStore(*where, None, True, wait_for_workers=False) if holds else None
@@ -259,7 +264,7 @@ def team_of(environment: Mapping[str, str] = os.environ, device: str = "cpu") ->
         said = (str(error).splitlines() or ["?"])[0]
         raise LostRankError(f"rank {rank}: nobody answers at {where[0]}:{where[1]} ({said})") from error
     lifeline.start(MEET)
-    backend, local = "gloo", int(environment.get("LOCAL_RANK", "0"))
+    backend = "gloo"
     if device == "cuda":
         backend = "cpu:gloo,cuda:nccl"
         torch.cuda.set_device(local)  # there is one for each, or the caller's choice of the device has said so

@@ -113,6 +113,7 @@ class LabelledBatches:
         self._batch = batch
         self._seed = seed
         self._shuffle = shuffle
+        self._orders: dict[int, NDArray[np.int64]] = {}
         whole, rest = divmod(len(samples), batch)
         self.steps_per_epoch = max(1, whole) if drop_last else whole + bool(rest)
 
@@ -133,9 +134,14 @@ class LabelledBatches:
         return _collate([self._make(epoch, position, order) for position in positions])
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
-        if not self._shuffle:
-            return np.arange(len(self._samples), dtype=np.int64)
-        return np.random.default_rng([self._seed, epoch]).permutation(len(self._samples))
+        order = self._orders.get(epoch)
+        if order is None:
+            order = np.arange(len(self._samples), dtype=np.int64)
+            if self._shuffle:
+                order = np.random.default_rng([self._seed, epoch]).permutation(len(self._samples))
+            # Steps go up, so the last epoch's is all that is worth keeping. Another thread may do the same meanwhile.
+            self._orders = {epoch: order}
+        return order
 
     def _make(self, epoch: int, position: int, order: NDArray[np.int64]) -> Values:
         count = len(order)

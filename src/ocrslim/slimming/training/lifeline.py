@@ -26,7 +26,7 @@ from typing import Any, Protocol
 
 from ocrslim.errors import OcrslimError
 
-__all__ = ["LOST", "Lifeline", "LostRankError", "Place", "Store", "report_lost"]
+__all__ = ["LOST", "Lifeline", "LostRankError", "Place", "Store", "advice", "report_lost"]
 
 BEAT = 1.0  # seconds between two beats
 SILENT = 30.0  # seconds without a beat; a process that holds the interpreter for so long has never been seen
@@ -111,15 +111,28 @@ def _numbering() -> str:
         return socket.gethostname()
 
 
-def report_lost(store: Store, why: str, host: str = "") -> None:
+def report_lost(store: Store, why: str, host: str = "") -> bool:
     """Write down the first loss; later ones are what came of it.
 
     Args:
         store: of the processes.
         why: one line.
-        host: the machine on which the lost process has said so itself.
+        host: the machine on which the lost process, or who started it, has said so itself.
+
+    Returns:
+        bool: it was the first.
     """
-    store.compare_set(LOST, "", json.dumps({"why": why, "host": host}))
+    told = json.dumps({"why": why, "host": host})
+    return store.compare_set(LOST, "", told) == told.encode()
+
+
+def advice(why: str) -> str:
+    """Return what is said of a loss.
+
+    Args:
+        why: who was lost, one line.
+    """
+    return f"{why}; the same command goes on from the last checkpoint"
 
 
 class Lifeline:
@@ -150,25 +163,34 @@ class Lifeline:
             seconds: until all have to be there.
 
         Raises:
-            LostRankError: some did not come; the text names them.
+            LostRankError: some did not come, or one was lost meanwhile; the text names them.
         """
+        try:
+            self._call_roll(seconds)
+        except RuntimeError as error:
+            raise self._without_store() from error
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGTERM, self._on_signal)
+        self._seen = time.monotonic()
+        self._thread.start()
+        self._guard.start()
+
+    def _call_roll(self, seconds: float) -> None:
         self._store.set(f"place/{self._rank}", json.dumps(asdict(Place.here(self._rank))))
         self._store.set(f"beat/{self._rank}", "0")
         until = time.monotonic() + seconds
         missing = list(range(self._size))
         while missing:
             missing = [rank for rank in missing if not self._store.check([f"place/{rank}", f"beat/{rank}"])]
+            lost = self._said(self._store) if missing else None  # who has ended already will not come
+            if lost is not None:
+                raise lost
             if missing and time.monotonic() > until:
                 names = ", ".join(map(str, missing[:8]))
                 raise LostRankError(f"rank {names}: not here after {seconds:.0f} seconds; {self._size} were to come")
             time.sleep(0.05 if missing else 0.0)
         for rank in range(self._size):
             self._places[rank] = Place(**json.loads(self._store.get(f"place/{rank}")))
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGTERM, self._on_signal)
-        self._seen = time.monotonic()
-        self._thread.start()
-        self._guard.start()
 
     def stop(self) -> None:
         """End the beats; the work is done."""
@@ -225,7 +247,7 @@ class Lifeline:
         if not store.check([LOST]):
             return None
         told = json.loads(store.get(LOST))
-        return LostRankError(_advice(told["why"]), told["host"] == socket.gethostname())
+        return LostRankError(advice(told["why"]), told["host"] == socket.gethostname())
 
     def _gone(self, store: Store, places: Iterable[Place]) -> LostRankError | None:
         """Look for a process of this machine that is no more."""
@@ -238,7 +260,7 @@ class Lifeline:
     def _without_store(self) -> LostRankError:
         """Return who was lost, where nobody can be asked: the store went with the process that held it."""
         gone = next((str(place) for place in self._places.values() if place.is_gone()), None)
-        return LostRankError(_advice(f"{gone or 'the machine of rank 0, where all meet,'} was lost"))
+        return LostRankError(advice(f"{gone or 'the machine of rank 0, where all meet,'} was lost"))
 
     def _silent(
         self, store: Store, places: Iterable[Place], beats: dict[int, tuple[bytes, float]]
@@ -298,8 +320,4 @@ class Lifeline:
         self._ending.set()
         gone = next((place for place in self._places.values() if place.is_gone()), None)
         why = f"{self._places[self._rank]} was told to stop" if gone is None else f"{gone} was lost"
-        raise self._found or LostRankError(_advice(why))
-
-
-def _advice(why: str) -> str:
-    return f"{why}; the same command goes on from the last checkpoint"
+        raise self._found or LostRankError(advice(why))
