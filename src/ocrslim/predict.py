@@ -62,7 +62,7 @@ def predict_files(
     det: str | Path,
     rec: str | Path,
     *,
-    engine: str = "openvino",
+    engine: str | None = None,
     profile: str | None = None,
     dictionary: Path | None = None,
     threads: int = 2,
@@ -81,7 +81,7 @@ def predict_files(
         inputs: images, folders and PDF files.
         det: the detector; see :func:`ocrslim.graph.importers.source.open_model`.
         rec: the recogniser.
-        engine: that runs all models.
+        engine: that runs all models; see :func:`ocrslim.load`.
         profile: see :func:`ocrslim.config.profile.load_profile`; each model's own where ``None``.
         dictionary: of a recogniser that comes without one.
         threads: of the engine.

@@ -24,6 +24,7 @@ from ocrslim.graph.importers.source import ModelSource, open_model
 __all__ = [
     "CARD",
     "README",
+    "RESULT",
     "SIDECARS",
     "Deployable",
     "Exported",
