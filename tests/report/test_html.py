@@ -429,6 +429,12 @@ def test_where_it_is_written(
     assert (tmp_path / "report.html").is_file()
     other = write_report([folder], tmp_path / "other.html", "zh")
     assert 'data-lang="zh"' in other.read_text(encoding="utf-8")
+    assert write_report([folder], other).read_text(encoding="utf-8") != ""  # a page is replaced
+    for content in (b'{"mine": 1}', b"\x00<html", b"text about <html>"):
+        (tmp_path / "notes.json").write_bytes(content)
+        with pytest.raises(InputError, match=r"--out .*notes.json: is there and no HTML page; name another file"):
+            write_report([folder], tmp_path / "notes.json")
+        assert (tmp_path / "notes.json").read_bytes() == content
     with pytest.raises(InputError, match="is a folder; name a file"):
         write_report([folder], tmp_path)
     with pytest.raises(InputError, match=r"can't be written .*; give --out FILE"):
