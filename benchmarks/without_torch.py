@@ -5,7 +5,7 @@
 A virtual environment is made under ``DIR/env`` and gets this project with its extra for PDF files, nothing else. There,
 models are timed, scored and read with: a PDF of 20 of the images, of which the seventh page is missing, and a folder of
 100, of which one is cut short. What is to be refused is refused by name, everything else is read, and the JSON holds to
-its published schema, or the exit code is 1.
+its published schema, or the exit code is 1. It is 2 where the environment can't be made or an argument can't be used.
 """
 
 from __future__ import annotations
@@ -44,8 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if len(pages) < max(PDF_PAGES, IMAGES):
         sys.stderr.write(f"without_torch.py: {options.det_data}: has {len(pages)} images; {IMAGES} are needed\n")
         return 2
-    options.out.mkdir(parents=True, exist_ok=True)
-    ocrslim = make_environment(options.out / "env")
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+        ocrslim = make_environment(options.out / "env")
+    except (OSError, RuntimeError) as error:
+        sys.stderr.write(f"without_torch.py: {error}\n")
+        return 2
     print(f"environment without torch: {megabytes(options.out / 'env'):.0f} MB", flush=True)
     told = [_told(ocrslim, *command) for command in commands(options)]
     book, folder = options.out / "book.pdf", options.out / "folder"
@@ -78,14 +82,19 @@ def make_environment(folder: Path) -> str:
     """Install the project in an environment of its own and return the program there.
 
     Raises:
-        RuntimeError: torch or Paddle came along.
-        subprocess.CalledProcessError: pip failed; it has said why.
+        RuntimeError: the environment can't be made, pip failed (it has said why), or torch or Paddle came along.
     """
     python = folder / "bin" / "python"
-    if not python.is_file():
-        venv.create(folder, with_pip=True)
+    try:
+        if not python.is_file():
+            venv.create(folder, with_pip=True)
+    except subprocess.CalledProcessError as error:  # of ensurepip
+        raise RuntimeError(
+            f"{folder}: no environment can be made; python needs its modules venv and ensurepip"
+        ) from error
     pip = [str(python), "-m", "pip", "install", "-q", "-c", str(PROJECT / "constraints.txt"), f"{PROJECT}[pdf]"]
-    subprocess.run(pip, check=True, stderr=subprocess.DEVNULL)
+    if subprocess.run(pip, check=False).returncode:
+        raise RuntimeError(f"{folder}: pip can't install {PROJECT}; it says why above")
     if subprocess.run([python, "-c", NO_TORCH], check=False).returncode:
         raise RuntimeError(f"{folder}: torch or Paddle was installed; the plain package must not ask for them")
     return str(folder / "bin" / "ocrslim")

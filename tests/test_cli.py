@@ -446,7 +446,7 @@ def test_the_face_has_the_options_that_it_promised() -> None:
     assert (default.data, default.eval, default.steps, default.ptq_only) == (None, None, None, False)
     scored = cli.build_parser().parse_args(["eval", "m", "--data", "d", "--limit", "5", "--task", "rec"])
     assert (scored.engine, scored.profile, scored.loose, scored.limit, scored.json) == (
-        "openvino",
+        None,
         None,
         False,
         5,

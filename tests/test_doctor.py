@@ -65,7 +65,7 @@ def test_what_is_expected_of_a_cpu_with_vnni_is_what_the_readme_measured() -> No
 
 
 def test_what_is_expected_of_onnx_runtime_is_what_the_readme_measured() -> None:
-    """PP-OCRv6 tiny is named apart."""
+    """PP-OCRv6 tiny is named apart. Bounds are given to a twentieth: more than half of that off is another bound."""
     said = " ".join(int8_here(cpu("avx2", "avx512f", "avx512_vnni")))
     found = re.findall(r"Runtime ([\d.]+) to ([\d.]+) of its float time for recognisers and ([\d.]+) to ([\d.]+)", said)
     bounds = {"rec": found[0][:2], "det": found[0][2:]}
@@ -77,7 +77,7 @@ def test_what_is_expected_of_onnx_runtime_is_what_the_readme_measured() -> None:
     for row in rows:
         name, ratio = row[1].strip(), float(row[7].strip(" ~"))
         low, high = (tiny[name[-3:]],) * 2 if "tiny" in name else bounds[name[-3:]]
-        assert float(low) - 0.05 <= ratio <= float(high) + 0.05, name
+        assert float(low) - 0.035 <= ratio <= float(high) + 0.035, name
 
 
 def test_this_machine() -> None:

@@ -40,6 +40,7 @@ RECIPES = {
     "predict",
     "pruned",
     "lossless",
+    "made_for",
     "reader",
     "reference",
     "relearning",
@@ -75,6 +76,7 @@ APART = [
 TORCH_FREE = (
     *("ocrslim.ocr", "ocrslim.engines", "ocrslim.report", "ocrslim.evaluate", "ocrslim.predict", "ocrslim.config"),
     *("ocrslim.atomic", "ocrslim.reader", "ocrslim.reference", "ocrslim.streams", "ocrslim.end_to_end"),
+    "ocrslim.made_for",
     *("ocrslim.spec", "ocrslim.errors", "ocrslim.graph.importers", "ocrslim.graph.passes", "ocrslim.graph.inspect"),
     *("ocrslim.arguments", "ocrslim.cli", "ocrslim.example", "ocrslim.slimming.training.loader"),
     "ocrslim.slimming.training.prefetch",

@@ -318,6 +318,16 @@ def test_a_name_that_is_no_utf8_is_valid_json_all_the_same(read: Predict, tmp_pa
     assert result["pages"][0]["picture"].encode()
 
 
+@pytest.mark.parametrize("content", [b'{"pages": [1, 2]}', b"[]", b"{", b"\xff", None])
+def test_anothers_result_is_refused_before_anything_is_read(tmp_path: Path, content: bytes | None) -> None:
+    place = tmp_path / "out" / "predict.json"
+    place.parent.mkdir()
+    place.mkdir() if content is None else place.write_bytes(content)
+    with pytest.raises(InputError, match=r"--out .*out: the predict.json there is none of ocrslim's; move it away or"):
+        predict_files([tmp_path / "nothing.png"], "no model", "none", out=place.parent)
+    assert content is None or place.read_bytes() == content
+
+
 @pytest.mark.parametrize("stem", ["a" * 240, "é" * 120, "文" * 80, "𝔘" * 60])
 def test_a_picture_has_a_shorter_name_than_a_file_may_have(read: Predict, tmp_path: Path, stem: str) -> None:
     for folder in ("one", "two"):

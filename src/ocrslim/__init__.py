@@ -18,7 +18,7 @@ def load(
     model: str | Path,
     rec: None = None,
     *,
-    engine: str = "openvino",
+    engine: str | None = None,
     profile: str | None = None,
     dictionary: str | Path | None = None,
     threads: int = 2,
@@ -30,7 +30,7 @@ def load(
     model: str | Path,
     rec: str | Path,
     *,
-    engine: str = "openvino",
+    engine: str | None = None,
     profile: str | None = None,
     dictionary: str | Path | None = None,
     threads: int = 2,
@@ -42,7 +42,7 @@ def load(
     model: str | Path,
     rec: str | Path | None = None,
     *,
-    engine: str = "openvino",
+    engine: str | None = None,
     profile: str | None = None,
     dictionary: str | Path | None = None,
     threads: int = 2,
@@ -53,7 +53,8 @@ def load(
     Args:
         model: an official name, a model file or a folder; see :func:`ocrslim.graph.importers.source.open_model`.
         rec: the recogniser that goes with a detector.
-        engine: one of :data:`ocrslim.engines.session.ENGINES` or :data:`ocrslim.engines.session.PADDLE_ENGINES`.
+        engine: one of :data:`ocrslim.engines.session.ENGINES` or :data:`ocrslim.engines.session.PADDLE_ENGINES`;
+            ``None`` takes the one that an int8 model was made for, else ``openvino``.
         profile: see :func:`ocrslim.config.profile.load_profile`; each model's own where ``None``.
         dictionary: of a recogniser that comes without one, a file.
         threads: of the engine.

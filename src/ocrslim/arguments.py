@@ -14,6 +14,7 @@ __all__ = ["build_parser"]
 
 EXPORTS = ("paddle", "paddle-lite", "paddleocr", "rapidocr", "openvino", "onnx", "tensorrt")
 OBSERVERS = ("output", "minmax", "moving_average", "percentile", "mse")
+USUAL_ENGINE = "the one that an int8 model was made for, by its result.json, else openvino"
 SHELLS = ("bash", "zsh", "fish")
 
 
@@ -241,9 +242,7 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _add_engine(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--engine", default="openvino", choices=(*ENGINES, *PADDLE_ENGINES), help="default: %(default)s"
-    )
+    parser.add_argument("--engine", choices=(*ENGINES, *PADDLE_ENGINES), help=f"default: {USUAL_ENGINE}")
     parser.add_argument(
         "--profile",
         choices=("example", "model", "paddleocr", "rapidocr"),
@@ -270,7 +269,7 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser("bench", help="time models against each other, interleaved")
     parser.add_argument("models", nargs="+", metavar="MODEL", help="official name, ONNX file or folder")
     engines = (*ENGINES, *PADDLE_ENGINES)
-    parser.add_argument("--engine", nargs="+", default=["openvino"], choices=engines, help="default: openvino")
+    parser.add_argument("--engine", nargs="+", choices=engines, help=f"default: {USUAL_ENGINE}")
     parser.add_argument("--threads", type=_positive, default=2, metavar="N", help="default: %(default)s")
     parser.add_argument("--batch", type=_positive, default=1, metavar="N", help="default: %(default)s")
     parser.add_argument("--shape", type=_shape, metavar="HxW", help="default: 48x320 for rec, 640x640 for det")

@@ -232,6 +232,7 @@ def _run_bench(options: argparse.Namespace) -> None:
     """``ocrslim bench``."""
     from ocrslim.engines.timing import SHAPES, bench
     from ocrslim.graph.importers.source import open_model
+    from ocrslim.made_for import engine_for
     from ocrslim.report.table import bench_table
 
     sources = [open_model(model) for model in options.models]
@@ -239,11 +240,12 @@ def _run_bench(options: argparse.Namespace) -> None:
     if len(tasks) > 1 and options.shape is None:
         raise InputError("bench: det and rec models take different shapes; time them apart or give --shape HxW")
     height, width = options.shape or SHAPES[sources[0].task]
-    only_paddle = set(options.engine) <= set(PADDLE_ENGINES)
-    paths = [source.file_for(options.engine[0]) if only_paddle else source.path for source in sources]
+    engines = [engine_for(sources, engine) for engine in options.engine or [None]]
+    only_paddle = set(engines) <= set(PADDLE_ENGINES)
+    paths = [source.file_for(engines[0]) if only_paddle else source.path for source in sources]
     rows = bench(
         list(zip(options.models, paths, strict=True)),
-        options.engine,
+        engines,
         threads=options.threads,
         shape=(options.batch, 3, height, width),
     )

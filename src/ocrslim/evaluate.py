@@ -19,6 +19,7 @@ from ocrslim.config.profile import DetProfile, Profile, RecProfile, Task, load_p
 from ocrslim.engines.session import InferenceSession, open_session
 from ocrslim.errors import DataError, InputError, ModelError
 from ocrslim.graph.importers.source import ModelSource, open_model
+from ocrslim.made_for import engine_for
 from ocrslim.ocr.ctc import Charset
 from ocrslim.ocr.db import DBPostProcess
 from ocrslim.ocr.image import read_image
@@ -102,7 +103,7 @@ def evaluate_file(
     dictionary: Path | None = None,
     data_dir: Path | None = None,
     task: Task | None = None,
-    engine: str = "openvino",
+    engine: str | None = None,
     profile: str | None = None,
     loose: bool = False,
     rec_width: RecWidth = "dynamic",
@@ -118,7 +119,7 @@ def evaluate_file(
         dictionary: of a recogniser that comes without; see :func:`ocrslim.graph.importers.source.open_model`.
         data_dir: what image paths in the label file are relative to.
         task: what the model must be for; ``None`` takes it as it is.
-        engine: see :func:`evaluate`.
+        engine: see :func:`evaluate`; ``None`` is that of :func:`ocrslim.made_for.engine_for`.
         profile: see :func:`ocrslim.config.profile.load_profile`.
         loose: see :func:`evaluate`.
         rec_width: see :func:`evaluate`.
@@ -141,7 +142,7 @@ def evaluate_file(
         return evaluate(
             source,
             samples,
-            engine=engine,
+            engine=engine_for([source], engine),
             profile=chosen,
             threads=threads,
             loose=loose,

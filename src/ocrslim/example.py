@@ -18,6 +18,7 @@ from ocrslim.errors import InputError, ModelError
 from ocrslim.evaluate import EvalResult, evaluate
 from ocrslim.graph.importers.source import ModelSource, open_model
 from ocrslim.graph.importers.zoo import MODELS
+from ocrslim.made_for import engine_for
 from ocrslim.ocr.labels import find_data_dir
 from ocrslim.report.run_log import progress_bar
 from ocrslim.slimming.training.labelled_loader import open_labelled
@@ -136,7 +137,7 @@ def evaluate_example(
     model: str | Path | None = None,
     dictionary: Path | None = None,
     profile: str | None = None,
-    engine: str = "openvino",
+    engine: str | None = None,
     threads: int = 2,
     limit: int | None = None,
     loose: bool = False,
@@ -151,7 +152,7 @@ def evaluate_example(
         model: see :func:`open_example_model`.
         dictionary: see there.
         profile: see :func:`ocrslim.config.profile.load_profile`; in place of the file's.
-        engine: see :func:`ocrslim.evaluate.evaluate`.
+        engine: see :func:`ocrslim.evaluate.evaluate_file`.
         threads: of the engine.
         limit: score the first ``limit`` images only.
         loose: see :func:`ocrslim.evaluate.evaluate`.
@@ -172,7 +173,7 @@ def evaluate_example(
         result = evaluate(
             source,
             found.samples[:limit],
-            engine=engine,
+            engine=engine_for([source], engine),
             profile=config.profile if profile is None else load_profile(profile, source.inference_yml),
             threads=threads,
             loose=loose,

@@ -33,6 +33,7 @@ from ocrslim.report.run_log import progress_bar
 __all__ = ["RESULT", "SCHEMA_VERSION", "predict_files"]
 
 RESULT = "predict.json"
+KEYS = {"ocrslim", "schema", "pages"}  # by which a result is known for ours
 SCHEMA_VERSION = 1  # of report/predict.schema.json
 JPEG_QUALITY = 90
 LONGEST_STEM = 100  # bytes of a picture's name
@@ -62,7 +63,7 @@ def predict_files(
     det: str | Path,
     rec: str | Path,
     *,
-    engine: str = "openvino",
+    engine: str | None = None,
     profile: str | None = None,
     dictionary: Path | None = None,
     threads: int = 2,
@@ -75,13 +76,13 @@ def predict_files(
     """Read files and return what ``ocrslim predict --json`` prints; ``report/predict.schema.json`` describes it.
 
     A page that cannot be read is named and passed over; one whose picture can't be written has a note in its place.
-    No file is overwritten but the pictures that an earlier run left in ``out``, by its ``predict.json``.
+    No file is overwritten but ``predict.json`` of an earlier run in ``out`` and the pictures that it names.
 
     Args:
         inputs: images, folders and PDF files.
         det: the detector; see :func:`ocrslim.graph.importers.source.open_model`.
         rec: the recogniser.
-        engine: that runs all models.
+        engine: that runs all models; see :func:`ocrslim.load`.
         profile: see :func:`ocrslim.config.profile.load_profile`; each model's own where ``None``.
         dictionary: of a recogniser that comes without one.
         threads: of the engine.
@@ -98,6 +99,7 @@ def predict_files(
     """
     started = time.perf_counter()
     _refuse_read_folder(inputs, out)
+    _refuse_foreign_result(out)
     files = find_files(inputs, out)
     total = count_pages(files)
     ours = load_pair(
@@ -192,6 +194,22 @@ def _refuse_read_folder(inputs: Sequence[Path], out: Path | None) -> None:
         return
     if any(os.path.isdir(path) and os.path.samefile(path, out) for path in inputs):
         raise InputError(f"--out {out}: is a folder that is read; name another one, such as {out / 'read'}")
+
+
+def _refuse_foreign_result(out: Path | None) -> None:
+    """Refuse to replace a ``predict.json`` that another program wrote.
+
+    Raises:
+        InputError: there is one without what a result of ours says.
+    """
+    if out is None or not os.path.lexists(out / RESULT):
+        return
+    try:
+        found = json.loads((out / RESULT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict) or not found.keys() >= KEYS:
+        raise InputError(f"--out {out}: the {RESULT} there is none of ocrslim's; move it away or name another folder")
 
 
 def _others_names(out: Path) -> set[str]:

@@ -20,6 +20,7 @@ from ocrslim.engines.session import InferenceSession, open_session
 from ocrslim.errors import InputError, ModelError
 from ocrslim.evaluate import read_page
 from ocrslim.graph.importers.source import ModelSource, open_model
+from ocrslim.made_for import engine_for
 from ocrslim.ocr.crop import crop_line
 from ocrslim.ocr.ctc import Charset
 from ocrslim.ocr.db import DBPostProcess
@@ -253,7 +254,7 @@ class Reader:
 def load_model(
     model: str | Path,
     *,
-    engine: str = "openvino",
+    engine: str | None = None,
     profile: str | None = None,
     dictionary: str | Path | None = None,
     threads: int = 2,
@@ -265,6 +266,10 @@ def load_model(
         EngineError: the engine cannot run the model.
     """
     source = open_model(model, dictionary)
+    return _loaded(source, engine_for([source], engine), profile, threads)
+
+
+def _loaded(source: ModelSource, engine: str, profile: str | None, threads: int) -> Detector | Recognizer:
     chosen = load_profile(profile, source.inference_yml)
     session = open_session(source.file_for(engine), engine, threads)
     if source.task == "det":
@@ -276,7 +281,7 @@ def load_pair(
     det: str | Path,
     rec: str | Path,
     *,
-    engine: str = "openvino",
+    engine: str | None = None,
     profile: str | None = None,
     dictionary: str | Path | None = None,
     threads: int = 2,
@@ -285,13 +290,15 @@ def load_pair(
     """Load a detector and a recogniser; the arguments are those of :func:`ocrslim.load`.
 
     Raises:
-        InputError: as :func:`load_model`, or the two are not a det and a rec model.
+        InputError: as :func:`load_model`, the two are not a det and a rec model, or nobody says in which of two engines
+            to run them.
         EngineError: as :func:`load_model`.
     """
     if not 0 <= drop_score <= 1:
         raise InputError(f"drop_score {drop_score}: a probability from 0 to 1 is needed")
-    first = load_model(det, engine=engine, profile=profile, threads=threads)
-    second = load_model(rec, engine=engine, profile=profile, dictionary=dictionary, threads=threads)
+    sources = open_model(det), open_model(rec, dictionary)
+    engine = engine_for(sources, engine)
+    first, second = (_loaded(source, engine, profile, threads) for source in sources)
     if not isinstance(first, Detector) or not isinstance(second, Recognizer):
         tasks = f"{first.source.name} is a {first.source.task} and {second.source.name} a {second.source.task} model"
         raise InputError(f"{tasks}; a det model is needed first, then a rec model")

@@ -12,6 +12,7 @@ from ocrslim.engines.session import open_session
 from ocrslim.errors import InputError, ModelError
 from ocrslim.graph.importers.source import ModelSource, open_model
 from ocrslim.graph.importers.zoo import MODELS
+from ocrslim.made_for import engine_for
 from ocrslim.reader import Detector, Reader, Recognizer
 
 __all__ = ["FLOAT", "float_original", "load_reference"]
@@ -49,6 +50,7 @@ def load_reference(ours: Reader, against: Sequence[str]) -> Reader:
     if (det.task, rec.task) != ("det", "rec"):
         raise InputError(f"--against: {det.name} is a {det.task} and {rec.name} a {rec.task} model; name det, then rec")
     detector, recognizer = ours.detector, ours.recognizer
+    engine_for([det, rec], detector.session.engine)  # says what was made for another one
     if det.sha256 != detector.source.sha256:
         session = open_session(det.file_for(detector.session.engine), detector.session.engine, detector.session.threads)
         detector = Detector(det, session, detector.profile)

@@ -1,4 +1,8 @@
-"""The drop-in benchmark: how it counts and chooses, and, slowly, that PaddleOCR and RapidOCR load our folders."""
+"""The drop-in benchmark: how it counts and chooses, and, slowly, that PaddleOCR and RapidOCR load our folders.
+
+No CI runs the slow part: the real tools need environments of gigabytes. It is run by hand, with
+``benchmarks/dropin.py`` or with its folder of environments in ``OCRSLIM_DROPIN_ENVS``.
+"""
 
 from __future__ import annotations
 

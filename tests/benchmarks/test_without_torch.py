@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -63,3 +66,36 @@ def test_too_few_images_are_refused_before_any_work(tmp_path: Path, capsys: pyte
     assert script.main(["--det-data", data, "--rec-data", data, "--out", str(tmp_path / "out")]) == 2
     assert "has 1 images; 100 are needed" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("fails", "told"),
+    [("venv", "no environment can be made"), ("pip", "pip can't install"), ("-c", "torch or Paddle was installed")],
+)
+def test_an_environment_that_cannot_be_made_is_one_line(
+    fails: str, told: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What pip says is left to be read."""
+
+    def create(folder: Path, with_pip: bool) -> None:
+        assert with_pip
+        if fails == "venv":
+            raise subprocess.CalledProcessError(1, "ensurepip")
+
+    def run(command: Sequence[object], **options: Any) -> subprocess.CompletedProcess[bytes]:
+        assert options == {"check": False}
+        failed = fails == str(command[2 if "pip" in command else 1])
+        code = f"import sys; {failed} and sys.stderr.write('no such thing\\n'); sys.exit({failed})"
+        return real([sys.executable, "-c", code], **options)
+
+    real = subprocess.run
+    monkeypatch.setattr(script.venv, "create", create)
+    monkeypatch.setattr(script.subprocess, "run", run)
+    _images(tmp_path, 100)
+    boxes = '[{"transcription": "a", "points": [[1,1],[9,1],[9,9],[1,9]]}]'
+    (tmp_path / "labels.txt").write_text("".join(f"{number}.png\t{boxes}\n" for number in range(100)))
+    data = str(tmp_path / "labels.txt")
+    assert script.main(["--det-data", data, "--rec-data", data, "--out", str(tmp_path / "out")]) == 2
+    *said, last = capfd.readouterr().err.splitlines()
+    assert last.startswith(f"without_torch.py: {tmp_path / 'out' / 'env'}: {told}")
+    assert said == ([] if fails == "venv" else ["no such thing"])

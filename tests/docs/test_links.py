@@ -239,3 +239,17 @@ def test_the_checks_find_what_is_wrong(tmp_path: Path) -> None:
     page = tmp_path / "commands.md"
     page.write_text("`ocrslim eval\nM --data D` and\n```\nx && ocrslim demo  # yes\n```\n", "utf-8")
     assert sorted(commands(page)) == ["ocrslim demo", "ocrslim eval M --data D"]
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md", "docs/index.md", "docs/zh/index.md"])
+def test_what_a_new_user_needs_is_said_before_the_first_command(page: str) -> None:
+    """The pinned versions want a newer Python than the package itself does."""
+    before, command, _ = (ROOT / page).read_text(encoding="utf-8").partition("\npip install -c constraints.txt")
+    assert command
+    for need in ("git clone", "Python 3.11", "Python 3.10", "python3 -m venv .venv && . .venv/bin/activate"):
+        assert need in before, need
+
+
+@pytest.mark.parametrize("page", ["docs/index.md", "docs/zh/index.md"])
+def test_the_completion_is_named(page: str) -> None:
+    assert '`eval "$(ocrslim completion bash)"`' in (ROOT / page).read_text(encoding="utf-8")

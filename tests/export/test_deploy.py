@@ -201,6 +201,86 @@ def test_a_float_model_by_its_name(zoo: Callable[[str], Path], tmp_path: Path) -
     assert "float: a folder for PaddleOCR" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("to", ["onnx", "rapidocr", "paddleocr"])
+def test_files_of_the_users_are_not_replaced(
+    to: str, compressed: Folder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "mine"
+    out.mkdir()
+    (out / "README.md").write_text("# My project: a folder for me\n", encoding="utf-8")
+    assert main(["export", str(compressed("rec", "onnxruntime")), "--to", to, "--out", str(out)]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith(f"ocrslim: --out {out}: holds README.md, which the export would replace")
+    assert said.err.count("\n") == 1
+    assert names(out) == {"README.md"}
+    assert (out / "README.md").read_text(encoding="utf-8").startswith("# My project")
+
+
+def test_an_earlier_bundle_is_replaced_by_one_of_its_kind_alone(compressed: Folder, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    folder = compressed("rec", "onnxruntime")
+    export_bundle(folder, "onnx", out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    (out / "model.onnx").write_bytes(b"")
+    (out / "note.txt").write_text("mine", encoding="utf-8")
+    export_bundle(folder, "onnx", out)
+    with pytest.raises(InputError, match=r"holds MODEL_CARD.md, README.md, inference.yml, which"):
+        export_bundle(folder, "paddleocr", out)
+    (out / "note.txt").unlink()
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_the_models_own_folder_is_not_written_into(compressed: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = compressed("det", "onnxruntime")
+    (folder / "model.onnx").rename(folder / "inference.onnx")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    monkeypatch.chdir(folder)
+    for out in (folder, Path()):
+        with pytest.raises(InputError, match=rf"--out {out}: is the model's own folder, whose files would be replaced"):
+            export_bundle(folder, "paddleocr", out)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_what_fails_half_way_leaves_nothing(
+    compressed: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("ocrslim.export.deploy.write_readme", full)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "note.txt").write_text("", encoding="utf-8")
+    folder = compressed("det", "onnxruntime")
+    for out in (tmp_path / "mine", tmp_path / "new"):
+        with pytest.raises(OSError, match="No space left"):
+            export_bundle(folder, "onnx", out)
+    assert names(tmp_path / "mine") == {"note.txt"}
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_current_folder_has_a_name_in_the_readme(
+    compressed: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, here = compressed("det", "onnxruntime"), tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    for to, said in (("onnx", '"here/model.onnx"'), ("paddleocr", 'model_dir="here"')):
+        assert main(["export", str(folder), "--to", to, "--out", "."]) == 0
+        assert said in (here / "README.md").read_text(encoding="utf-8")
+        assert "README.md" in capsys.readouterr().out.splitlines()
+        for path in here.iterdir():
+            path.unlink()
+
+
+def test_a_compressed_file_lands_beside_itself(compressed: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = compressed("det", "onnxruntime")
+    assert main(["export", str(folder / "model.onnx"), "--to", "rapidocr"]) == 0
+    assert (folder / "rapidocr" / "model.onnx").is_file()
+    (folder / "onnx").write_text("", encoding="utf-8")
+    assert main(["export", str(folder), "--to", "onnx"]) == 2
+    assert capsys.readouterr().err.startswith(f"ocrslim: {folder / 'onnx'}: cannot be written (File exists); name")
+
+
 def test_options_of_paddle_do_not_fit_the_others(compressed: Folder, tmp_path: Path) -> None:
     folder = compressed("det", "onnxruntime")
     for options in ({"source": tmp_path}, {"quantized": False}):

@@ -1,5 +1,7 @@
-"""The folder for PaddleOCR: its ``inference.yml`` says all that PaddleX asks for. The real one reads it in
-tests/benchmarks/test_dropin.py."""
+"""The folder for PaddleOCR: its ``inference.yml`` says all that PaddleX asks for.
+
+That the real PaddleOCR reads it is tried by hand, with ``benchmarks/dropin.py``: no test installs it.
+"""
 
 from __future__ import annotations
 

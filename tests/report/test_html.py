@@ -308,6 +308,24 @@ def test_what_became_of_the_budget(
     assert told in "".join(parse(report_page([Run(tmp_path, result)])).words)
 
 
+def test_a_budget_that_was_missed_on_eval_is_not_said_to_be_kept(
+    result: dict[str, Any], parse: Parse, tmp_path: Path
+) -> None:
+    """As the verdict in ``result.json`` says it: in the headline, the tile and the comparison, in both languages."""
+    result["settings"]["eval"] = "/home/me/val.txt"
+    result["budget"] |= {"kept": True, "sure": True, "max_drop": 0.3}
+    for number, tiles in ((1, 1), (2, 4)):
+        markup = report_page([Run(tmp_path, result)] * number)
+        text = "".join(parse(markup).words)
+        assert "Within the budget on what was held back, NOT on --eval; 1.28 times as fast" in text
+        assert "在预留部分上在预算之内，在 --eval 上超出预算；" in markup
+        assert "Within the budget, " not in text
+        assert "as measured" not in text
+        assert text.count("not kept on --eval") == tiles
+        assert markup.count("在 --eval 上不满足") == tiles
+        assert "On the images of --eval more than 0.3 points were lost" in text
+
+
 def test_a_slow_int8_model_is_not_praised(result: dict[str, Any], parse: Parse, tmp_path: Path) -> None:
     result["latency"][3]["ratio_on_engine"] = 1.09
     result["delivered"] = "float"
@@ -411,6 +429,12 @@ def test_where_it_is_written(
     assert (tmp_path / "report.html").is_file()
     other = write_report([folder], tmp_path / "other.html", "zh")
     assert 'data-lang="zh"' in other.read_text(encoding="utf-8")
+    assert write_report([folder], other).read_text(encoding="utf-8") != ""  # a page is replaced
+    for content in (b'{"mine": 1}', b"\x00<html", b"text about <html>"):
+        (tmp_path / "notes.json").write_bytes(content)
+        with pytest.raises(InputError, match=r"--out .*notes.json: is there and no HTML page; name another file"):
+            write_report([folder], tmp_path / "notes.json")
+        assert (tmp_path / "notes.json").read_bytes() == content
     with pytest.raises(InputError, match="is a folder; name a file"):
         write_report([folder], tmp_path)
     with pytest.raises(InputError, match=r"can't be written .*; give --out FILE"):

@@ -113,6 +113,45 @@ def test_nobodys_folders_are_in_it(result: dict[str, Any]) -> None:
     assert "--data train.txt --eval val.txt --effort normal --max-drop 0.3 --seed 0" in section(card, "How it was made")
 
 
+HELD = "held back from training"
+
+
+@pytest.mark.parametrize(
+    ("data", "evaluated", "judged_by", "told"),
+    [
+        # A file of the example names several label files, which no setting repeats.
+        (None, None, "the labels of /home/somebody/a.txt, /home/somebody/x/b.txt", "the labels of a.txt, b.txt"),
+        (None, None, "the labels of /home/somebody/lmdb", "the labels of lmdb"),
+        (None, None, "the labels of /home/some body/my val.txt", "the labels of my val.txt"),
+        (None, "/home/some, body/val.txt", "the labels of /home/some, body/val.txt", "the labels of val.txt"),
+        # --data is a folder that the path of --eval begins with.
+        ("/home/somebody/d", "/home/somebody/d/v.txt", "the labels of /home/somebody/d/v.txt", "the labels of v.txt"),
+        (
+            *("/home/somebody/set", None, f"the labels of the part of /home/somebody/set {HELD}"),
+            f"the labels of the part of set {HELD}",
+        ),
+        (
+            *(None, None, f"agreement with the float model (no labels) on images of /home/somebody/im {HELD}"),
+            f"agreement with the float model (no labels) on images of im {HELD}",
+        ),
+        (
+            *(None, None, f"agreement with the float model (no labels) on rendered text {HELD}"),
+            f"agreement with the float model (no labels) on rendered text {HELD}",
+        ),
+    ],
+)
+def test_what_it_was_judged_by_names_no_folder(
+    data: str | None, evaluated: str | None, judged_by: str, told: str, result: dict[str, Any]
+) -> None:
+    result["data"] |= {"path": "/home/somebody/t.txt, /home/somebody/u.txt", "judged_by": judged_by}
+    result["settings"] |= {"data": data, "eval": evaluated}
+    card = model_card(result, SHA)
+    assert f"judged by {told}, 1601 images" in card
+    assert "Data: `t.txt`, `u.txt`" in card
+    for part in ("home", "some, ", "somebody", "some body"):
+        assert part not in card
+
+
 def test_how_it_was_made(result: dict[str, Any]) -> None:
     how = section(model_card(result, SHA), "How it was made")
     assert "not trained" in how

@@ -23,9 +23,12 @@ from ocrslim.graph.importers.source import ModelSource, open_model
 
 __all__ = [
     "CARD",
+    "README",
+    "RESULT",
     "SIDECARS",
     "Deployable",
     "Exported",
+    "is_bundle",
     "is_quantized",
     "open_deployable",
     "require_open_shape",
@@ -37,6 +40,8 @@ __all__ = [
 ]
 
 CARD = "MODEL_CARD.md"
+README = "README.md"
+KIND = ": a folder for "  # ends the title in the first line of a bundle's README, before who loads it
 RESULT = "result.json"
 OF_THE_RUN = (
     "The files named above, their hashes and sizes are those of the run. This folder was made from them: the same"
@@ -226,10 +231,10 @@ def write_readme(
         code: lines of Python.
         notes: sentences.
     """
-    lines = [f"# {deployable.title}: a folder for {who}", "", "```python", *code, "```", "", *notes]
+    lines = [f"# {deployable.title}{KIND}{who}", "", "```python", *code, "```", "", *notes]
     if deployable.card is not None:
         lines.append(f"What was lost and gained, measured where: `{CARD}`, of the run that this folder was made from.")
-    path = folder / "README.md"
+    path = folder / README
     write_bytes(path, ("\n".join(lines) + "\n").encode())
     if deployable.card is None:
         return [path]
@@ -238,6 +243,21 @@ def write_readme(
         text = deployable.card.read_text(encoding="utf-8")
         write_bytes(card, f"{text.rstrip()}\n\n{OF_THE_RUN}\n".encode())
     return [path, card]
+
+
+def is_bundle(readme: Path, like: Path) -> bool:
+    """Tell whether a README is one that :func:`write_readme` wrote for the same reader as another.
+
+    Args:
+        readme: may be missing, or anybody's.
+        like: of a bundle.
+    """
+    try:
+        with readme.open(encoding="utf-8") as first, like.open(encoding="utf-8") as second:
+            lines = [file.readline().rstrip("\n").rpartition(KIND) for file in (first, second)]
+    except (OSError, UnicodeDecodeError):
+        return False
+    return all(line[0].startswith("# ") for line in lines) and lines[0][2] == lines[1][2]
 
 
 def _read_result(path: Path) -> tuple[str, str, str]:

@@ -25,6 +25,7 @@ from ocrslim.export.bundle import (
     write_readme,
     write_sidecars,
 )
+from ocrslim.export.landing import folder_for, land
 from ocrslim.export.openvino import export_openvino
 from ocrslim.export.paddle import export_paddle
 from ocrslim.export.paddle_lite import PaddleLiteSession, export_paddle_lite, find_paddle_lite
@@ -117,29 +118,19 @@ def export_bundle(model: str | Path, to: str, out: Path | None = None) -> Export
     Args:
         model: a folder that ``ocrslim compress`` wrote, or a float model: a zoo name, a file or a folder.
         to: one of :data:`BUNDLES`.
-        out: the folder, made if missing; ``None`` is a subfolder of the model's folder, named as the format.
+        out: the folder, made if missing; ``None`` is a subfolder of the model's folder, named as the format. All files
+            land there or none does, and only those of an earlier bundle of this kind are replaced.
 
     Raises:
-        InputError: the model was compressed for another engine than the one that will run it, or ``out`` can't be used.
+        InputError: the model was compressed for another engine than the one that will run it, or ``out`` can't be used:
+            it is the model's own folder, or holds files of somebody's that would be replaced.
         ModelError: there is no such model, or it can't be put into that format.
         EngineError: OpenVINO can't convert it.
         VerifyError: what was written computes something else than the model.
     """
     deployable = open_deployable(model)
-    if out is None:
-        if deployable.target is None and not Path(model).is_dir():
-            raise InputError(f"{model}: name the folder to write with --out DIR")
-        out = Path(model) / to
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {out}: cannot be written ({error.strerror}); name another folder") from error
-    try:
-        return _written(deployable, to, out)
-    except BaseException:
-        if not any(out.iterdir()):
-            out.rmdir()  # a refusal leaves no empty folder
-        raise
+    folder = folder_for(model, deployable.source, to, out, deployable.target is not None)
+    return land(folder, f"--out {out}" if out else str(folder), lambda stage: _written(deployable, to, stage))
 
 
 def _written(deployable: Deployable, to: str, out: Path) -> Exported:

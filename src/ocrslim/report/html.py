@@ -29,6 +29,7 @@ __all__ = ["MOST_BYTES", "NAME", "report_page", "try_report", "write_report"]
 
 NAME = "report.html"
 MOST_BYTES = 5_000_000  # of the file
+LONGEST_START = 1024  # bytes of a file by which a page is known
 FOR_PICTURES = 3_000_000  # of these
 
 
@@ -44,20 +45,33 @@ def write_report(folders: Sequence[Path], out: Path | None = None, lang: Lang = 
         Path: the file.
 
     Raises:
-        InputError: a folder is no run's, or the file can't be written or would be too large.
+        InputError: a folder is no run's, or the file can't be written, would be too large, or is there and no page.
     """
     if not folders:
         raise InputError("report: name the folder of a run")
     runs = [read_run(folder) for folder in folders]
     path = out or (runs[0].folder / NAME if len(runs) == 1 else Path(NAME))
-    if path.is_dir():
-        raise InputError(f"--out {path}: is a folder; name a file")
+    _refuse_others(path)
     page = report_page(runs, lang)
     try:
         write_text(path, page)
     except OSError as error:
         raise InputError(f"{path}: can't be written ({error.strerror}); give --out FILE") from error
     return path
+
+
+def _refuse_others(path: Path) -> None:
+    """Refuse to write over a folder, or a file that is no page: it is somebody's, and named by mistake."""
+    if path.is_dir():
+        raise InputError(f"--out {path}: is a folder; name a file")
+    try:
+        with path.open("rb") as file:
+            start = file.read(LONGEST_START)
+    except OSError:
+        return  # it is not there, or the writing says why it can't be
+    begins = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if start and not begins.startswith((b"<!doctype html", b"<html")):
+        raise InputError(f"--out {path}: is there and no HTML page; name another file")
 
 
 def try_report(folders: Sequence[Path], console: Console | None, out: Path | None = None) -> None:

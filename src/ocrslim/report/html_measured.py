@@ -59,13 +59,14 @@ def is_dropped(result: Mapping[str, Any]) -> bool:
 def state_of(result: Mapping[str, Any]) -> str:
     """Return what became of the budget.
 
-    ``kept``, ``unsure``, ``missed``, ``unlabelled`` where nobody can tell, or ``none`` where there was none.
+    ``kept``, ``unsure``, ``missed``, ``over`` where it holds on what was held back and not on ``--eval``,
+    ``unlabelled`` where nobody can tell, or ``none`` where there was none.
     """
     budget = result.get("budget") if made_of(result) == "int8" else None
     if budget is None:
         return "none"
     if budget["kept"]:
-        return "kept" if budget["sure"] else "unsure"
+        return "over" if over_budget(result) else "kept" if budget["sure"] else "unsure"
     return "missed" if budget["drop"].get("against", "labels") == "labels" else "unlabelled"
 
 
@@ -85,7 +86,7 @@ def verdict(result: Mapping[str, Any]) -> Section:
         body.append(paragraph(said(f"{'original' if dropped else result['delivered']} delivered")))
     tiles = "".join(_tile(name, lines) for name, lines in _tiles(result, state, time))
     body.append(Html(f'<dl class="tiles">{tiles}</dl>'))
-    if over_budget(result):
+    if state == "over":
         body.append(paragraph(said("over on eval", points=f"{result['budget']['max_drop']:g}"), "bad"))
     body += _of_pruning(result) if made == "pruned" else []
     body += [paragraph(translated(note)) for note in result.get("notes") or ()]
@@ -126,13 +127,13 @@ def _tiles(result: Mapping[str, Any], state: str, time: Said) -> Iterator[tuple[
 
 
 def _budget(budget: Mapping[str, Any], state: str) -> list[tuple[str, Said]]:
-    held, colour = budget["drop"], {"kept": "good", "missed": "bad"}.get(state, "")
+    held, colour = budget["drop"], {"kept": "good", "missed": "bad", "over": "bad"}.get(state, "")
     lines = [
         (f"large {colour}".strip(), said(f"budget {state}")),
         ("", said("budget of", points=f"{budget['max_drop']:g}")),
         ("small", said("held back", n=held["n"], loss=loss(held), interval=interval(held))),
     ]
-    if state != "kept" and budget.get("images_to_tell"):
+    if state not in ("kept", "over") and budget.get("images_to_tell"):
         lines.append(("small", said("images to tell", n=f"{budget['images_to_tell']:,}")))
     return lines
 

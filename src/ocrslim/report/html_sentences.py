@@ -25,6 +25,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "实测在预算之内（图像太少，不能确定），{time}",
     ),
     "headline missed": ("Not within the budget, {time}", "超出预算，{time}"),
+    "headline over": (
+        "Within the budget on what was held back, NOT on --eval; {time}",
+        "在预留部分上在预算之内，在 --eval 上超出预算；{time}",
+    ),
     "headline unlabelled": (
         "Without labels nobody can tell whether the budget holds; {time}",
         "没有标注，无法判断是否在预算之内；{time}",
@@ -68,6 +72,7 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "budget kept": ("kept", "满足"),
     "budget unsure": ("kept, not surely", "满足，但不确定"),
     "budget missed": ("not kept", "不满足"),
+    "budget over": ("not kept on --eval", "在 --eval 上不满足"),
     "budget unlabelled": ("cannot be told without labels", "没有标注，无法判断"),
     "held back": (
         "On {n} held-back images: {loss} ({interval})",

@@ -33,6 +33,13 @@ OPTIONS = (
     *("learning_rate", "profile", "placement", "max_minutes", "threads"),
 )
 NOT_IN_EXAMPLE = ("effort", "steps", "learning_rate", "label_ratio")  # the file says them
+HELD = " held back from training"
+# What paths stand between, the longer beginnings first.
+JUDGED_BY = (
+    ("the labels of the part of ", HELD),
+    ("the labels of ", ""),
+    ("agreement with the float model (no labels) on images of ", HELD),
+)
 FILES = ("data", "eval", "dict")
 USUAL = {"label_ratio": 0.5, "accumulate": 1, "threads": 2}  # what goes without saying
 FEW = 500  # images; with fewer, an interval is wide
@@ -111,7 +118,7 @@ def _origin(result: Mapping[str, Any]) -> Iterator[str]:
         yield f"- Data: rendered text, {data['n_train']} images to learn from; no labels of real images."
         return
     sha256 = f", SHA-256 `{data['sha256']}`" if data["sha256"] else ""
-    names = ", ".join(f"`{_file(path)}`" for path in str(data["path"]).split(", "))
+    names = ", ".join(f"`{name}`" for name in _files(result, str(data["path"])))
     yield f"- Data: {names}{sha256}, {data['n_train']} images to learn from, {data['n_held']} held back."
 
 
@@ -282,11 +289,17 @@ def _limits_of_int8(result: Mapping[str, Any]) -> Iterator[str]:
 def _judged_by(result: Mapping[str, Any]) -> str:
     """Return by what it was judged, with the files' names alone."""
     text = str(result["data"]["judged_by"])
-    for name in ("data", "eval"):
-        path = result["settings"].get(name)
-        if path:
-            text = text.replace(str(path), _file(path))
+    for before, after in JUDGED_BY:
+        if text.startswith(before) and text.endswith(after):
+            paths = text[len(before) : len(text) - len(after)]
+            return f"{before}{', '.join(_files(result, paths))}{after}"
     return text
+
+
+def _files(result: Mapping[str, Any], paths: str) -> list[str]:
+    """Return the names of files that are listed with commas, which may stand in a path too."""
+    whole = {str(result["settings"].get(name)) for name in ("data", "eval")}
+    return [_file(path) for path in ([paths] if paths in whole else paths.split(", "))]
 
 
 def _file(path: Any) -> str:
