@@ -81,7 +81,11 @@ def _run(surface: str, seed: int, start: int, end: int, work: Path, told: dict[s
     work.mkdir(parents=True, exist_ok=True)
     (work / "current").write_bytes(b"")
     command = [sys.executable, "-m", "tests.fuzz.worker", surface, str(seed), str(start), str(end), str(work)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(PROJECT)}
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join((str(PROJECT / "src"), str(PROJECT))),
+    }
     began, done = time.monotonic(), start
     with (work.parent / "stderr.txt").open("wb") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, cwd=PROJECT, env=environment)
