@@ -93,7 +93,9 @@ def make_environment(folder: Path) -> str:
             f"{folder}: no environment can be made; python needs its modules venv and ensurepip"
         ) from error
     pip = [str(python), "-m", "pip", "install", "-q", "-c", str(PROJECT / "constraints.txt"), f"{PROJECT}[pdf]"]
-    if subprocess.run(pip, check=False).returncode:
+    done = subprocess.run(pip, check=False, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.stderr.write(done.stderr)  # warnings of an index that did its work are nobody's business
         raise RuntimeError(f"{folder}: pip can't install {PROJECT}; it says why above")
     if subprocess.run([python, "-c", NO_TORCH], check=False).returncode:
         raise RuntimeError(f"{folder}: torch or Paddle was installed; the plain package must not ask for them")
