@@ -1,12 +1,13 @@
 """Images in a second of one process and of several, one thread each: training of a recogniser, gloo.
 
-    python benchmarks/scaling.py [--model PP-OCRv6_tiny_rec] [--processes 1 2] [--steps 40] [--repeats 3] [--threads 1]
+    python benchmarks/scaling.py [--model PP-OCRv4_mobile_rec] [--processes 1 2] [--steps 25] [--repeats 5]
 
-The numbers of processes are measured in turns, each ``--repeats`` times, and the fastest of each counts: on a shared
-machine the others tell what the neighbours did. What is timed are whole steps of the trainer, with the losses and the
-batches of ``ocrslim compress``: 8 lines a process and step. Beside it stands what the parts cost alone: the all-reduce
-of the gradients, and the making of a batch. The seconds that others kept the processors busy are shown; a figure taken
-on a busy machine is preliminary.
+The numbers of processes are measured in turns, each in the other order than the one before. As in ``ocrslim bench`` the
+median of the ratios within the turns counts: the clock and the neighbours of a shared machine move a single figure by a
+tenth from minute to minute. What is timed are whole steps of the trainer, with the losses and
+the batches of ``ocrslim compress``: 8 lines a process and step. Beside it stands what the parts cost alone: the
+all-reduce of the gradients, and the making of a batch. The seconds that others kept the processors busy are shown; a
+figure taken on a busy machine is preliminary.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import argparse
 import json
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,18 +39,17 @@ def main() -> int:
     from ocrslim.engines.machine import OtherLoad
 
     runs: dict[int, list[dict[str, float]]] = {count: [] for count in options.processes}
-    for _ in range(options.repeats):
-        for count in options.processes:
+    for turn in range(options.repeats):
+        for count in options.processes[:: -1 if turn % 2 else 1]:
             load, began, own = OtherLoad(), time.monotonic(), _children()
             found = measure(count, options)
             others = (load.cores() or 0.0) - (_children() - own) / (time.monotonic() - began)
             runs[count].append(found | {"others": max(0.0, others)})
             print(json.dumps({"processes": count, **runs[count][-1]}), flush=True)
-    best = {count: max(found, key=lambda run: run["images_per_second"]) for count, found in runs.items()}
     facts: dict[str, Any] = {"cpu": cpu_info().model, "flags": " ".join(cpu_info().flags), "versions": versions()}
     facts |= {"threads": options.threads, "steps": options.steps, "model": options.model, "cores": os.cpu_count()}
     options.out.write_text(json.dumps(facts | {"runs": {str(k): v for k, v in runs.items()}}, indent=1), "utf-8")
-    print(table(best, facts))
+    print(table(runs, facts))
     return 0
 
 
@@ -56,8 +57,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default=MODEL, help="official name of a recogniser; default: %(default)s")
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=25)
+    parser.add_argument("--repeats", type=int, default=5, help="turns; default: %(default)s")
     parser.add_argument("--threads", type=int, default=1, help="of each process")
     parser.add_argument("--out", type=Path, default=Path("scaling.json"))
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
@@ -169,21 +170,38 @@ def _seconds(work: Any, times: int) -> float:
     return (time.perf_counter() - began) / times
 
 
-def table(best: dict[int, dict[str, float]], facts: dict[str, Any]) -> str:
-    """Return the figures in Markdown.
+def times(runs: Mapping[int, Sequence[Mapping[str, float]]], count: int) -> float:
+    """Return how many times the images a second of one process several make: the median of the turns' ratios.
 
     Args:
-        best: number of processes -> its fastest run.
+        runs: number of processes -> a run of each turn.
+        count: of processes.
+    """
+    pairs = zip(runs[1], runs[count], strict=True)
+    return statistics.median(many["images_per_second"] / one["images_per_second"] for one, many in pairs)
+
+
+def table(runs: Mapping[int, Sequence[Mapping[str, float]]], facts: Mapping[str, Any]) -> str:
+    """Return the figures in Markdown: medians, the ratios of the turns beside them.
+
+    Args:
+        runs: number of processes -> a run of each turn.
         facts: of the machine.
     """
-    one = best.get(1)
-    rows = ["| processes | images/s | times | step, ms | all-reduce, ms | a batch alone, ms | others, cores |"]
-    rows.append("|---:|---:|---:|---:|---:|---:|---:|")
-    for count, run in best.items():
-        times = f"{run['images_per_second'] / one['images_per_second']:.2f}" if one else "-"
+    rows = [
+        "| processes | images/s | times | of each turn | step, ms | all-reduce, ms | a batch alone, ms | others, cores |"
+    ]
+    rows.append("|---:|---:|---:|---:|---:|---:|---:|---:|")
+    for count, found in runs.items():
+        middle = {key: statistics.median(run[key] for run in found) for key in found[0]}
+        ratio, each = "-", "-"
+        if 1 in runs:
+            ratio = f"{times(runs, count):.2f}"
+            pairs = zip(runs[1], found, strict=True)
+            each = " ".join(f"{b['images_per_second'] / a['images_per_second']:.2f}" for a, b in pairs)
         rows.append(
-            f"| {count} | {run['images_per_second']:.1f} | {times} | {run['step_ms']:.0f} |"
-            f" {run['all_reduce_ms']:.2f} | {run['batch_ms']:.0f} | {run['others']:.1f} |"
+            f"| {count} | {middle['images_per_second']:.1f} | {ratio} | {each} | {middle['step_ms']:.0f} |"
+            f" {middle['all_reduce_ms']:.2f} | {middle['batch_ms']:.0f} | {middle['others']:.1f} |"
         )
     about = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     what = f"{facts['model']}, {facts['steps']} steps, {facts['threads']} threads a process, {facts['cores']} cores"
