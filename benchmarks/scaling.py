@@ -4,8 +4,8 @@
 
 The numbers of processes are measured in turns, each in the other order than the one before. As in ``ocrslim bench`` the
 median of the ratios within the turns counts: the clock and the neighbours of a shared machine move a single figure by a
-tenth from minute to minute. What is timed are whole steps of the trainer, with the losses and
-the batches of ``ocrslim compress``: 8 lines a process and step. Beside it stands what the parts cost alone: the
+tenth from minute to minute. What is timed are whole steps of the trainer, with the losses and the batches of ``ocrslim
+compress``: 8 lines a process and step. Beside it stands what the parts cost alone: the
 all-reduce of the gradients, and the making of a batch. The seconds that others kept the processors busy are shown; a
 figure taken on a busy machine is preliminary.
 """
@@ -188,9 +188,8 @@ def table(runs: Mapping[int, Sequence[Mapping[str, float]]], facts: Mapping[str,
         runs: number of processes -> a run of each turn.
         facts: of the machine.
     """
-    rows = [
-        "| processes | images/s | times | of each turn | step, ms | all-reduce, ms | a batch alone, ms | others, cores |"
-    ]
+    names = ("images/s", "times", "of each turn", "step, ms", "all-reduce, ms", "a batch alone, ms", "others, cores")
+    rows = [f"| processes | {' | '.join(names)} |"]
     rows.append("|---:|---:|---:|---:|---:|---:|---:|---:|")
     for count, found in runs.items():
         middle = {key: statistics.median(run[key] for run in found) for key in found[0]}

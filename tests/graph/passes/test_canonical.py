@@ -185,3 +185,13 @@ def test_more_slices_than_are_looked_at_are_no_error(build: Build) -> None:
 def test_what_cannot_be_inferred_is_nothing_to_see(build: Build, capfd: pytest.CaptureFixture[str]) -> None:
     canonicalize(build("a = Tile(x, p) y = Relu(a)", {"p": ints(2)}, x="float[1,3,4,4]"))
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("body", ["k = Range(start, end, step)", "k = Tile(one, many)", "k = Expand(one, many)"])
+def test_a_vector_that_inference_would_never_get_through_is_refused(build: Build, body: str) -> None:
+    given = {"start": np.int64(0), "end": np.int64(4294901763), "step": np.int64(1)}
+    given |= {"one": np.int64([1]), "many": np.int64([4294901763])}
+    used = {name: value for name, value in given.items() if name in body}
+    model = build(f"{body} l = Cast<to=1>(k) m = ReduceMax<keepdims=0>(l) y = Mul(x, m)", used)
+    with pytest.raises(ModelError, match="a vector of 4294901763 numbers"):
+        canonicalize(model)

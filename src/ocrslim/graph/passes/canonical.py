@@ -16,13 +16,14 @@ from ocrslim.graph.passes.fold import DropNoOps, FoldConstants, FoldShapes
 from ocrslim.graph.passes.fuse import FuseGelu, FuseHardSwish, FuseLayerNormalization
 from ocrslim.graph.passes.shuffle import UnshuffleUpsampling
 
-__all__ = ["OPSET", "canonicalize", "refuse_negative_sizes"]
+__all__ = ["OPSET", "canonicalize", "refuse_long_vectors", "refuse_negative_sizes"]
 
 OPSET = 20
 """Has Gelu; per-channel QuantizeLinear needs 13, LayerNormalization 17. Both engines know it in full."""
 
 IR_VERSION = 9  # the first that may hold opset 20
 HIDDEN = "ocrslim.hidden"  # a domain of which ONNX knows nothing
+LONGEST = 1 << 20  # whole numbers in a vector; real models have some thousands, of positions
 MOST_NESTED = 100  # Slices, each after another; a window transformer has some 50
 logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
 """Sizes that can't be inferred are no error, and nothing that a user should see on the terminal."""
@@ -45,7 +46,7 @@ def canonicalize(model: ir.Model) -> ir.Model:
         ir.Model: with the names of input and outputs and the metadata of the original.
 
     Raises:
-        ModelError: the opset can't be raised to 20, or a size falls below zero.
+        ModelError: the opset can't be raised to 20, a size falls below zero, or a vector is too long.
     """
     model = model.clone()
     common.RemoveInitializersFromInputsPass()(model)
@@ -54,6 +55,7 @@ def canonicalize(model: ir.Model) -> ir.Model:
     declared = [value.shape for value in model.graph.outputs]
     for value in model.graph.outputs:
         value.shape = None  # a wrong one would stop the inference of all others
+    refuse_long_vectors(model)
     refuse_negative_sizes(model)
     # The converter needs to know which axis of a Softmax is the last, so the ranks have to be known first.
     _settle(model, (FoldConstants(), FoldShapes(), DropNoOps()))
@@ -82,6 +84,27 @@ def canonicalize(model: ir.Model) -> ir.Model:
     common.TopologicalSortPass()(model)
     common.NameFixPass()(model)
     return model
+
+
+def refuse_long_vectors(model: ir.Model) -> None:
+    """Refuse a model that makes a vector of more than :data:`LONGEST` whole numbers.
+
+    ONNX's inference of shapes follows what is in a vector of whole numbers, one by one where a node reads it: of four
+    thousand million it never comes back. So sizes are looked at before that, by an inference that follows no contents.
+
+    Args:
+        model: not changed.
+
+    Raises:
+        ModelError: there is such a vector.
+    """
+    looked = model.clone()
+    common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(looked)
+    for node in looked.graph:
+        for value in node.outputs:
+            size = value.shape[0] if value.shape is not None and len(value.shape) == 1 else 0
+            if isinstance(size, int) and size > LONGEST and value.dtype in (ir.DataType.INT64, ir.DataType.INT32):
+                raise ModelError(f"node {node.name!r} makes a vector of {size} numbers: no such model is run")
 
 
 def refuse_negative_sizes(model: ir.Model) -> None:
@@ -129,6 +152,7 @@ def _may_read_any_size(node: ir.Node) -> bool:
 def _settle(model: ir.Model, steps: Sequence[Pass]) -> None:
     """Run the passes in turn until none changes anything."""
     for _ in range(ROUNDS):
+        refuse_long_vectors(model)
         common.ShapeInferencePass()(model)
         changed = [step(model).modified for step in steps]
         common.RemoveUnusedNodesPass()(model)
