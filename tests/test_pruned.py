@@ -71,6 +71,11 @@ def test_a_short_run_leaves_what_a_report_and_a_card_read(
     result = prune_and_distil(zoo("PP-OCRv6_tiny_rec"), settings)
     assert read_run(tmp_path).result["verdict"] == result["verdict"]
     assert "pruned, still float: " in result["verdict"]
+    pruning = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))["pruning"]
+    assert pruning == result["pruning"]  # JSON has no keys that are numbers
+    assert {row["group"] for row in pruning["sensitivity"]} <= {row["name"] for row in pruning["groups"]}
+    assert all(row["divergence"] for row in pruning["sensitivity"] if row["width"] > 3)
+    assert pruning["uncut"] == 1.0  # by counting
     assert "Pruned, still float: " in (tmp_path / "report.html").read_text(encoding="utf-8")
     card = (tmp_path / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert f"SHA-256 `{sha256_of(tmp_path / 'model.onnx')}`" in card

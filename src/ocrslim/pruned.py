@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -272,6 +273,11 @@ def _refuse_other(source: ModelSource, settings: PruneSettings, data_sha256: str
         refuse_unfinished(settings.out, fingerprint(source, settings, data_sha256, gone))
 
 
+def _as_json(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a group's measurement with the keys that JSON has: texts."""
+    return {**row, "divergence": {str(count): moved for count, moved in row["divergence"].items()}}
+
+
 def _result(
     source: ModelSource,
     settings: PruneSettings,
@@ -301,7 +307,7 @@ def _result(
             "ratio": pruning.ratio,
             "reached": pruning.reached,
             "uncut": pruning.uncut,
-            "sensitivity": list(pruning.sensitivity),
+            "sensitivity": [_as_json(row) for row in pruning.sensitivity],
             "groups": [asdict(row) for row in pruning.rows],
             "history": list(pruning.history),
             "untrained": before.drop,
