@@ -31,7 +31,15 @@ from ocrslim.graph.importers.zoo import MODELS
 from ocrslim.pruned import PruneSettings, prune_and_distil
 
 DEFAULT = ("PP-OCRv4_mobile_det", "PP-OCRv4_mobile_rec")
-HEADINGS = ("model", "engine", "products", "untrained, points", "points (95 %)", "times float", "training, minutes")
+HEADINGS = (
+    "model",
+    "engine",
+    "cost left",
+    "untrained, points",
+    "points (95 %)",
+    "times float",
+    "training, minutes",
+)
 REQUIRED = 0.99  # mask IoU or share of frames that two float engines must agree on
 PADDLE = "paddle"
 TRAINING = ("train", "teach the last layer")  # stages of a run that teach the smaller model

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ocrslim import atomic
-from ocrslim.atomic import output_folder, replacing, write_bytes
+from ocrslim.atomic import output_folder, read_object, replacing, write_bytes
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -170,3 +170,13 @@ def test_a_move_that_fails_leaves_no_result_of_another_run(tmp_path: Path, monke
     with pytest.raises(OSError, match="Input/output"):
         run()
     assert not (tmp_path / "result.json").exists()  # it would have told of files that are no longer its own
+
+
+@pytest.mark.parametrize("content", [None, b"", b"[1]", b"3", b"{", b"\xff", b"null"])
+def test_what_holds_no_object_reads_as_an_empty_one(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "a.json"
+    if content is not None:
+        path.write_bytes(content)
+    assert read_object(path) == {}
+    path.write_bytes(b'{"a": [1, 2]}')
+    assert read_object(path) == {"a": [1, 2]}

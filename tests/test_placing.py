@@ -250,3 +250,19 @@ def test_a_damaged_decision_is_asked_for_again(
     monkeypatch.setattr(placing, "replace", changed)
     monkeypatch.setattr(placing, "measure_placement", lambda *given: FOUND)
     assert measured(scene).measured == FOUND
+
+
+@pytest.mark.parametrize("damaged", [3, [1.0], {"a": 1}, None])
+def test_a_damaged_time_is_asked_for_again(scene: Any, damaged: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placing, "_ratios", lambda *given: [0.9])
+    one, other = (
+        SimpleNamespace(
+            rung=name,
+            path=Path(name),
+            quantization=SimpleNamespace(placement=SimpleNamespace(sites=[SimpleNamespace(node=name)]), factors={}),
+        )
+        for name in "ab"
+    )
+    sites = [[[name], []] for name in "ab"]
+    placing._decide(scene.settings.out, placing._question(scene, sites), damaged)
+    assert is_faster(scene, cast("Candidate", one), cast("Candidate", other))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from ocrslim.errors import InputError
 from ocrslim.lock import alone_in
 
-__all__ = ["held_folder", "output_folder", "replacing", "write_bytes"]
+__all__ = ["held_folder", "output_folder", "read_object", "replacing", "write_bytes"]
 
 RESULT = "result.json"
 
@@ -49,6 +51,15 @@ def write_bytes(path: Path, data: bytes) -> None:
     """
     with replacing(path) as partial:
         partial.write_bytes(data)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file whose loss costs time alone; an empty one where there is none to be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -55,6 +55,7 @@ __all__ = [
     "run_trainer",
     "say_unused_ratio",
     "scales_and_biases",
+    "supervise",
     "verify_module",
 ]
 
@@ -187,21 +188,15 @@ def open_trainer(
         log: of the run.
         kept: further arguments of the trainer, ``precision`` and ``team`` among them.
     """
-    points, task, student = distillation_points(graph), source.task, quantization.module
+    task, student = source.task, quantization.module
     steps, give_up_at = settings.steps, None  # whoever names the steps wants them
     if steps is None:
         steps = settings.compute.steps(round(STEPS[task] * EFFORTS[settings.effort].steps))
         give_up_at = max(1, steps // 2)
     validation = [kept["precision"].place(batch) for batch in validation[: None if kept["team"].leads else 1]]
-    by_labels = isinstance(validation[0], LabelledBatch)
-    labels = task_loss(task) if by_labels else None
-    usual = LABELLED_RATE if by_labels else LEARNING_RATE
+    distilled, judge = supervise(student, teacher, graph, task, settings.distillation, validation)
+    usual = LEARNING_RATE if distilled.labels is None else LABELLED_RATE
     rate = usual if settings.learning_rate is None else settings.learning_rate
-    distilled = Distillation(student, teacher, task, points.logits, points.features, settings.distillation, labels)
-    if by_labels:
-        judge: Callable[[], Score] = LossJudge(distilled, validation)
-    else:
-        judge = TeacherJudge(student, teacher, task, points.logits, cast("list[Tensor]", validation))
     return Trainer(
         student,
         scales_and_biases(quantization),
@@ -211,6 +206,33 @@ def open_trainer(
         folder=settings.out / checkpoints_of(quantization.placement),
         **kept,
     )
+
+
+def supervise(
+    student: nn.Module,
+    teacher: nn.Module,
+    graph: ir.Model,
+    task: Task,
+    settings: DistillationSettings,
+    validation: Sequence[Tensor] | Sequence[LabelledBatch],
+) -> tuple[Distillation, Callable[[], Score]]:
+    """Return what teaches a student, and what judges it: the float model, and labels where the batches have them.
+
+    Args:
+        student: the module to train.
+        teacher: the float module.
+        graph: canonical, of the teacher.
+        task: det or rec.
+        settings: of the losses.
+        validation: batches to judge by.
+    """
+    points = distillation_points(graph)
+    by_labels = bool(validation) and isinstance(validation[0], LabelledBatch)
+    labels = task_loss(task) if by_labels else None
+    distilled = Distillation(student, teacher, task, points.logits, points.features, settings, labels)
+    if by_labels:
+        return distilled, LossJudge(distilled, validation)
+    return distilled, TeacherJudge(student, teacher, task, points.logits, cast("Sequence[Tensor]", validation))
 
 
 def checkpoints_of(placement: Placement) -> str:

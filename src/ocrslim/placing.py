@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ocrslim.atomic import write_bytes
+from ocrslim.atomic import read_object, write_bytes
 from ocrslim.engines.machine import OtherLoad
 from ocrslim.engines.probe import random_batch
 from ocrslim.engines.timing import SHAPES, time_rounds
@@ -59,7 +59,7 @@ def measured(scene: Scene) -> Scene:
             log.say(f"--placement measured: without effect, {scene.target.name} is not timed here")
         return scene
     key = _question(scene, sorted(scene.keep_float))
-    if (known := _decided(settings.out).get(key)) is not None and (before := _as_measured(known)) is not None:
+    if (before := _as_measured(read_object(settings.out / DECIDED).get(key))) is not None:
         log.say("int8 goes where this run decided before")
         return replace(scene, measured=before)
     with log.stage("measure placement"), log.bar("measure placement") as update:
@@ -85,18 +85,9 @@ def _question(scene: Scene, *about: Any) -> str:
     return hashlib.sha256(json.dumps(run).encode()).hexdigest()
 
 
-def _decided(out: Path) -> dict[str, Any]:
-    """Return what a run has decided so far; nothing where that can't be read."""
-    try:
-        told = json.loads((out / DECIDED).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return told if isinstance(told, dict) else {}
-
-
 def _decide(out: Path, key: str, answer: Any) -> None:
     """Note an answer; where that can't be written a run that goes on asks the table, or the clock, again."""
-    told = _decided(out) | {key: answer}
+    told = read_object(out / DECIDED) | {key: answer}
     with contextlib.suppress(OSError):
         write_bytes(out / DECIDED, json.dumps(told, default=sorted).encode())
 
@@ -158,7 +149,7 @@ def is_faster(scene: Scene, candidate: Candidate, usual: Candidate) -> bool:
     ]
     key = hashlib.sha256(json.dumps([about, sites, "candidates"]).encode()).hexdigest()
     table, question = cache_folder() / TABLE, _question(scene, sites)
-    known = _decided(scene.settings.out).get(question) or recall(table).get(key)
+    known = recall(scene.settings.out / DECIDED).get(question) or recall(table).get(key)
     if known is None:
         with scene.log.stage("time the faster placement"):
             known = [*_ratios(scene, usual.path, [candidate.path]), 0.0]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from ocrslim.config.profile import Profile
 from ocrslim.graph.executor.graph_module import GraphModule
 from ocrslim.graph.importers.source import ModelSource
 from ocrslim.graph.points import distillation_points
-from ocrslim.learning import CHECKPOINTS, RECIPE, learns_from_labels, proportional, run_trainer
+from ocrslim.learning import CHECKPOINTS, RECIPE, learns_from_labels, proportional, run_trainer, supervise
 from ocrslim.outcome import plain
 from ocrslim.report.run_log import RunLog
 from ocrslim.slimming.pruning.plan import PruningResult
@@ -29,10 +28,8 @@ from ocrslim.slimming.training.data import (
     training_batches,
     validation_batches,
 )
-from ocrslim.slimming.training.distillation import Distillation, LossJudge, TeacherJudge
 from ocrslim.slimming.training.precision import Precision
-from ocrslim.slimming.training.task_losses import task_loss
-from ocrslim.slimming.training.trainer import Score, Trainer, TrainingResult, TrainSettings
+from ocrslim.slimming.training.trainer import Trainer, TrainingResult, TrainSettings
 from ocrslim.teaching import Lesson, Taught, teach
 
 if TYPE_CHECKING:
@@ -70,7 +67,6 @@ def distil(
     Returns:
         tuple: the smaller model, trained, and how that went.
     """
-    points = distillation_points(graph)
     student = GraphModule(pruning.model)
     kept = {
         name: {
@@ -78,7 +74,7 @@ def distil(
             for axis, stays in pruning.channels.kept(name, pruning.removed).items()
             if not stays.all()
         }
-        for name in points.features
+        for name in distillation_points(graph).features
     }
     teacher, compute = SameChannels(GraphModule(graph).eval(), kept), settings.compute
     steps = compute.steps(STEPS[source.task]) if settings.steps is None else settings.steps
@@ -87,16 +83,13 @@ def distil(
     make, held = (labelled_pages, labelled_validation) if by_labels else (training_batches, validation_batches)
     validation: list[Any] = [precision.place(batch) for batch in held(data, profile, settings.seed)]
     batches = functools.partial(make, data, profile, settings.seed, shard=compute.shard(0))
-    labels = task_loss(source.task) if by_labels else None
-    task, logits = source.task, points.logits
     with precision.placed(student, teacher):
-        distilled = Distillation(student, teacher, task, logits, points.features, settings.distillation, labels)
-        judge: Callable[[], Score] = TeacherJudge(student, teacher, task, logits, () if by_labels else validation)
+        distilled, judge = supervise(student, teacher, graph, source.task, settings.distillation, validation)
         trainer = Trainer(
             student,
             proportional(student.named_initializers()),
             distilled,
-            LossJudge(distilled, validation) if by_labels else judge,
+            judge,
             compute.fit(TrainSettings(steps=steps, learning_rate=settings.learning_rate), log.say),
             folder=settings.out / CHECKPOINTS,
             fingerprint=fingerprint(source, settings, data_sha256, pruning.removed),

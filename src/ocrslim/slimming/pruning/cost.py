@@ -19,7 +19,7 @@ from typing import Protocol
 import numpy as np
 import onnx_ir as ir
 
-from ocrslim.atomic import write_bytes
+from ocrslim.atomic import read_object, write_bytes
 from ocrslim.engines.cpu import cpu_info, versions
 from ocrslim.engines.probe import random_batch
 from ocrslim.engines.session import InferenceSession, open_session
@@ -218,12 +218,7 @@ class Clock:
 
 def _recalled(table: Path) -> dict[str, float]:
     """Return what was timed before; a damaged table is empty, which costs time alone."""
-    try:
-        known = json.loads(table.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    items = known.items() if isinstance(known, dict) else ()
-    return {key: value for key, value in items if isinstance(value, (int, float))}
+    return {key: value for key, value in read_object(table).items() if isinstance(value, (int, float))}
 
 
 def _widths(channels: Channels, removed: Collection[int]) -> list[tuple[str, int]]:

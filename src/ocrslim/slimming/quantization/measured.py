@@ -19,7 +19,7 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
-from ocrslim.atomic import write_bytes
+from ocrslim.atomic import read_object, write_bytes
 from ocrslim.engines.cpu import cpu_info, versions
 from ocrslim.engines.probe import random_batch
 from ocrslim.engines.session import open_session
@@ -261,12 +261,8 @@ def recall(table: Path | None) -> dict[str, list[float]]:
     Args:
         table: see :func:`measure_placement`.
     """
-    try:
-        known = {} if table is None or not table.is_file() else json.loads(table.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    items = known.items() if isinstance(known, dict) else ()
-    return {key: value for key, value in items if _is_pair(value)}
+    known = {} if table is None else read_object(table)
+    return {key: value for key, value in known.items() if _is_pair(value)}
 
 
 def remember(table: Path, known: Mapping[str, Sequence[float]]) -> None:
