@@ -246,6 +246,7 @@ def test_a_damaged_decision_is_asked_for_again(
     scene: Any, tmp_path: Path, content: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = placing._question(scene, [])
+    (tmp_path / placing.DECIDED).parent.mkdir()
     (tmp_path / placing.DECIDED).write_text(content.replace("KEY", key), encoding="utf-8")
     monkeypatch.setattr(placing, "replace", changed)
     monkeypatch.setattr(placing, "measure_placement", lambda *given: FOUND)
@@ -264,5 +265,18 @@ def test_a_damaged_time_is_asked_for_again(scene: Any, damaged: object, monkeypa
         for name in "ab"
     )
     sites = [[[name], []] for name in "ab"]
-    placing._decide(scene.settings.out, placing._question(scene, sites), damaged)
+    placing._decide(scene.settings, placing._question(scene, sites), damaged)
     assert is_faster(scene, cast("Candidate", one), cast("Candidate", other))
+
+
+def test_a_run_that_learns_nothing_has_nothing_to_go_on_with(
+    scene: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placing, "replace", changed)
+    monkeypatch.setattr(placing, "measure_placement", lambda *given: FOUND)
+    for settings in (
+        CompressSettings("openvino", tmp_path, ptq_only=True),
+        CompressSettings("openvino", tmp_path, steps=0),
+    ):
+        assert measured(changed(scene, settings=settings)).measured == FOUND
+        assert not (tmp_path / placing.DECIDED).exists()

@@ -20,7 +20,6 @@ from ocrslim.export.verify import Verification, verify_det, verify_rec
 from ocrslim.graph.executor.graph_module import GraphModule
 from ocrslim.graph.importers.source import ModelSource
 from ocrslim.graph.points import distillation_points
-from ocrslim.placing import DECIDED
 from ocrslim.report.run_log import RunLog
 from ocrslim.scene import EFFORTS
 from ocrslim.slimming.quantization.channels import find_factors
@@ -48,6 +47,7 @@ __all__ = [
     "checkpoints_of",
     "drop_checkpoints",
     "learns_from_labels",
+    "may_learn",
     "open_lesson",
     "open_trainer",
     "proportional",
@@ -131,7 +131,6 @@ def drop_checkpoints(out: Path) -> None:
     """
     for name in (CHECKPOINTS, FASTER):
         shutil.rmtree(out / name, ignore_errors=True)
-    (out / DECIDED).unlink(missing_ok=True)
 
 
 def run_trainer(
@@ -302,8 +301,12 @@ def learns_from_labels(data: TrainingData, settings: DistillationSettings, log: 
     return not few
 
 
-def _may_learn(settings: CompressSettings) -> bool:
-    """Tell whether anything may learn, were it only a last layer: who only calibrates, or takes no step, said no."""
+def may_learn(settings: CompressSettings) -> bool:
+    """Tell whether anything may learn, were it only a last layer: who only calibrates, or takes no step, said no.
+
+    Args:
+        settings: of the run.
+    """
     return not settings.ptq_only and settings.steps != 0
 
 
@@ -315,7 +318,7 @@ def say_unused_ratio(data: TrainingData, settings: CompressSettings, log: RunLog
         settings: the same.
         log: the same.
     """
-    learns = _may_learn(settings) and learns_from_labels(data, settings.distillation)
+    learns = may_learn(settings) and learns_from_labels(data, settings.distillation)
     if settings.example is None and not learns and settings.distillation.label_ratio not in (0, USUAL_RATIO):
         log.say("--label-ratio: without effect, there are no labels, or nothing may learn")
 
@@ -345,7 +348,7 @@ def open_lesson(
     """
     ratio = settings.distillation.label_ratio
     learns = ratio > 0 if follow is not None else learns_from_labels(data, settings.distillation)
-    if source.task != "rec" or not _may_learn(settings) or not learns:
+    if source.task != "rec" or not may_learn(settings) or not learns:
         return None
     effort, seed = EFFORTS[settings.effort], settings.seed
     known = source, data, profile.rec, folder, log, settings.threads, seed

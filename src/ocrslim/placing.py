@@ -8,7 +8,7 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from ocrslim.engines.probe import random_batch
 from ocrslim.engines.timing import SHAPES, time_rounds
 from ocrslim.export.onnx_qdq import export_qdq
 from ocrslim.graph.importers.zoo import cache_folder
+from ocrslim.learning import CHECKPOINTS, may_learn
 from ocrslim.scene import FLOAT_REASON, Candidate, Scene
 from ocrslim.slimming.quantization.measured import (
     MEASURED,
@@ -31,6 +32,9 @@ from ocrslim.slimming.quantization.measured import (
 )
 from ocrslim.slimming.quantization.placement import Placement, place
 
+if TYPE_CHECKING:
+    from ocrslim.compress import CompressSettings
+
 __all__ = ["DECIDED", "TABLE", "is_faster", "measured", "place_sites", "time_candidates"]
 
 TIMED = 30  # rounds
@@ -40,8 +44,8 @@ WORTH = 0.02  # share of the time that a faster placement has to save, or it is 
 TABLE = "placement.json"
 """Of what was timed, in the folder of the fetched models: by processor, engine, version, threads, shape and model."""
 
-DECIDED = "decided.json"
-"""What the clock decided for a run, in its output folder: an unfinished run goes on with that on any machine."""
+DECIDED = f"{CHECKPOINTS}/decided.json"
+"""What the clock decided for a run that learns, in its output folder: it goes on with that on any machine."""
 
 SLOW_REASON = "faster in float here, by the clock"
 
@@ -66,7 +70,7 @@ def measured(scene: Scene) -> Scene:
         shape, load = _shape(scene), OtherLoad()
         asked = scene.graph, scene.target, shape, settings.threads, export_qdq
         found = measure_placement(*asked, scene.keep_float, cache_folder() / TABLE, update)
-    _decide(settings.out, key, asdict(found))
+    _decide(settings, key, asdict(found))
     if (load.cores() or 0.0) > BUSY:
         log.say(f"the machine was busy while placements were timed; to time them again delete {cache_folder() / TABLE}")
     for trial in found.trials:
@@ -85,11 +89,13 @@ def _question(scene: Scene, *about: Any) -> str:
     return hashlib.sha256(json.dumps(run).encode()).hexdigest()
 
 
-def _decide(out: Path, key: str, answer: Any) -> None:
+def _decide(settings: CompressSettings, key: str, answer: Any) -> None:
     """Note an answer; where that can't be written a run that goes on asks the table, or the clock, again."""
-    told = read_object(out / DECIDED) | {key: answer}
-    with contextlib.suppress(OSError):
-        write_bytes(out / DECIDED, json.dumps(told, default=sorted).encode())
+    path = settings.out / DECIDED
+    if may_learn(settings):  # else there is nothing to go on with
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(exist_ok=True)
+            write_bytes(path, json.dumps(read_object(path) | {key: answer}, default=sorted).encode())
 
 
 def _as_measured(told: Any) -> Measured | None:
@@ -154,7 +160,7 @@ def is_faster(scene: Scene, candidate: Candidate, usual: Candidate) -> bool:
         with scene.log.stage("time the faster placement"):
             known = [*_ratios(scene, usual.path, [candidate.path]), 0.0]
         remember(table, {key: known})
-    _decide(scene.settings.out, question, known)
+    _decide(scene.settings, question, known)
     scene.log.say(f"{candidate.rung}: {known[0]:.2f} of the time of {usual.rung}")
     return known[0] < 1.0 - WORTH
 
