@@ -16,11 +16,13 @@ from rich.console import Console
 from ocrslim import placing
 from ocrslim.compress import CompressSettings
 from ocrslim.engines.targets import get_target
+from ocrslim.errors import InputError
 from ocrslim.graph.importers.onnx import load_onnx
 from ocrslim.graph.importers.source import open_model
+from ocrslim.graph.inspect import node_macs
 from ocrslim.graph.passes.canonical import canonicalize
 from ocrslim.learning import drop_checkpoints
-from ocrslim.placing import SLOW_REASON, TABLE, is_faster, measured, place_sites, time_candidates
+from ocrslim.placing import SLOW_REASON, SMALL_REASON, TABLE, is_faster, measured, place_sites, time_candidates
 from ocrslim.report.front import pareto_front
 from ocrslim.report.run_log import RunLog
 from ocrslim.scene import EFFORTS, FLOAT_REASON, Candidate, Scene
@@ -63,9 +65,10 @@ def changed(scene: Any, **what: Any) -> Scene:
         {"target": get_target("paddle")},
         {"target": get_target("tensorrt")},
         {"settings": CompressSettings("openvino", Path("x"), placement="policy")},
+        {"settings": CompressSettings("openvino", Path("x"), placement="largest")},
         {"settings": CompressSettings("openvino", Path("x"), example=cast("Any", object()))},
     ],
-    ids=["quick", "paddle", "tensorrt", "policy", "a file says it"],
+    ids=["quick", "paddle", "tensorrt", "policy", "largest", "a file says it"],
 )
 def test_the_clock_is_not_always_asked(scene: Any, what: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(placing, "measure_placement", None)  # a call would fail
@@ -110,6 +113,35 @@ def test_a_placement_is_the_policys_mended_by_the_clock(scene: Any) -> None:
     assert slow in {site.node for site in place_sites(changed(scene, measured=both)).sites}
     assert slow not in {site.node for site in place_sites(changed(scene, measured=both, fast=True)).sites}
     assert place_sites(changed(scene, keep_float=frozenset({slow}))).float_nodes[slow] == "kept float on request"
+
+
+def test_the_largest_are_as_few_as_hold_half_of_the_work(scene: Any) -> None:
+    policy = place(scene.graph, scene.target)
+    asked = changed(scene, settings=CompressSettings("openvino", Path("x"), placement="largest"))
+    placement = place_sites(asked)
+    macs = node_macs(scene.graph, (1, 3, 48, 320))
+    assert macs is not None
+    work = {site.node: macs[site.node] for site in policy.sites}
+    largest = [site.node for site in placement.sites]
+    held = sum(work[name] for name in largest)
+    assert held >= 0.5 * sum(work.values()) > held - min(work[name] for name in largest)
+    small = work.keys() - set(largest)
+    assert min(work[name] for name in largest) >= max(work[name] for name in small)
+    assert {placement.float_nodes[name] for name in small} == {SMALL_REASON}
+    assert largest[0] not in {site.node for site in place_sites(asked, largest[:1]).sites}  # the climb may go on
+    # Of what has to stay float nothing is the largest; a file says itself what becomes int8.
+    fewer = place_sites(changed(asked, keep_float=frozenset(largest)))
+    assert fewer.sites
+    assert not set(largest) & {site.node for site in fewer.sites}
+    example = CompressSettings("openvino", Path("x"), placement="largest", example=cast("Any", object()))
+    assert place_sites(changed(scene, settings=example)) == policy
+
+
+def test_the_largest_of_unknown_sizes_are_not_guessed(scene: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = changed(scene, settings=CompressSettings("openvino", Path("x"), placement="largest"))
+    monkeypatch.setattr(placing, "node_macs", lambda graph, shape: None)
+    with pytest.raises(InputError, match=r"--placement largest: .*take --placement policy"):
+        place_sites(asked)
 
 
 def test_what_has_the_same_sites_is_timed_once(scene: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,9 +90,10 @@ def _add_compress(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     parser.add_argument("--effort", choices=("quick", "normal", "max"), help="how far to climb; default: normal")
     parser.add_argument(
         "--placement",
-        choices=("measured", "policy"),
-        help="where int8 goes: measured asks this machine's clock, policy takes what usually pays; default: measured,"
-        " but policy with --effort quick",
+        choices=("measured", "policy", "largest"),
+        help="where int8 goes: measured asks this machine's clock, policy takes what usually pays, largest only the"
+        " operators that hold half of the work, which answers most like float; default: measured, but policy with"
+        " --effort quick",
     )
     parser.add_argument("--max-minutes", type=float, metavar="N", help="start no further rung after N minutes")
     parser.add_argument("--threads", type=_positive, default=2, metavar="N", help="default: %(default)s")

@@ -17,7 +17,9 @@ from ocrslim.engines.machine import OtherLoad
 from ocrslim.engines.probe import random_batch
 from ocrslim.engines.timing import SHAPES, time_rounds
 from ocrslim.export.onnx_qdq import export_qdq
+from ocrslim.errors import InputError
 from ocrslim.graph.importers.zoo import cache_folder
+from ocrslim.graph.inspect import node_macs
 from ocrslim.learning import CHECKPOINTS, may_learn
 from ocrslim.scene import FLOAT_REASON, Candidate, Scene
 from ocrslim.slimming.quantization.measured import (
@@ -49,6 +51,9 @@ DECIDED = f"{CHECKPOINTS}/decided.json"
 
 SLOW_REASON = "faster in float here, by the clock"
 
+LARGEST = 0.5  # of the multiplications of all sites, that the largest ones have to hold
+SMALL_REASON = "not among the largest, which alone were asked for"
+
 
 def measured(scene: Scene) -> Scene:
     """Ask the clock where int8 pays, or the table of what it said before; the scene stays where it isn't to be asked.
@@ -58,7 +63,7 @@ def measured(scene: Scene) -> Scene:
     """
     settings, log = scene.settings, scene.log
     wanted = settings.placement or ("measured" if scene.effort.measure else "policy")
-    if wanted == "policy" or settings.example is not None or scene.target.name not in MEASURED:
+    if wanted != "measured" or settings.example is not None or scene.target.name not in MEASURED:
         if settings.placement == "measured":
             log.say(f"--placement measured: without effect, {scene.target.name} is not timed here")
         return scene
@@ -166,7 +171,7 @@ def is_faster(scene: Scene, candidate: Candidate, usual: Candidate) -> bool:
 
 
 def place_sites(scene: Scene, kept: Collection[str] = ()) -> Placement:
-    """Return the scene's placement.
+    """Return the scene's placement, or the largest of its sites where only they were asked for.
 
     Args:
         scene: its ``fast`` says whether the optional nodes that the clock wants in int8 are sites.
@@ -174,7 +179,31 @@ def place_sites(scene: Scene, kept: Collection[str] = ()) -> Placement:
     """
     slow = scene.measured.slow if scene.fast else scene.measured.slow_alone
     also = scene.measured.fast if scene.fast else ()
-    placement = place(scene.graph, scene.target, {*scene.keep_float, *slow, *kept}, also)
-    reasons = dict(placement.float_nodes)
+    settings = scene.settings
+    small = _small(scene) if settings.placement == "largest" and settings.example is None else frozenset[str]()
+    placement = place(scene.graph, scene.target, {*scene.keep_float, *slow, *kept, *small}, also)
+    reasons = dict(placement.float_nodes) | dict.fromkeys(small, SMALL_REASON)
     reasons |= dict.fromkeys(slow - {*scene.keep_float}, SLOW_REASON) | dict.fromkeys(kept, FLOAT_REASON)
     return replace(placement, float_nodes=reasons)
+
+
+def _small(scene: Scene) -> frozenset[str]:
+    """Return the sites of the policy beside the largest: where few are int8, none reads what another one has rounded.
+
+    A chain of int8 convolutions passes on what each rounds, and grows it: with all 19 sites PP-OCRv4 mobile det took
+    .58 of the time of float in ONNX Runtime and was .0078 away from it, with the two largest .65 and .0007.
+
+    Raises:
+        InputError: sizes can't be inferred, or there is no site.
+    """
+    sites = [site.node for site in place(scene.graph, scene.target, scene.keep_float).sites]
+    macs = node_macs(scene.graph, _shape(scene))
+    if macs is None or not sites:
+        raise InputError("--placement largest: the sizes of the model's values can't be told; take --placement policy")
+    total, held, largest = sum(macs[name] for name in sites), 0, set[str]()
+    for name in sorted(sites, key=lambda name: -macs[name]):
+        if held >= LARGEST * total:
+            break
+        largest.add(name)
+        held += macs[name]
+    return frozenset(sites) - largest

@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from ocrslim.graph.inspect import count_macs, describe
+from ocrslim.graph.inspect import count_macs, describe, node_macs
 from ocrslim.graph.passes.canonical import canonicalize
 
 Build = Callable[..., ir.Model]
@@ -50,6 +50,15 @@ def test_what_follows_open_shapes_is_counted(build: Build) -> None:
 def test_sizes_that_cannot_be_inferred_give_none(build: Build) -> None:
     body = "n = NonZero(x) f = Cast<to=1>(n) t = Transpose(f) y = MatMul(f, t)"
     assert count_macs(build(body), (1, 3, 4, 5)) is None
+
+
+def test_each_product_has_its_own_multiplications(build: Build) -> None:
+    model = build("a = MatMul(x, v) y = MatMul(a, w)", {"v": w(5, 7), "w": w(7, 2)})
+    found = node_macs(model, (1, 3, 4, 5))
+    assert found is not None
+    assert list(found.values()) == [12 * 5 * 7, 12 * 7 * 2]
+    assert sum(found.values()) == count_macs(model, (1, 3, 4, 5))
+    assert len(set(found)) == 2
 
 
 def test_facts_are_plain_and_the_model_is_not_touched(build: Build) -> None:

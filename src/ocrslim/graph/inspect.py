@@ -14,7 +14,7 @@ from ocrslim.errors import ModelError
 from ocrslim.graph.passes.base import attribute
 from ocrslim.graph.passes.canonical import canonicalize, refuse_negative_sizes
 
-__all__ = ["count_macs", "describe"]
+__all__ = ["count_macs", "describe", "node_macs"]
 
 DET_SHAPE = (1, 3, 640, 640)
 REC_WIDTH = 320
@@ -65,6 +65,20 @@ def count_macs(model: ir.Model, shape: Sequence[int]) -> int | None:
     Returns:
         int | None: ``None`` where a size can't be inferred.
     """
+    found = node_macs(model, shape)
+    return None if found is None else sum(found.values())
+
+
+def node_macs(model: ir.Model, shape: Sequence[int]) -> dict[str, int] | None:
+    """Return the multiply-accumulates of each convolution and matrix product, by name; see :func:`count_macs`.
+
+    Args:
+        model: not changed.
+        shape: of the input.
+
+    Returns:
+        dict | None: in the order of the canonical graph; ``None`` where a size can't be inferred.
+    """
     try:
         fixed = canonicalize(model)
         fixed.graph.inputs[0].shape = ir.Shape(tuple(shape))
@@ -74,14 +88,14 @@ def count_macs(model: ir.Model, shape: Sequence[int]) -> int | None:
     except ModelError:
         return None
     common.ShapeInferencePass()(fixed)
-    total = 0
+    found: dict[str, int] = {}
     for node in fixed.graph:
         if node.op_type in ("Conv", "ConvTranspose", "MatMul", "Gemm"):
             cost = _macs(node)
             if cost is None:
                 return None
-            total += cost
-    return total
+            found[str(node.name)] = cost
+    return found
 
 
 def _macs(node: ir.Node) -> int | None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from ocrslim.errors import OcrslimError
+from ocrslim.slimming.training.distributed import Team
 from ocrslim.slimming.training.precision import FULL
 from ocrslim.slimming.training.schedule import Schedule
 from ocrslim.slimming.training.trainer import ParameterGroup, Score, Trainer, TrainSettings
@@ -522,3 +524,75 @@ def test_too_few_batches_are_not_taken_for_the_end() -> None:
     trainer = make(steps=10)
     with pytest.raises((StopIteration, OcrslimError)):
         trainer.run(lambda start, count: batches(start, 4))
+
+
+class Together(Team):
+    """Two processes of which the other one has the same batches: the mean is what this one has."""
+
+    def average(
+        self,
+        parameters: Sequence[nn.Parameter],
+        figures: Mapping[str, float],
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> dict[str, float]:
+        meanwhile()
+        return dict(figures)
+
+    def share(
+        self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        return dict(tensors), dict(state)
+
+
+class Taught:
+    """A criterion that can ask its teacher alone, and notes when it was asked and when the student learnt."""
+
+    def __init__(self, student: nn.Module, teacher: nn.Module) -> None:
+        self.student, self.teacher = student, teacher
+        self.said: list[str] = []
+
+    def teach(self, batch: Tensor) -> Tensor:
+        self.said.append("taught")
+        return self.teacher(batch).detach()
+
+    def __call__(self, batch: Tensor, taught: Tensor) -> tuple[Tensor, dict[str, float]]:
+        self.said.append("learnt")
+        loss = (self.student(batch) - taught).square().mean()
+        return loss, {"loss": loss.item()}
+
+
+def make_taught(team: Team, **settings: Any) -> tuple[Trainer, Taught]:
+    trainer = make(**settings)
+    torch.manual_seed(5)
+    trainer.criterion = criterion = Taught(trainer.student, nn.Linear(3, 2))
+    trainer.team = team
+    return trainer, criterion
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_with_others_the_teacher_is_asked_while_the_gradients_are_on_the_way(accumulate: int) -> None:
+    trainer, criterion = make_taught(Together(0, 2), steps=3, accumulate=accumulate)
+    alone, usual = make_taught(Team(), steps=3, accumulate=accumulate)
+    for each in (trainer, alone):
+        each.run(batches)
+    assert usual.said == ["taught", "learnt"] * 3 * accumulate
+    # At the end of a step, before the student has changed, the next batch is taught; after the last there is none.
+    step = ["learnt", *["taught", "learnt"] * (accumulate - 1)]
+    assert criterion.said == ["taught", *step, "taught", *step, "taught", *step]
+    for name, value in alone.student.state_dict().items():
+        assert torch.equal(value, trainer.student.state_dict()[name])
+
+
+def test_a_batch_that_was_looked_at_ahead_is_not_lost_by_an_interrupt(tmp_path: Path) -> None:
+    whole, _ = make_taught(Together(0, 2), folder=tmp_path / "whole")
+    whole.run(batches)
+    stopped, _ = make_taught(Together(0, 2), folder=tmp_path / "part")
+    with pytest.raises(KeyboardInterrupt):
+        stopped.run(stopped_after(23))  # of which the last was only looked at
+    stopped.save_interrupted()
+    resumed, _ = make_taught(Together(0, 2), folder=tmp_path / "part")
+    assert resumed.resume()
+    assert resumed.step == 22
+    resumed.run(batches)
+    for name, value in whole.student.state_dict().items():
+        assert torch.equal(value, resumed.student.state_dict()[name])

@@ -63,18 +63,28 @@ class LabelledDistillation:
         self.task_ratio = task_ratio
         self.in_teacher = {logits: taught_logits} if taught_logits is not None else {}
 
-    def __call__(self, batch: LabelledBatch) -> tuple[Tensor, dict[str, float]]:
+    def teach(self, batch: LabelledBatch) -> dict[str, Tensor]:
+        """Return the teacher's values for one batch, by their names in the student."""
+        names = tuple(dict.fromkeys(name for term in self.terms for name in term.values))
+        called = {name: self.in_teacher.get(name, name) for name in names}
+        with torch.no_grad():
+            found = self.teacher(batch.images, fetch=tuple(called.values())) if called else {}
+        return {name: found[theirs] for name, theirs in called.items()}
+
+    def __call__(
+        self, batch: LabelledBatch, taught: Mapping[str, Tensor] | None = None
+    ) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of one batch and its parts by name.
+
+        Args:
+            batch: images with labels.
+            taught: what :meth:`teach` says of it; asked for here when ``None``.
 
         Raises:
             InputError: a teacher of another architecture has another shape at a node.
         """
-        taught_names = tuple(dict.fromkeys(name for term in self.terms for name in term.values))
-        with torch.no_grad():
-            called = {name: self.in_teacher.get(name, name) for name in taught_names}
-            found = self.teacher(batch.images, fetch=tuple(called.values())) if called else {}
-            taught = {name: found[theirs] for name, theirs in called.items()}
-        learnt = self.student(batch.images, fetch=tuple(dict.fromkeys((*taught_names, self.logits))))
+        taught = self.teach(batch) if taught is None else taught
+        learnt = self.student(batch.images, fetch=tuple(dict.fromkeys((*taught, self.logits))))
         loss = learnt[self.logits].new_zeros(())
         parts: dict[str, float] = {}
         for term in self.terms:

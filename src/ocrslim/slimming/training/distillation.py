@@ -5,7 +5,7 @@ Teacher and student are modules that return named values of their graph: ``modul
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -76,13 +76,23 @@ class Distillation:
         self.settings = settings
         self.labels = labels
 
-    def __call__(self, batch: Tensor | LabelledBatch) -> tuple[Tensor, dict[str, float]]:
-        """Return the loss of one batch, images ``[N, 3, H, W]``, and its parts by name."""
-        images = batch.images if isinstance(batch, LabelledBatch) else batch
-        names = (self.logits, *self.features)
+    def teach(self, batch: Tensor | LabelledBatch) -> dict[str, Tensor]:
+        """Return the teacher's values for one batch, images ``[N, 3, H, W]``."""
         with torch.no_grad():
-            taught = self.teacher(images, fetch=names)
-        learnt = self.student(images, fetch=names)
+            taught: dict[str, Tensor] = self.teacher(_images(batch), fetch=(self.logits, *self.features))
+        return taught
+
+    def __call__(
+        self, batch: Tensor | LabelledBatch, taught: Mapping[str, Tensor] | None = None
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss of one batch, and its parts by name.
+
+        Args:
+            batch: images ``[N, 3, H, W]``, with labels or without.
+            taught: what :meth:`teach` says of it; asked for here when ``None``.
+        """
+        taught = self.teach(batch) if taught is None else taught
+        learnt = self.student(_images(batch), fetch=(self.logits, *self.features))
         main = self._on_logits(learnt[self.logits], taught[self.logits])
         loss = self.settings.kd_ratio * main
         parts = {"distillation": main.item()}
@@ -107,6 +117,10 @@ class Distillation:
         if kind == "skd":
             return skd(student, teacher, self.settings.temperature)
         return db_map_loss(student, teacher) if kind == "db_map" else l2(student, teacher)
+
+
+def _images(batch: Tensor | LabelledBatch) -> Tensor:
+    return batch.images if isinstance(batch, LabelledBatch) else batch
 
 
 class TeacherJudge:

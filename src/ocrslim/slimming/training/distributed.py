@@ -107,7 +107,12 @@ class Team:
         dist.broadcast(sent, 0)
         return bytes(sent.numpy())
 
-    def average(self, parameters: Sequence[nn.Parameter], figures: Mapping[str, float]) -> dict[str, float]:
+    def average(
+        self,
+        parameters: Sequence[nn.Parameter],
+        figures: Mapping[str, float],
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> dict[str, float]:
         """Replace the gradients by their means over all ranks, in one message; return the figures' means.
 
         A parameter that no rank has a gradient of keeps none.
@@ -115,6 +120,8 @@ class Team:
         Args:
             parameters: in the same order everywhere, of one type and device.
             figures: of the same names everywhere.
+            meanwhile: work that needs neither; with others it is done while their gradients are on the way, and a rank
+                that is early has something to do. One process alone waits for nobody and does not call it.
 
         Raises:
             LostRankError: a process is gone.
@@ -128,7 +135,10 @@ class Team:
         flat = torch.cat([*pieces, like.new_tensor(told)])
         *sums, last = torch.split(flat, [*(p.numel() for p in parameters), len(told)])
         with self._together():
-            dist.all_reduce(flat)
+            sent = dist.all_reduce(flat, async_op=True)
+        meanwhile()
+        with self._together():
+            sent.wait()
             owners = last.tolist()  # here: of nccl's work on a GPU an error shows only when the result is waited for
         for parameter, total, owned in zip(parameters, sums, owners[: len(parameters)], strict=True):
             if owned > 0:

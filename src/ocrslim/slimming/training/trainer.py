@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +22,30 @@ from ocrslim.slimming.training.distributed import ALONE, Team
 from ocrslim.slimming.training.precision import FULL, Precision
 from ocrslim.slimming.training.schedule import Schedule
 
-__all__ = ["ParameterGroup", "Score", "TrainSettings", "Trainer", "TrainingResult"]
+__all__ = ["ParameterGroup", "Score", "Teaching", "TrainSettings", "Trainer", "TrainingResult"]
 
-Criterion = Callable[[Any], tuple[Tensor, dict[str, float]]]
+Criterion = Callable[..., tuple[Tensor, dict[str, float]]]
 """Batch -> (loss, its parts); a batch is images, or images with labels: whatever the criterion takes."""
+
+
+@runtime_checkable
+class Teaching(Protocol):
+    """A criterion whose teacher can be asked before the student has learnt from the batch before.
+
+    With several processes that is done while their gradients are on the way. In step with one another, all would wait
+    for the slowest in every step, and want the memory at the same moments.
+    """
+
+    def teach(self, batch: Any) -> Any:
+        """Return the teacher's answers to a batch; they don't depend on the student."""
+
+    def __call__(self, batch: Any, taught: Any) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss and its parts.
+
+        Args:
+            batch: as of any criterion.
+            taught: what :meth:`teach` returned for it.
+        """
 
 
 @dataclass(frozen=True)
@@ -141,6 +161,7 @@ class Trainer:
         self.best_tensors: dict[str, Tensor] = {}
         self.history: list[dict[str, float]] = []
         self._reached = False
+        self._ahead: list[tuple[Any, ...]] = []  # the next batch, with what the teacher says of it
         self._is_whole = False  # nothing of a step, or of the look after it, is done by half
 
     def resume(self) -> bool:
@@ -285,18 +306,31 @@ class Trainer:
         self.student.train()
         figures: dict[str, float] = {}
         for _ in range(self.settings.accumulate):
-            batch = self.precision.place(next(stream))
+            asked = self._ahead.pop() if self._ahead else self._ask(stream)
             with self.precision.autocast():
-                loss, parts = self.criterion(batch)
+                loss, parts = self.criterion(*asked)
             self.precision.backward(loss / self.settings.accumulate)
             for name, value in parts.items():
                 figures[name] = figures.get(name, 0.0) + value / self.settings.accumulate
-        figures = self.team.average(self._parameters(), figures)
+        del loss, asked  # their memory is wanted for the next batch
+        figures = self.team.average(self._parameters(), figures, lambda: self._look_ahead(stream))
         if not all(math.isfinite(value) for value in figures.values()):
             raise OcrslimError(f"step {self.step}: the loss is {figures}; lower --learning-rate and run again")
         self._is_whole = False
         self.precision.step(self.optimizer, self._parameters(), self.settings.clip_norm)
         return figures | {"learning_rate": self.settings.learning_rate * factor}
+
+    def _ask(self, stream: Iterator[Any]) -> tuple[Any, ...]:
+        """Return what the criterion takes: the next batch, and the teacher's answers where it can be asked alone."""
+        batch = self.precision.place(next(stream))
+        if not isinstance(self.criterion, Teaching):
+            return (batch,)
+        with self.precision.autocast():
+            return batch, self.criterion.teach(batch)
+
+    def _look_ahead(self, stream: Iterator[Any]) -> None:
+        if self.step + 1 < self.settings.steps:
+            self._ahead.append(self._ask(stream))
 
     def _judge(self, figures: Mapping[str, float]) -> None:
         self.student.eval()
