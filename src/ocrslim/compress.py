@@ -124,8 +124,8 @@ class CompressSettings:
         effort: one of :data:`ocrslim.scene.EFFORTS`.
         max_minutes: no rung is begun after so long.
         reference: ONNX file of the float model that losses are counted from, where another one is compressed.
-        placement: ``measured`` asks the clock where int8 pays, ``policy`` takes what usually does, ``largest`` of that only
-            the operators that hold half of the work; ``None`` goes by the effort.
+        placement: ``measured`` asks the clock where int8 pays, ``policy`` takes what usually does, ``largest`` of
+            that only the operators that hold half of the work; ``None`` goes by the effort.
         dictionary: file of a recogniser's characters, for one that comes without.
         compute: what the training runs on.
         example: a file of the PaddleSlim example, see :meth:`from_example`; ``data``, ``eval``, ``profile`` and

@@ -16,8 +16,8 @@ from ocrslim.atomic import read_object, write_bytes
 from ocrslim.engines.machine import OtherLoad
 from ocrslim.engines.probe import random_batch
 from ocrslim.engines.timing import SHAPES, time_rounds
-from ocrslim.export.onnx_qdq import export_qdq
 from ocrslim.errors import InputError
+from ocrslim.export.onnx_qdq import export_qdq
 from ocrslim.graph.importers.zoo import cache_folder
 from ocrslim.graph.inspect import node_macs
 from ocrslim.learning import CHECKPOINTS, may_learn

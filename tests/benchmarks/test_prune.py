@@ -46,8 +46,23 @@ def test_a_result_that_is_there_is_loaded_in_the_other_engine(
     for file in tiny.parent.iterdir():
         shutil.copyfile(file, folder / ("model.onnx" if file.suffix == ".onnx" else file.name))
     (folder / "result.json").write_text(json.dumps(_result(tiny)), encoding="utf-8")
-    assert prune.main(["--data", str(tmp_path), "--out", str(tmp_path), "--models", MODEL]) == 0
-    assert "| openvino 1.0000 |" in capsys.readouterr().out
+    assert prune.main(["--data", str(tmp_path), "--out", str(tmp_path), "--models", MODEL]) == 1
+    said = capsys.readouterr().out
+    assert "| openvino 1.0000 |" in said
+    assert f"missed: {MODEL}: 1.25 times as fast, 1.3 asked" in said
+
+
+def test_what_was_missed_is_told(tmp_path: Path) -> None:
+    result = _result(tmp_path)
+    assert prune.misses(result, {"openvino": 1.0}, 1.25) == []
+    result["drop"]["openvino"]["points"] = 1.2
+    result["stages"][0]["seconds"] = 1900.0
+    assert prune.misses(result, {"paddle": 0.5}, 1.5) == [
+        "paddle answers otherwise, 0.5000",
+        "1.20 points lost, at most 1.0 asked",
+        "32 minutes of training, at most 30 asked",
+        "1.25 times as fast, 1.5 asked",
+    ]
 
 
 def test_missing_labels_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], zoo: object) -> None:
