@@ -186,6 +186,10 @@ def test_whether_labels_teach(task: Task, images: int, labelled: bool, ratio: fl
         ({"data": "pages.txt"}, "holds labels for text detection"),
         ({"data": "few.txt"}, "2 usable images, at least 4 are needed"),
         ({"observer": "entropy"}, "observer entropy: there is none of that name"),
+        (
+            {"placement": "widest"},
+            "placement widest: there is none of that name; take one of measured, policy, largest",
+        ),
         ({"eval": "missing.txt"}, "missing.txt: no such label file"),
         ({"eval": "pages.txt"}, "holds labels for text detection"),
         ({"eval": "."}, "holds no labels to score by"),

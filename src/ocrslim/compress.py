@@ -54,7 +54,7 @@ from ocrslim.outcome import (
     run_fingerprint,
     verified,
 )
-from ocrslim.placing import time_candidates
+from ocrslim.placing import PLACEMENTS, small_sites, time_candidates
 from ocrslim.report.html import try_report
 from ocrslim.report.model_card import model_card
 from ocrslim.report.result import sha256_of, write_json, write_text
@@ -191,6 +191,9 @@ def compress(
         get_target(settings.target)  # a name that there is not is told before anything is fetched
     if settings.effort not in EFFORTS:
         raise InputError(f"effort {settings.effort}: there is none of that name; take one of {', '.join(EFFORTS)}")
+    if settings.placement not in (None, *PLACEMENTS):
+        known = ", ".join(PLACEMENTS)
+        raise InputError(f"placement {settings.placement}: there is none of that name; take one of {known}")
     wait_for(team, opened=False)
     source, settings, warnings = _open(model, settings)
     refuse_own_folder(source, settings.out)
@@ -278,7 +281,7 @@ def _run(
     with log.stage("import"):
         graph = canonicalize(load_onnx(source.path))
         teacher = GraphModule(graph).eval()
-        delivery, keep_float = _follow_placement(follow, delivery, graph, log)
+        delivery, keep_float = _follow_placement(follow, delivery, graph, log, settings.placement)
     original, known = delivery.open_original(), dict[str, Any]()
     counted = original if settings.reference is None else delivery.open(delivery.counted)
 
@@ -375,11 +378,13 @@ def _deliver(
 
 
 def _follow_placement(
-    follow: Following | None, delivery: Delivery, graph: ir.Model, log: RunLog
+    follow: Following | None, delivery: Delivery, graph: ir.Model, log: RunLog, placement: str | None
 ) -> tuple[Delivery, frozenset[str]]:
     """Return the target with a file's bits, and the nodes that the file wants float; see that it can be written."""
     delivery.try_writing(graph)
     if follow is None:
+        if placement == "largest":  # a refusal comes before anything is taught
+            small_sites(graph, delivery.target, delivery.source.task)
         return delivery, frozenset()
     target, said = fit_target(delivery.target, follow.plan.quantization)
     for line in (*said, *follow.notes()):

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx_ir as ir
 
 from ocrslim.atomic import read_object, write_bytes
+from ocrslim.config.profile import Task
 from ocrslim.engines.machine import OtherLoad
 from ocrslim.engines.probe import random_batch
+from ocrslim.engines.targets import Target
 from ocrslim.engines.timing import SHAPES, time_rounds
 from ocrslim.errors import InputError
 from ocrslim.export.onnx_qdq import export_qdq
@@ -37,7 +40,7 @@ from ocrslim.slimming.quantization.placement import Placement, place
 if TYPE_CHECKING:
     from ocrslim.compress import CompressSettings
 
-__all__ = ["DECIDED", "TABLE", "is_faster", "measured", "place_sites", "time_candidates"]
+__all__ = ["DECIDED", "PLACEMENTS", "TABLE", "is_faster", "measured", "place_sites", "small_sites", "time_candidates"]
 
 TIMED = 30  # rounds
 BUSY = 0.1  # cores that others may use while we time
@@ -48,6 +51,9 @@ TABLE = "placement.json"
 
 DECIDED = f"{CHECKPOINTS}/decided.json"
 """What the clock decided for a run that learns, in its output folder: it goes on with that on any machine."""
+
+PLACEMENTS = ("measured", "policy", "largest")
+"""Ways to say where int8 goes; see :class:`ocrslim.compress.CompressSettings`."""
 
 SLOW_REASON = "faster in float here, by the clock"
 
@@ -180,25 +186,33 @@ def place_sites(scene: Scene, kept: Collection[str] = ()) -> Placement:
     slow = scene.measured.slow if scene.fast else scene.measured.slow_alone
     also = scene.measured.fast if scene.fast else ()
     settings = scene.settings
-    small = _small(scene) if settings.placement == "largest" and settings.example is None else frozenset[str]()
+    small = frozenset[str]()
+    if settings.placement == "largest" and settings.example is None:
+        small = small_sites(scene.graph, scene.target, scene.source.task, scene.keep_float)
     placement = place(scene.graph, scene.target, {*scene.keep_float, *slow, *kept, *small}, also)
     reasons = dict(placement.float_nodes) | dict.fromkeys(small, SMALL_REASON)
     reasons |= dict.fromkeys(slow - {*scene.keep_float}, SLOW_REASON) | dict.fromkeys(kept, FLOAT_REASON)
     return replace(placement, float_nodes=reasons)
 
 
-def _small(scene: Scene) -> frozenset[str]:
+def small_sites(graph: ir.Model, target: Target, task: Task, keep_float: Collection[str] = ()) -> frozenset[str]:
     """Return the sites of the policy beside the largest: where few are int8, none reads what another one has rounded.
 
     A chain of int8 convolutions passes on what each rounds, and grows it: with all 19 sites PP-OCRv4 mobile det took
     .58 of the time of float in ONNX Runtime and was .0078 away from it, with the two largest .65 and .0007.
 
+    Args:
+        graph: canonical.
+        target: that will run it.
+        task: whose usual image the multiplications are counted for.
+        keep_float: nodes that must stay float.
+
     Raises:
-        InputError: sizes can't be inferred, or there is no site.
+        InputError: sizes can't be inferred.
     """
-    sites = [site.node for site in place(scene.graph, scene.target, scene.keep_float).sites]
-    macs = node_macs(scene.graph, _shape(scene))
-    if macs is None or not sites:
+    sites = [site.node for site in place(graph, target, keep_float).sites]
+    macs = node_macs(graph, (1, 3, *SHAPES[task]))
+    if macs is None:
         raise InputError("--placement largest: the sizes of the model's values can't be told; take --placement policy")
     total, held, largest = sum(macs[name] for name in sites), 0, set[str]()
     for name in sorted(sites, key=lambda name: -macs[name]):

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ocrslim.placing import SLOW_REASON, SMALL_REASON
 from ocrslim.report.html_sentences import SENTENCES
 from ocrslim.report.html_words import LONGEST, Said, as_html, escape, interval, loss, plain, said, translated
 from ocrslim.report.result import loss_in_words
+from ocrslim.scene import FLOAT_REASON
 
 LATIN = set(string.ascii_letters)
 
@@ -99,6 +101,9 @@ def test_an_interval_is_that_of_the_gain_where_there_is_one() -> None:
         ("3 sites float: a, b", "3 处保持浮点：a, b"),
         ("the labels of the part of x.txt held back from training", "x.txt 中未参与训练部分的标注"),
         ("the labels of x.txt", "x.txt 的标注"),
+        (SMALL_REASON, "不在最大的之列，而只要求最大的"),
+        (SLOW_REASON, "按实测，在这里浮点更快"),
+        (FLOAT_REASON, "敏感：量化所失的精度大于省下的时间"),
         ("said by nobody yet", "said by nobody yet"),
     ],
 )

@@ -77,6 +77,8 @@ def test_what_three_processes_tell_each_other(tmp_path: Path) -> None:
     assert first.pop("tensors of all") == [{"of 0": []}, {}, {"of 2": [2, 2]}]
     assert first["tensors"] == [[0, 1, 2], [3, 4, 5]]
     assert first["state"] == {"rank": 0}
+    # Asked while the gradients were on the way: they were still each rank's own.
+    assert [rank.pop("meanwhile") for rank in ranks] == [[[1.0, 10.0]], [[2.0, 20.0]], [[3.0, 30.0]]]
     assert ranks[0] == ranks[1] == ranks[2], "the same bits everywhere"
     # (1 + 2 + 3) / 3 of (1, 10); one rank's gradient of ones; nobody's stays none.
     assert first["gradients"] == [[2.0, 20.0], [pytest.approx(1 / 3)] * 2, None]
@@ -158,7 +160,8 @@ def test_a_lost_rank_is_named_and_the_run_goes_on_to_the_same_end(tmp_path: Path
     assert "was lost; the same command goes on from the last checkpoint" in said[0]
     again = trained(tmp_path / "again", 2, **told)
     assert found(tmp_path / "again")["resumed"]
-    assert found(tmp_path / "again")["seen"][0] == 2 * (12 if lost else 10), "what was alone at the loss saved it"
+    # What was alone at the loss saved it; rank 1 is killed as it looks ahead, when its sum has arrived or not.
+    assert found(tmp_path / "again")["seen"][0] in ((22, 24) if lost else (20,))
     whole = trained(tmp_path / "whole", 2, batch=2)
     assert furthest(whole, again) == 0.0
 

@@ -77,13 +77,18 @@ def operations(team: Team, told: Mapping[str, Any]) -> dict[str, Any]:
     parameters[0].grad = torch.tensor([1.0, 10.0], dtype=torch.float64) * (rank + 1)
     if rank == 0:
         parameters[1].grad = torch.ones(2, dtype=torch.float64)
-    figures = team.average(parameters, {"loss": float(rank)})
+    own = parameters[0]
+    seen: list[Any] = []
+    figures = team.average(
+        parameters, {"loss": float(rank)}, lambda: seen.append(own.grad.tolist() if own.grad is not None else None)
+    )
     many = nn.Parameter(torch.zeros(1000))
     many.grad = torch.rand(1000, generator=torch.Generator().manual_seed(rank)) - 0.5
     team.average([many], {})
     assert many.grad is not None
     tensors, state = team.share({"a": torch.arange(6).reshape(2, 3) * (rank == 0)}, {"rank": rank})
     return {
+        "meanwhile": seen,
         "tell": team.tell({"word": f"of {rank}"}),
         "tensors of all": [
             {name: tensor.tolist() for name, tensor in found.items()}

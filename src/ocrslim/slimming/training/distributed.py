@@ -22,7 +22,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -287,6 +287,9 @@ def team_of(environment: Mapping[str, str] = os.environ, device: str = "cpu") ->
         team.part()
     except BaseException as error:
         lifeline.leave(str(error) or type(error).__name__)
+        # What is still on the way to a process that hangs would keep this one from ending.
+        with suppress(Exception):
+            dist.distributed_c10d._abort_process_group()
         raise
     finally:
         del held  # it lasts as long as the team

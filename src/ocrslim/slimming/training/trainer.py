@@ -204,6 +204,7 @@ class Trainer:
         """
         started = time.monotonic()
         settings = self.settings
+        self._ahead.clear()
         if self.best is None and self.team.leads:
             self._judge({})
         self._align(self.student.state_dict())
@@ -309,10 +310,11 @@ class Trainer:
             asked = self._ahead.pop() if self._ahead else self._ask(stream)
             with self.precision.autocast():
                 loss, parts = self.criterion(*asked)
+            del asked  # the teacher's values are not wanted by the backward pass
             self.precision.backward(loss / self.settings.accumulate)
             for name, value in parts.items():
                 figures[name] = figures.get(name, 0.0) + value / self.settings.accumulate
-        del loss, asked  # their memory is wanted for the next batch
+        del loss  # its memory is wanted for the next batch
         figures = self.team.average(self._parameters(), figures, lambda: self._look_ahead(stream))
         if not all(math.isfinite(value) for value in figures.values()):
             raise OcrslimError(f"step {self.step}: the loss is {figures}; lower --learning-rate and run again")
