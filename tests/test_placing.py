@@ -13,8 +13,10 @@ import pytest
 from numpy.typing import NDArray
 from rich.console import Console
 
+from ocrslim import compress as module
 from ocrslim import placing
 from ocrslim.compress import CompressSettings
+from ocrslim.delivery import Delivery
 from ocrslim.engines.targets import get_target
 from ocrslim.errors import InputError
 from ocrslim.graph.importers.onnx import load_onnx
@@ -22,7 +24,16 @@ from ocrslim.graph.importers.source import open_model
 from ocrslim.graph.inspect import node_macs
 from ocrslim.graph.passes.canonical import canonicalize
 from ocrslim.learning import drop_checkpoints
-from ocrslim.placing import SLOW_REASON, SMALL_REASON, TABLE, is_faster, measured, place_sites, time_candidates
+from ocrslim.placing import (
+    SLOW_REASON,
+    SMALL_REASON,
+    TABLE,
+    is_faster,
+    measured,
+    place_sites,
+    small_sites,
+    time_candidates,
+)
 from ocrslim.report.front import pareto_front
 from ocrslim.report.run_log import RunLog
 from ocrslim.scene import EFFORTS, FLOAT_REASON, Candidate, Scene
@@ -48,6 +59,7 @@ def scene(zoo: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.Monkey
         settings=CompressSettings("openvino", tmp_path),
         effort=EFFORTS["normal"],
         keep_float=frozenset(),
+        small=frozenset(),
         measured=Measured(),
         fast=False,
         log=log,
@@ -117,7 +129,7 @@ def test_a_placement_is_the_policys_mended_by_the_clock(scene: Any) -> None:
 
 def test_the_largest_are_as_few_as_hold_half_of_the_work(scene: Any) -> None:
     policy = place(scene.graph, scene.target)
-    asked = changed(scene, settings=CompressSettings("openvino", Path("x"), placement="largest"))
+    asked = changed(scene, small=small_sites(scene.graph, scene.target, "rec"))
     placement = place_sites(asked)
     macs = node_macs(scene.graph, (1, 3, 48, 320))
     assert macs is not None
@@ -129,19 +141,33 @@ def test_the_largest_are_as_few_as_hold_half_of_the_work(scene: Any) -> None:
     assert min(work[name] for name in largest) >= max(work[name] for name in small)
     assert {placement.float_nodes[name] for name in small} == {SMALL_REASON}
     assert largest[0] not in {site.node for site in place_sites(asked, largest[:1]).sites}  # the climb may go on
-    # Of what has to stay float nothing is the largest; a file says itself what becomes int8.
-    fewer = place_sites(changed(asked, keep_float=frozenset(largest)))
+    # Of what has to stay float nothing is the largest.
+    asked = scene.graph, scene.target, "rec", frozenset(largest)
+    fewer = place_sites(changed(scene, keep_float=frozenset(largest), small=small_sites(*asked)))
     assert fewer.sites
     assert not set(largest) & {site.node for site in fewer.sites}
-    example = CompressSettings("openvino", Path("x"), placement="largest", example=cast("Any", object()))
-    assert place_sites(changed(scene, settings=example)) == policy
 
 
 def test_the_largest_of_unknown_sizes_are_not_guessed(scene: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = changed(scene, settings=CompressSettings("openvino", Path("x"), placement="largest"))
     monkeypatch.setattr(placing, "node_macs", lambda graph, shape: None)
     with pytest.raises(InputError, match=r"--placement largest: .*take --placement policy"):
-        place_sites(asked)
+        small_sites(scene.graph, scene.target, "rec")
+
+
+def test_only_where_they_are_asked_for_the_largest_are_alone(scene: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    delivery = Delivery(scene.source, scene.target, 2)
+    monkeypatch.setattr(Delivery, "try_writing", lambda self, graph: None)
+    monkeypatch.setattr(module, "fit_target", lambda target, quantization: (target, ["said"]))
+    monkeypatch.setattr(module, "kept_float", lambda graph, quantization: frozenset({"a"}))
+    follow = cast("Any", SimpleNamespace(plan=SimpleNamespace(quantization=None), notes=list))
+    small = small_sites(scene.graph, scene.target, "rec")
+
+    def asked(follow: Any, placement: str | None) -> dict[str, Any]:
+        return module._follow_placement(follow, delivery, scene.graph, placement, scene.log)[1]
+
+    assert asked(None, "largest") == {"small": small}
+    assert asked(None, None) == asked(None, "policy") == {}
+    assert asked(follow, "largest") == {"keep_float": {"a"}}, "a file says itself what becomes int8"
 
 
 def test_what_has_the_same_sites_is_timed_once(scene: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ocrslim import __version__
 from ocrslim.engines.session import ENGINES, PADDLE_ENGINES
-from ocrslim.engines.targets import TARGETS
+from ocrslim.engines.targets import PLACEMENTS, TARGETS
 
 __all__ = ["build_parser"]
 
@@ -90,7 +90,7 @@ def _add_compress(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     parser.add_argument("--effort", choices=("quick", "normal", "max"), help="how far to climb; default: normal")
     parser.add_argument(
         "--placement",
-        choices=("measured", "policy", "largest"),
+        choices=PLACEMENTS,
         help="where int8 goes: measured asks this machine's clock, policy takes what usually pays, largest only the"
         " operators that hold half of the work, which answers most like float; default: measured, but policy with"
         " --effort quick",

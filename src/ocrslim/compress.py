@@ -21,7 +21,7 @@ from ocrslim.config.paddleslim import ExampleConfig
 from ocrslim.config.profile import Profile, load_profile
 from ocrslim.delivery import INT8, Delivery, open_delivery
 from ocrslim.engines.session import InferenceSession
-from ocrslim.engines.targets import get_target
+from ocrslim.engines.targets import PLACEMENTS, get_target
 from ocrslim.engines.timing import SHAPES
 from ocrslim.errors import InputError
 from ocrslim.example import open_example_model, override
@@ -54,7 +54,7 @@ from ocrslim.outcome import (
     run_fingerprint,
     verified,
 )
-from ocrslim.placing import PLACEMENTS, small_sites, time_candidates
+from ocrslim.placing import small_sites, time_candidates
 from ocrslim.report.html import try_report
 from ocrslim.report.model_card import model_card
 from ocrslim.report.result import sha256_of, write_json, write_text
@@ -281,7 +281,7 @@ def _run(
     with log.stage("import"):
         graph = canonicalize(load_onnx(source.path))
         teacher = GraphModule(graph).eval()
-        delivery, keep_float = _follow_placement(follow, delivery, graph, log, settings.placement)
+        delivery, stays_float = _follow_placement(follow, delivery, graph, settings.placement, log)
     original, known = delivery.open_original(), dict[str, Any]()
     counted = original if settings.reference is None else delivery.open(delivery.counted)
 
@@ -331,7 +331,7 @@ def _run(
         open_calibration(team, calibration, settings.seed),
         delivery.open,
         delivery.required,
-        keep_float,
+        **stays_float,
         pact=follow is not None and follow.plan.quantization.pact,
         by_labels=by_labels or follow is not None,
         lesson=open_lesson(source, data, profile, settings, follow, partial, log),
@@ -378,15 +378,18 @@ def _deliver(
 
 
 def _follow_placement(
-    follow: Following | None, delivery: Delivery, graph: ir.Model, log: RunLog, placement: str | None
-) -> tuple[Delivery, frozenset[str]]:
-    """Return the target with a file's bits, and the nodes that the file wants float; see that it can be written."""
+    follow: Following | None, delivery: Delivery, graph: ir.Model, placement: str | None, log: RunLog
+) -> tuple[Delivery, dict[str, Any]]:
+    """Return the target with a file's bits, and the nodes that the file or ``placement`` wants float, as of a scene.
+
+    That the target can be written is seen here too: a refusal comes before anything is taught.
+    """
     delivery.try_writing(graph)
     if follow is None:
-        if placement == "largest":  # a refusal comes before anything is taught
-            small_sites(graph, delivery.target, delivery.source.task)
-        return delivery, frozenset()
+        if placement != "largest":
+            return delivery, {}
+        return delivery, {"small": small_sites(graph, delivery.target, delivery.source.task)}
     target, said = fit_target(delivery.target, follow.plan.quantization)
     for line in (*said, *follow.notes()):
         log.say(line)
-    return replace(delivery, target=target), kept_float(graph, follow.plan.quantization)
+    return replace(delivery, target=target), {"keep_float": kept_float(graph, follow.plan.quantization)}

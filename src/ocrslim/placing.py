@@ -40,7 +40,7 @@ from ocrslim.slimming.quantization.placement import Placement, place
 if TYPE_CHECKING:
     from ocrslim.compress import CompressSettings
 
-__all__ = ["DECIDED", "PLACEMENTS", "TABLE", "is_faster", "measured", "place_sites", "small_sites", "time_candidates"]
+__all__ = ["DECIDED", "TABLE", "is_faster", "measured", "place_sites", "small_sites", "time_candidates"]
 
 TIMED = 30  # rounds
 BUSY = 0.1  # cores that others may use while we time
@@ -51,9 +51,6 @@ TABLE = "placement.json"
 
 DECIDED = f"{CHECKPOINTS}/decided.json"
 """What the clock decided for a run that learns, in its output folder: it goes on with that on any machine."""
-
-PLACEMENTS = ("measured", "policy", "largest")
-"""Ways to say where int8 goes; see :class:`ocrslim.compress.CompressSettings`."""
 
 SLOW_REASON = "faster in float here, by the clock"
 
@@ -177,7 +174,7 @@ def is_faster(scene: Scene, candidate: Candidate, usual: Candidate) -> bool:
 
 
 def place_sites(scene: Scene, kept: Collection[str] = ()) -> Placement:
-    """Return the scene's placement, or the largest of its sites where only they were asked for.
+    """Return the scene's placement.
 
     Args:
         scene: its ``fast`` says whether the optional nodes that the clock wants in int8 are sites.
@@ -185,12 +182,8 @@ def place_sites(scene: Scene, kept: Collection[str] = ()) -> Placement:
     """
     slow = scene.measured.slow if scene.fast else scene.measured.slow_alone
     also = scene.measured.fast if scene.fast else ()
-    settings = scene.settings
-    small = frozenset[str]()
-    if settings.placement == "largest" and settings.example is None:
-        small = small_sites(scene.graph, scene.target, scene.source.task, scene.keep_float)
-    placement = place(scene.graph, scene.target, {*scene.keep_float, *slow, *kept, *small}, also)
-    reasons = dict(placement.float_nodes) | dict.fromkeys(small, SMALL_REASON)
+    placement = place(scene.graph, scene.target, {*scene.keep_float, *slow, *kept, *scene.small}, also)
+    reasons = dict(placement.float_nodes) | dict.fromkeys(scene.small, SMALL_REASON)
     reasons |= dict.fromkeys(slow - {*scene.keep_float}, SLOW_REASON) | dict.fromkeys(kept, FLOAT_REASON)
     return replace(placement, float_nodes=reasons)
 

@@ -104,6 +104,8 @@ class Scene:
         open: loads an exported file in the engine.
         required: agreement of an exported file with its module; ``None`` is the usual one.
         keep_float: names of nodes that were asked to stay float.
+        small: names of sites that stay float since only the largest were asked for; see
+            :func:`ocrslim.placing.small_sites`.
         pact: see :func:`ocrslim.slimming.quantization.prepare.prepare`.
         by_labels: training learns from labels too, so that an answer unlike the float model's may be the better one.
         lesson: what labels teach the last layer with before the climb; ``None`` where they don't.
@@ -132,6 +134,7 @@ class Scene:
     open: Callable[[Path], InferenceSession]
     required: float | None = None
     keep_float: Collection[str] = ()
+    small: Collection[str] = ()
     pact: bool = False
     by_labels: bool = False
     lesson: Lesson | None = None

@@ -14,9 +14,12 @@ from ocrslim.engines.cpu import cpu_info, sums_without_saturation
 from ocrslim.errors import InputError
 from ocrslim.spec import PerAxis, PerTensor, QuantizationSpec
 
-__all__ = ["TARGETS", "Target", "get_target"]
+__all__ = ["PLACEMENTS", "TARGETS", "Target", "get_target"]
 
 TARGETS: tuple[str, ...] = ("onnxruntime", "openvino", "paddle", "tensorrt")
+
+PLACEMENTS: tuple[str, ...] = ("measured", "policy", "largest")
+"""Ways to say where int8 goes; see :class:`ocrslim.compress.CompressSettings`."""
 
 # Signed activations cost 1.65 times the time in ONNX Runtime and gave wrong results in OpenVINO.
 ACTIVATION = QuantizationSpec(8, signed=False, symmetric=False, granularity=PerTensor())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -529,19 +529,14 @@ def test_too_few_batches_are_not_taken_for_the_end() -> None:
 class Together(Team):
     """Two processes of which the other one has the same batches: the mean is what this one has."""
 
-    def average(
-        self,
-        parameters: Sequence[nn.Parameter],
-        figures: Mapping[str, float],
-        meanwhile: Callable[[], None] = lambda: None,
-    ) -> dict[str, float]:
+    def average(self, *given: Any, **_: Any) -> dict[str, float]:
+        _parameters, figures, meanwhile = given
         meanwhile()
         return dict(figures)
 
-    def share(
-        self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]
-    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        return dict(tensors), dict(state)
+    def share(self, *given: Any, **_: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors, state = given
+        return tensors, state
 
 
 class Taught:

@@ -149,16 +149,17 @@ def images(index: int, batch: int, told: Mapping[str, Any]) -> Tensor:
 
 
 def training(team: Team, told: Mapping[str, Any]) -> dict[str, Any]:
-    """Train the small network; ``die`` and ``hang`` are [rank, step], at which a process kills or stops itself."""
+    """Train the small network.
+
+    ``die`` and ``hang`` are [rank, step], at which a process kills or stops itself as its student learns; ``fail`` is
+    [rank, batch], which can't be read.
+    """
     trainer = trainer_of(team, told)
     shard = Shard(team.rank, team.size, told.get("accumulate", 1))
     seen: list[int] = []
 
     def batches(start: int, count: int) -> Iterator[Tensor]:
         for index in range(start, start + count):
-            for what, number in (("die", signal.SIGKILL), ("hang", signal.SIGSTOP)):
-                if told.get(what) == [team.rank, index] and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
-                    os.kill(os.getpid(), number)
             if told.get("fail") == [team.rank, index]:
                 raise OcrslimError("a disk is full")
             if index == told.get("slow_at") and team.leads:
@@ -166,6 +167,12 @@ def training(team: Team, told: Mapping[str, Any]) -> dict[str, Any]:
             seen.append(shard.place(index))
             yield images(shard.place(index), told["batch"], told)
 
+    def end(*_: object) -> None:
+        for what, number in (("die", signal.SIGKILL), ("hang", signal.SIGSTOP)):
+            if told.get(what) == [team.rank, trainer.step] and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
+                os.kill(os.getpid(), number)
+
+    trainer.student.register_forward_pre_hook(end)
     resumed = trainer.resume()
     try:
         trainer.run(batches)

@@ -22,7 +22,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -136,10 +136,12 @@ class Team:
         *sums, last = torch.split(flat, [*(p.numel() for p in parameters), len(told)])
         with self._together():
             sent = dist.all_reduce(flat, async_op=True)
-        meanwhile()
-        with self._together():
-            sent.wait()
-            owners = last.tolist()  # here: of nccl's work on a GPU an error shows only when the result is waited for
+        try:
+            meanwhile()
+        finally:  # what is still on its way to a process that hangs would keep this one from ending
+            with self._together():
+                sent.wait()
+                owners = last.tolist()  # here: of nccl an error shows only when the result is waited for
         for parameter, total, owned in zip(parameters, sums, owners[: len(parameters)], strict=True):
             if owned > 0:
                 parameter.grad = (total / self.size).reshape(parameter.shape)
@@ -287,9 +289,6 @@ def team_of(environment: Mapping[str, str] = os.environ, device: str = "cpu") ->
         team.part()
     except BaseException as error:
         lifeline.leave(str(error) or type(error).__name__)
-        # What is still on the way to a process that hangs would keep this one from ending.
-        with suppress(Exception):
-            dist.distributed_c10d._abort_process_group()
         raise
     finally:
         del held  # it lasts as long as the team
