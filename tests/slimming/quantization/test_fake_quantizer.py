@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocrslim.slimming.quantization import fake_quantizer
+from ocrslim.slimming import parts
 from ocrslim.slimming.quantization.fake_quantizer import ChannelBias, FakeQuantizer
 from ocrslim.slimming.quantization.numerics import fake_quantize
 from ocrslim.slimming.quantization.observer import MinMax
@@ -294,7 +294,7 @@ def test_parts_of_a_cache_change_no_bit(layout: str, monkeypatch: pytest.MonkeyP
     }[layout]
     found = []
     for size in (7, 1 << 40):
-        monkeypatch.setattr(fake_quantizer, "IN_CACHE", size)
+        monkeypatch.setattr(parts, "IN_CACHE", size)
         found.append(tensor_quantizer()(x))
     assert torch.equal(*found)
     assert found[0].stride() == (x / 2).stride()  # the layout goes on through the network

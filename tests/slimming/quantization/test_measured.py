@@ -109,6 +109,32 @@ def test_all_optional_nodes_are_the_start_where_they_pay_together(clock: Callabl
     assert {trial.group: trial.int8 for trial in found.trials}["depthwise convolutions at 16x16"] is False  # taken back
 
 
+def test_the_largest_alone_are_the_start_where_the_others_together_cost(clock: Callable[..., list[int]]) -> None:
+    clock({"wide": (3, 1), "half": (1, 1.5), "last": (1, 1.5)})
+    target = get_target("onnxruntime", VNNI)
+    policy = {site.node for site in place(network(), target).sites}
+    assert "half" in policy
+    found = measure_placement(network(), target, SHAPE, 1, export_qdq, largest=["wide"])
+    assert found.slow == policy - {"wide"}
+    assert found.slow_alone == found.slow
+    assert not found.fast
+    told = {trial.group: trial for trial in found.trials}
+    assert told["sites (all but the largest)"].kept
+    assert not told["sites (all but the largest)"].int8
+    assert told["sites (all but the largest)"].saved > 0.05
+    assert not told["sites (all that may be int8)"].kept
+
+
+def test_of_the_largest_start_a_group_that_pays_becomes_int8_too(clock: Callable[..., list[int]]) -> None:
+    clock({"wide": (5, 1), "depth": (3, 1), "half": (1, 1.5), "few": (1, 3), "last": (1, 1.5)})
+    found = measure_placement(network(), get_target("openvino", VNNI), SHAPE, 1, export_qdq, largest=["wide"])
+    assert found.slow == {"half", "last"}
+    assert found.fast == {"depth"}
+    told = {trial.group: (trial.int8, trial.kept) for trial in found.trials}
+    assert told["depthwise convolutions at 16x16"] == (True, True)
+    assert told["convolutions at 8x8"] == (True, False)
+
+
 def test_noise_is_no_gain(clock: Callable[..., list[int]]) -> None:
     clock({"depth": (1.02, 1)}, noise=0.2)
     found = measure_placement(network(), get_target("openvino", VNNI), SHAPE, 1, export_qdq)

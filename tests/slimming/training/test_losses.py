@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ocrslim.slimming import parts
 from ocrslim.slimming.training import losses
 from ocrslim.slimming.training.losses import ctc_frame_weights, ctc_js, ctc_kl, db_map_loss, feature_l2, l2, skd
 
@@ -106,12 +107,40 @@ def test_only_the_student_learns(loss) -> None:  # type: ignore[no-untyped-def]
     assert student.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("loss", [skd, ctc_kl, db_map_loss])
+@pytest.mark.parametrize("loss", [skd, ctc_kl, db_map_loss, feature_l2])
 def test_gradients_match_finite_differences(loss) -> None:  # type: ignore[no-untyped-def]
     torch.manual_seed(3)
     teacher = torch.randn(1, 3, 4, dtype=torch.float64)
     student = torch.randn(1, 3, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda value: loss(value, teacher), (student,))
+
+
+@pytest.mark.parametrize("values_at_a_time", [7, 1 << 40])
+def test_the_feature_loss_and_its_gradient_are_those_of_its_formula(
+    values_at_a_time: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "IN_CACHE", values_at_a_time)
+    torch.manual_seed(5)
+    teacher = torch.randn(2, 1, 6, 8, dtype=torch.float64) * 4
+    student = (teacher + torch.randn(2, 1, 6, 8, dtype=torch.float64)).requires_grad_()
+    plain = ((student - teacher) ** 2).mean() / teacher.var(unbiased=False)
+    found = feature_l2(student, teacher)
+    assert found.item() == pytest.approx(plain.item(), rel=1e-9)
+    gradients = [torch.autograd.grad(3.0 * loss, student)[0] for loss in (found, plain)]
+    assert torch.allclose(*gradients, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("loss", [db_map_loss, feature_l2])
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+def test_losses_of_maps_work_in_half_types(loss, half: torch.dtype) -> None:  # type: ignore[no-untyped-def]
+    torch.manual_seed(6)
+    teacher = torch.randn(1, 1, 8, 8)
+    student = (teacher + 0.5 * torch.randn(1, 1, 8, 8)).to(half).requires_grad_()
+    value = loss(student, teacher.to(half))
+    value.backward()
+    assert value.item() == pytest.approx(loss(student.detach().float(), teacher).item(), rel=0.05)
+    assert student.grad is not None
+    assert student.grad.dtype == half
 
 
 def plain_js(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:

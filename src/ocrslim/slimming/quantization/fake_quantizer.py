@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ocrslim.slimming.parts import dot, in_parts
 from ocrslim.slimming.quantization.numerics import along_axis
 from ocrslim.spec import PerAxis, QuantizationSpec
 
@@ -19,7 +20,6 @@ __all__ = ["ChannelBias", "FakeQuantizer"]
 
 Mode = Literal["float", "quantize"]
 HALVES = (torch.float16, torch.bfloat16)
-IN_CACHE = 1 << 17  # values that are rounded at a time on a CPU: 0.5 MB, with their results a core's share of cache
 
 
 class FakeQuantizer(nn.Module):
@@ -194,7 +194,7 @@ class _PerTensorRound(torch.autograd.Function):
         inside = torch.ops.aten.hardtanh_backward(gradient, x if factor is None else x / factor, low, high)
         of_scale = of_zero_point = None
         if ctx.needs_input_grad[1]:
-            of_scale = (_dot(gradient, y) - _dot(inside, y if ctx.pact else x)).reshape(log_scale.shape)
+            of_scale = (dot(gradient, y) - dot(inside, y if ctx.pact else x)).reshape(log_scale.shape)
         if ctx.needs_input_grad[3]:
             of_zero_point = (-scale * (gradient.sum() - inside.sum())).reshape(log_scale.shape)
         return inside if ctx.needs_input_grad[0] else None, of_scale, None, of_zero_point, None, None
@@ -227,25 +227,8 @@ class _PerAxisRound(torch.autograd.Function):
 
 
 def _rounded(x: Tensor, unit: Tensor, bounds: tuple[int, int]) -> Tensor:
-    """Return ``unit * clip(round(x / unit), *bounds)``; with one unit, a part at a time that stays in the cache."""
+    """Return ``unit * clip(round(x / unit), *bounds)``; with one unit, a part at a time."""
     y = torch.empty_like(x)
-    flat = _flat(x, y) if unit.dim() == 0 and x.device.type == "cpu" else None
-    pairs = zip(*(torch.split(values, IN_CACHE) for values in flat), strict=True) if flat is not None else [(x, y)]
-    for part, result in pairs:
+    for part, result in in_parts(x, y) if unit.dim() == 0 else [(x, y)]:
         torch.div(part, unit, out=result).round_().clamp_(*bounds).mul_(unit)
     return y
-
-
-def _flat(*tensors: Tensor) -> tuple[Tensor, ...] | None:
-    """Return tensors of one shape as views of one axis where their layouts in memory agree, else ``None``."""
-    if all(tensor.is_contiguous() for tensor in tensors):
-        return tuple(tensor.view(-1) for tensor in tensors)
-    if tensors[0].dim() == 4 and all(t.is_contiguous(memory_format=torch.channels_last) for t in tensors):
-        return tuple(tensor.permute(0, 2, 3, 1).view(-1) for tensor in tensors)
-    return None
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """Return the sum of products of two tensors of one shape, without an intermediate where their layouts agree."""
-    flat = _flat(a, b)
-    return torch.dot(*flat) if flat is not None else (a * b).sum()

@@ -42,6 +42,7 @@ AT_ONCE = 5  # placements that are loaded and timed together
 ROUNDS = 12
 LEAST = 0.005  # share of the time that a change has to save
 SURE = 2.0  # standard errors that it has to save
+EVERYTHING, LARGEST = "sites (all that may be int8)", "sites (all but the largest)"  # changed at the start
 FINAL = 2  # times as many rounds for the choice between what single changes and all of them together make
 
 
@@ -92,10 +93,11 @@ def measure_placement(
     keep_float: Collection[str] = (),
     table: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    largest: Collection[str] = (),
 ) -> Measured:
     """Ask the clock which sites should be int8.
 
-    1. Start from the policy's placement or from every optional node in int8, whichever is faster.
+    1. Start from the fastest of the policy's placement, every optional node in int8 too, and the largest sites alone.
     2. Change each group alone: the sites of one kind at one size of the image.
     3. Of all changes that pay together, the best of them alone and none, keep what is fastest.
 
@@ -108,6 +110,7 @@ def measure_placement(
         keep_float: nodes that must stay float.
         table: JSON file of what was timed before, on any machine; made and extended. ``None`` forgets.
         progress: called with the number of placements that are timed, and how many there are at most.
+        largest: sites of the policy that hold most of the work; none are not tried alone.
 
     Raises:
         EngineError: the engine can't run the model.
@@ -116,13 +119,18 @@ def measure_placement(
     policy = frozenset(site.node for site in bench.policy.sites)
     everything = frozenset(site.node for site in bench.full.placement.sites)
     groups = _groups(bench.full, shape)
-    bench.expect(len(groups) + 5, progress)
-    times = bench.ratios([everything]) | {policy: _Ratio(1.0, 0.0)}
-    start = everything if times[everything].saves_from(1.0) else policy
-    changed = {name: start.symmetric_difference(nodes) for name, nodes in groups.items()}
-    times |= bench.ratios([sites for sites in changed.values() if sites != policy])
+    bench.expect(len(groups) + 6, progress)
+    starts = {EVERYTHING: everything, LARGEST: frozenset(largest)}
+    starts = {name: sites for name, sites in starts.items() if sites and sites != policy}
+    times = bench.ratios(list(starts.values())) | {policy: _Ratio(1.0, 0.0)}
+    faster = [sites for sites in starts.values() if times[sites].saves_from(1.0)]
+    start = min(faster, key=lambda sites: times[sites].value, default=policy)
+    changed = {name: start - nodes if nodes <= start else start | nodes for name, nodes in groups.items()}
+    times |= bench.ratios([sites for sites in changed.values() if sites not in times])
     paying = [name for name, sites in changed.items() if times[sites].saves_from(times[start].value)]
-    together = start.symmetric_difference(frozenset().union(*(groups[name] for name in paying)))  # groups are disjoint
+    together = start
+    for name in paying:  # groups are disjoint
+        together = together - groups[name] if groups[name] <= start else together | groups[name]
     alone = min((changed[name] for name in paying), key=lambda sites: times[sites].value, default=start)
     wanted = list(dict.fromkeys(sites for sites in (start, alone, together) if sites != policy))
     finals = bench.ratios(wanted, FINAL * ROUNDS) | {policy: _Ratio(1.0, 0.0)}
@@ -130,12 +138,16 @@ def measure_placement(
     usual = policy & best
     if usual != best and usual != policy:  # its neighbours may be other ones than those that it was timed beside
         usual = usual if bench.ratios([usual], FINAL * ROUNDS)[usual].saves_from(1.0) else policy
-    trials = tuple(
+    trials = [
+        Trial(name, tuple(sorted(sites ^ policy)), sites > policy, 1.0 - times[sites].value, sites == start)
+        for name, sites in starts.items()
+    ]
+    trials += [
         Trial(name, tuple(sorted(nodes)), not nodes <= start, times[start].value - times[changed[name]].value, kept)
         for name, nodes in groups.items()
         for kept in [(nodes <= best) != (nodes <= start)]
-    )
-    return Measured(policy - best, best - policy, policy - usual, finals[best].value, trials)
+    ]
+    return Measured(policy - best, best - policy, policy - usual, finals[best].value, tuple(trials))
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ocrslim.slimming.parts import in_parts
+
 __all__ = ["ctc_frame_weights", "ctc_js", "ctc_kl", "db_map_loss", "feature_l2", "l2", "skd"]
 
 BLANK = 0
 IN_CACHE = 1 << 18  # values of the frames that are compared at a time on a CPU: 1 MB, of which some eight are alive
+WHOLE = (torch.float32, torch.float64)
 
 
 def l2(student: Tensor, teacher: Tensor) -> Tensor:
@@ -38,7 +41,35 @@ def feature_l2(student: Tensor, teacher: Tensor, floor: float = 1e-6) -> Tensor:
         floor: smallest variance divided by.
     """
     teacher = teacher.detach()
-    return F.mse_loss(student, teacher) / teacher.var(unbiased=False).clamp_min(floor)
+    return _mean_square(student, teacher) / teacher.var(unbiased=False).clamp_min(floor)
+
+
+def _mean_square(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return the mean squared difference, on a CPU with a third of the traffic of torch's between memory and cores."""
+    if student.device.type != "cpu" or student.dtype not in WHOLE or student.dtype != teacher.dtype:
+        return F.mse_loss(student, teacher)
+    result: Tensor = _MeanSquare.apply(student, teacher)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _MeanSquare(torch.autograd.Function):
+    """The mean squared difference, its sum made while a part of the difference is in the cache."""
+
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, teacher: Tensor) -> Tensor:
+        difference = torch.empty_like(student)
+        total = student.new_zeros(())
+        for learnt, taught, part in in_parts(student, teacher, difference):
+            torch.sub(learnt, taught, out=part)
+            total += part.square().sum()
+        ctx.save_for_backward(difference)
+        return total / max(1, student.numel())
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        (difference,) = ctx.saved_tensors
+        return difference * (2.0 / max(1, difference.numel()) * upstream), None
 
 
 def skd(student: Tensor, teacher: Tensor, temperature: float = 1.0, weights: Tensor | None = None) -> Tensor:
