@@ -37,6 +37,7 @@ from ocrslim.learning import scales_and_biases
 from ocrslim.slimming.quantization.placement import place
 from ocrslim.slimming.quantization.prepare import Quantization, calibrate, prepare
 from ocrslim.slimming.training.distillation import Distillation, DistillationSettings
+from ocrslim.slimming.training.memory import freed_memory_kept
 from ocrslim.slimming.training.precision import FULL
 
 BATCH = {"rec": 8, "det": 2}
@@ -65,6 +66,7 @@ class Cost:
     gflops: float
 
 
+@freed_memory_kept()  # as while a trainer runs
 def measure(name: str, batch: int | None, target: str, turns: int) -> Cost:
     """Time the steps of a model in turns.
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ocrslim.errors import OcrslimError
 from ocrslim.slimming.training.checkpoint import latest_checkpoint, refuse_another_run, save_checkpoint
 from ocrslim.slimming.training.distributed import ALONE, Team
+from ocrslim.slimming.training.memory import freed_memory_kept
 from ocrslim.slimming.training.precision import FULL, Precision
 from ocrslim.slimming.training.schedule import Schedule
 
@@ -191,6 +192,7 @@ class Trainer:
         self._reached = state["reached"]
         return True
 
+    @freed_memory_kept()
     def run(self, batches: Callable[[int, int], Iterable[Any]]) -> TrainingResult:
         """Train to the end and load the best weights into the student.
 
