@@ -18,6 +18,7 @@ from ocrslim.atomic import output_folder
 from ocrslim.config.profile import Profile, load_profile
 from ocrslim.delivery import REWRITTEN, Delivery, open_delivery
 from ocrslim.engines.cpu import cpu_info
+from ocrslim.engines.options import session_options
 from ocrslim.engines.session import ENGINES, InferenceSession
 from ocrslim.engines.timing import SHAPES, BenchRow, bench
 from ocrslim.errors import InputError
@@ -198,6 +199,7 @@ def _result(
         "drop": {engine: judged.drop},
         "differences": judged.differences,
         "latency": [row.to_json() for row in rows],
+        "session": session_options(engine, settings.threads),
         "delivered": REWRITTEN if ratio < GAIN else "float",
         "size": {"float": model_bytes(source.path), REWRITTEN: exported.stat().st_size},
         "verify": [asdict(verified)],

@@ -17,6 +17,7 @@ from ocrslim import __version__
 from ocrslim.config.profile import Task
 from ocrslim.delivery import INT8, Delivery
 from ocrslim.engines.cpu import cpu_info
+from ocrslim.engines.options import session_options
 from ocrslim.engines.session import InferenceSession, open_session
 from ocrslim.engines.timing import BenchRow
 from ocrslim.errors import DataError, InputError
@@ -190,6 +191,7 @@ def build_result(
         "metrics": {"float": {target.engine: judged.float_metrics}, "int8": {target.engine: judged.int8_metrics}},
         "drop": {target.engine: judged.drop},
         "latency": [row.to_json() for row in rows],
+        "session": session_options(target.engine, settings.threads),
         "delivered": delivery.answer(rows),
         "size": sizes | {"ratio": sizes["int8"] / sizes["float"]},
         "placement": _placement(climbed, scene.graph),

@@ -21,6 +21,7 @@ from ocrslim import __version__
 from ocrslim.atomic import output_folder
 from ocrslim.config.profile import Profile, load_profile
 from ocrslim.engines.cpu import cpu_info
+from ocrslim.engines.options import session_options
 from ocrslim.engines.session import ENGINES, open_session
 from ocrslim.engines.targets import get_target
 from ocrslim.engines.timing import SHAPES, bench
@@ -302,6 +303,7 @@ def _result(
         "target": settings.target,
         "engine": engine,
         "command": command(),
+        "session": session_options(engine, settings.threads),
         "delivered": "pruned",
         "pruning": {
             "ratio": pruning.ratio,

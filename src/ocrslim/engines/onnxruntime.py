@@ -11,12 +11,17 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
 from ocrslim.engines.checks import check_batch, one_line, only
+from ocrslim.engines.options import session_options
 from ocrslim.errors import EngineError, ModelError
 
 __all__ = ["OnnxRuntimeSession"]
 
 BROKEN = (ort.InvalidProtobuf, ort.InvalidGraph, ort.InvalidArgument, ort.NoModel, ort.NoSuchFile)
 FAILED = (ort.Fail, ort.NotImplemented, ort.RuntimeException, ort.EPFail, RuntimeError)
+ENUMERATIONS = {
+    "graph_optimization_level": onnxruntime.GraphOptimizationLevel,
+    "execution_mode": onnxruntime.ExecutionMode,
+}
 FATAL_ONLY = 4  # log level: what matters is raised, and said once
 # "[ONNXRuntimeError] : 7 : INVALID_PROTOBUF : Load model from PATH failed:Protobuf parsing failed."
 PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .*? failed:)?")
@@ -43,13 +48,12 @@ class OnnxRuntimeSession:
 
     def __init__(self, path: Path, threads: int, optimize: bool = True) -> None:
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        for name, value in session_options(self.engine, threads).items():
+            setattr(options, name, getattr(ENUMERATIONS[name], str(value)) if name in ENUMERATIONS else value)
+        if not optimize:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.log_severity_level = FATAL_ONLY
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        level = onnxruntime.GraphOptimizationLevel
-        options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except BROKEN as error:

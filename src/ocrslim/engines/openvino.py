@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from openvino import frontend
 
 from ocrslim.engines.checks import check_batch, one_line, only
+from ocrslim.engines.options import session_options
 from ocrslim.errors import EngineError, ModelError
 
 __all__ = ["OpenVinoSession"]
@@ -18,16 +19,9 @@ BROKEN = (frontend.GeneralFailure, frontend.InitializationFailure, frontend.OpVa
 UNSUPPORTED = (frontend.OpConversionFailure, frontend.NotImplementedFailure)
 NOISE = ("Exception from", "Check '", "FrontEnd API failed", "Summary:", "Loading input model")
 
-# Kernels compiled for a shape are kept for when it comes again. By default 5000 are: after 200 text lines of different
-# widths PP-OCRv4 rec then held 980 MB, against 340 MB with this many, and ran no faster for it.
-KERNELS_KEPT = 200
-
 
 class OpenVinoSession:
     """An :class:`ocrslim.engines.session.InferenceSession` of OpenVINO's CPU device.
-
-    The model is compiled for one stream that uses all ``threads`` (the latency hint), and float parts run in
-    float32 also where the CPU would rather use bfloat16 or float16: the figures are then the model's own.
 
     Args:
         path: the ONNX file, or OpenVINO's own ``.xml`` with its ``.bin`` beside it; open dimensions stay open.
@@ -58,14 +52,9 @@ class OpenVinoSession:
         )
         self.threads = threads
         self._path = path
-        settings = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": threads,
-            "INFERENCE_PRECISION_HINT": "f32",
-            "CPU_RUNTIME_CACHE_CAPACITY": KERNELS_KEPT,
-        }
+        options = session_options(self.engine, threads)
         try:
-            self._request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
+            self._request = openvino.Core().compile_model(model, "CPU", dict(options)).create_infer_request()
         except RuntimeError as error:
             raise EngineError(f"{path}: openvino {self.version} cannot run it: {one_line(error, NOISE)}") from error
 

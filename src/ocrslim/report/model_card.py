@@ -59,9 +59,11 @@ def model_card(result: Mapping[str, Any], sha256: str) -> str:
         ("What it was made from", _origin(result)),
         ("How it was made", _how(result)),
         ("What was measured, and where", _measured(result)),
+        ("How to run it", _session(result)),
         ("Limits", _limits(result)),
     ):
-        lines += [f"## {title}", "", *section, ""]
+        if told := list(section):
+            lines += [f"## {title}", "", *told, ""]
     return "\n".join(lines)
 
 
@@ -243,6 +245,15 @@ def _latency(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if load > 0.1:
         yield ""
         yield f"Other programs kept {load:.1f} cores busy meanwhile: time again on a quiet machine."
+
+
+def _session(result: Mapping[str, Any]) -> Iterator[str]:
+    options = result.get("session")
+    if options:
+        yield f"As it was timed, with these options of {result['engine']}, none of which changes an answer:"
+        yield ""
+    for name, value in (options or {}).items():
+        yield f"- `{name}`: `{value}`"
 
 
 def _limits(result: Mapping[str, Any]) -> Iterator[str]:

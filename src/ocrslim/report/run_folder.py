@@ -42,6 +42,7 @@ SHAPE: dict[str, Any] = {
             **{"versions": {ANY_NAME: str}, "peak_rss_mb?": NUMBER, "other_load?": NUMBER},
         }
     ],
+    "session?": {ANY_NAME: (str, int)},
     "delivered": str,
     "verify": [{"kind": str, "value": NUMBER, "required": NUMBER, "passed": bool, "n": int}],
     "stages": [{"name": str, "seconds": NUMBER, "peak_rss_mb?": NUMBER}],
