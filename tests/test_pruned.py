@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from rich.console import Console
 from ocrslim import pruned
 from ocrslim.cli import main
 from ocrslim.engines.session import ENGINES, open_session
-from ocrslim.errors import InputError
+from ocrslim.errors import InputError, OcrslimError
 from ocrslim.export.bundle import open_deployable
 from ocrslim.lock import alone_in
 from ocrslim.pruned import PruneSettings, prune_and_distil
@@ -24,6 +25,7 @@ from ocrslim.report.result import sha256_of
 from ocrslim.report.run_folder import read_run
 from ocrslim.slimming.training import data as training_data
 from ocrslim.slimming.training.compute import Compute
+from ocrslim.slimming.training.trainer import Trainer
 
 
 @pytest.mark.parametrize(
@@ -82,6 +84,38 @@ def test_a_short_run_leaves_what_a_report_and_a_card_read(
     assert "--ratio 0.05 --align 8 --importance taylor" in card
     assert "--accumulate 2" in card
     assert open_deployable(tmp_path).title == "PP-OCRv6_tiny_rec, float, pruned"
+
+
+@pytest.mark.slow
+def test_a_run_that_was_stopped_goes_on_and_ends_in_the_same_bytes(
+    zoo: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_data, "RENDERED", {"rec": 24, "det": 4})
+    monkeypatch.setattr(pruned, "MIN_BENCH_SECONDS", 0.1)
+    model, whole, stopped = zoo("PP-OCRv6_tiny_rec"), tmp_path / "whole", tmp_path / "stopped"
+    settings = PruneSettings("openvino", whole, ratio=0.05, steps=4, threads=1)
+    prune_and_distil(model, settings)
+    one_step, steps = Trainer._one_step, 0
+
+    def step(self: Trainer, stream: Any) -> dict[str, float]:
+        nonlocal steps
+        steps += 1
+        if steps == 3:
+            raise KeyboardInterrupt
+        return one_step(self, stream)
+
+    monkeypatch.setattr(Trainer, "_one_step", step)
+    with pytest.raises(KeyboardInterrupt):
+        prune_and_distil(model, replace(settings, out=stopped))
+    assert any((stopped / "checkpoints").iterdir())
+    assert not (stopped / "model.onnx").exists()
+    with pytest.raises(OcrslimError, match=r"ratio was 0.05, is 0.1"):  # another goal is another run
+        prune_and_distil(model, replace(settings, out=stopped, ratio=0.1))
+    steps = 4
+    prune_and_distil(model, replace(settings, out=stopped))
+    assert steps == 6  # two were done before
+    assert (stopped / "model.onnx").read_bytes() == (whole / "model.onnx").read_bytes()
+    assert not (stopped / "checkpoints").exists()
 
 
 RESULT: dict[str, Any] = {
