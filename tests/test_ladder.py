@@ -221,6 +221,9 @@ def test_what_is_better(points: float, divergence: float, against: str, by_label
     assert choosing.is_better(_candidate(points, divergence, against), _candidate(0.5, 1.0), by_labels, much) == better
 
 
+TRIAL = Trial("outputs of sites", ("a",), int8=True, saved=0.1, kept=True)
+
+
 def _depthwise(scene: Scene) -> Scene:
     """Return the scene as if the clock wanted one product float and every depthwise convolution in int8."""
     usual = place(scene.graph, scene.target)
@@ -251,6 +254,24 @@ def test_what_the_clock_wants_is_used_where_it_is_worth_its_loss(
     assert all(said[node] == SLOW_REASON for node in slow)
     assert all((node in said) is not worth for node in fast)
     assert "more sites in int8" in result["budget"]["rungs"][-1]["rung"]
+
+
+@pytest.mark.slow
+def test_outputs_that_the_clock_wants_quantized_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        ladder, "measured", lambda scene: replace(scene, measured=Measured(outputs=True, trials=(TRIAL,)))
+    )
+    monkeypatch.setattr(ladder, "is_faster", lambda *given: True)
+    monkeypatch.setattr(ladder, "_is_worth_its_loss", lambda *given: True)
+    result = compress(NAME, CompressSettings("openvino", tmp_path, ptq_only=True, max_drop=100.0))
+    assert result["placement"]["measured"]["outputs"]
+    assert result["placement"]["measured"]["used"]
+    assert "outputs too" in result["budget"]["rungs"][-1]["rung"]
+    int8 = tmp_path / INT8
+    nodes = onnx.load(int8 if int8.exists() else tmp_path / "model.onnx").graph.node
+    made = {node.output[0] for node in nodes if node.op_type == "DequantizeLinear"}
+    floats = [node for node in nodes if node.op_type not in ("QuantizeLinear", "DequantizeLinear", "Conv", "MatMul")]
+    assert any(set(node.input) & made for node in floats)  # what reads an output reads it rounded
 
 
 @pytest.mark.slow

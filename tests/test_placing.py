@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -28,6 +29,7 @@ from ocrslim.placing import (
     SLOW_REASON,
     SMALL_REASON,
     TABLE,
+    fastest,
     is_faster,
     measured,
     place_sites,
@@ -170,13 +172,25 @@ def test_only_where_they_are_asked_for_the_largest_are_alone(scene: Any, monkeyp
     assert asked(follow, "largest") == {"keep_float": {"a"}}, "a file says itself what becomes int8"
 
 
+def test_the_fastest_placement_may_quantize_outputs(scene: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        placing, "replace", lambda what, **new: changed(what, **new) if what is scene else replace(what, **new)
+    )
+    scene.measured = Measured(fast=frozenset("ab"))
+    assert fastest(scene).fast
+    assert fastest(scene).target == scene.target
+    scene.measured = Measured(outputs=True)
+    assert fastest(scene).target == replace(scene.target, quantize_outputs=True)
+    assert any(site.output_value for site in place_sites(fastest(scene)).sites)
+
+
 def test_what_has_the_same_sites_is_timed_once(scene: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     usual = place(scene.graph, scene.target)
     other = place(scene.graph, scene.target, also=usual.optional)
     opened: list[str] = []
 
     def candidate(name: str, placement: Any, *, passed: bool = True, judged: bool = True) -> Candidate:
-        quantization = SimpleNamespace(placement=placement, factors={})
+        quantization = SimpleNamespace(placement=placement, factors={}, target=scene.target)
         verified = SimpleNamespace(passed=passed)
         return Candidate(
             name, cast("Any", quantization), Path(name), cast("Any", verified), 0.1, cast("Any", judged or None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -90,9 +91,11 @@ def _network() -> ir.Model:
     return ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]))
 
 
-def test_the_others_prepare_what_rank_0_trains() -> None:
-    """The same sites float, the same factors of channels: or what they are given would not fit."""
-    graph, target = _network(), get_target("openvino")
+@pytest.mark.parametrize("outputs", [False, True])
+def test_the_others_prepare_what_rank_0_trains(outputs: bool) -> None:
+    """The same sites float, outputs and factors of channels: or what they are given would not fit."""
+    graph, usual = _network(), get_target("openvino")
+    target = replace(usual, quantize_outputs=outputs)
     placement = place(graph, target, {"first"})
     factors = {"second.s": torch.ones(3), "first.s": torch.rand(128) + 0.1}
     ours = prepare(GraphModule(graph), placement, target, factors=factors)
@@ -100,10 +103,12 @@ def test_the_others_prepare_what_rank_0_trains() -> None:
     lead(_Heard(0, 2), lambda *given: None)(graph, ours)  # type: ignore[arg-type, return-value]
     assert [word["do"] for word in HEARD] == ["train"]
     found: list[Quantization] = []
-    scene = SimpleNamespace(graph=graph, target=target, pact=False)
+    scene = SimpleNamespace(graph=graph, target=usual, pact=False)
     assist(_Told(1, 2), scene, lambda graph, theirs: found.append(theirs))  # type: ignore[arg-type, return-value, func-returns-value]
     (theirs,) = found
     assert [site.node for site in theirs.placement.sites] == ["second"]
+    assert theirs.placement.sites == placement.sites
+    assert any(site.output_value for site in placement.sites) is outputs
     assert list(theirs.factors) == ["first.s"]
     assert torch.equal(theirs.factors["first.s"], factors["first.s"])
     own, other = ours.module.state_dict(), theirs.module.state_dict()

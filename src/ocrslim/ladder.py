@@ -25,7 +25,7 @@ from ocrslim.export.onnx_float import export_float
 from ocrslim.export.onnx_qdq import export_qdq
 from ocrslim.graph.executor.graph_module import GraphModule
 from ocrslim.learning import channel_factors, verify_module
-from ocrslim.placing import is_faster, measured, place_sites
+from ocrslim.placing import fastest, is_faster, measured, place_sites
 from ocrslim.report.result import interval_in_words, loss_in_words
 from ocrslim.scene import FLOAT_REASON, Candidate, Climb, Scene
 from ocrslim.sensitivity import measure_site_gains, measure_sites
@@ -85,8 +85,8 @@ def _climbed(scene: Scene) -> Climb:
     graph = scene.graph
     usual, tried = _calibrated(scene)
     best = _judged(usual, tried[-1])
-    if scene.measured.fast and _has_time(scene):
-        faster, found = _calibrated(replace(scene, fast=True), lean=True)
+    if (scene.measured.fast or scene.measured.outputs) and _has_time(scene):
+        faster, found = _calibrated(fastest(scene), lean=True)
         candidate = found[-1]
         tried = [*tried, *found]
         worth = candidate.verified.passed and is_faster(faster, candidate, best)
@@ -153,6 +153,7 @@ def _calibrated(scene: Scene, *, lean: bool = False) -> tuple[Scene, list[Candid
     observers = scene.effort.observers if settings.observer == OUTPUT_ERROR else (settings.observer,)
     observers, even = (observers[:1], False) if lean else (observers, scene.effort.equalize)
     more = f", {len(scene.measured.fast)} more sites in int8" if scene.fast else ""
+    more += ", outputs too" if scene.fast and scene.measured.outputs else ""
     factors = channel_factors(scene.source.task, scene.target, scene.teacher, placement, scene.calibration)
     samples: Mapping[str, Tensor] | None = None
 

@@ -227,14 +227,16 @@ def verified(delivery: Delivery, scene: Scene, climbed: Climb) -> list[dict[str,
 
 def _placement(climbed: Climb, graph: ir.Model) -> dict[str, Any]:
     """Return what is int8 and what is float, why, what the clock said, and whether what it wanted in int8 is."""
-    placement, placed = climbed.best.quantization.placement, climbed.placed
+    quantization, placed = climbed.best.quantization, climbed.placed
+    placement = quantization.placement
     operators = {node.name: node.op_type for node in graph.graph}
     sites = {site.node for site in placement.sites}
     measured = placed and {
         "ratio": placed.ratio,
         "fast": sorted(placed.fast),
         "slow": sorted(placed.slow),
-        "used": bool(placed.fast & sites),
+        "outputs": placed.outputs,
+        "used": bool(placed.fast & sites) or (placed.outputs and quantization.target.quantize_outputs),
         "trials": [asdict(trial) for trial in placed.trials],
     }
     return {

@@ -40,7 +40,7 @@ from ocrslim.slimming.quantization.placement import Placement, place
 if TYPE_CHECKING:
     from ocrslim.compress import CompressSettings
 
-__all__ = ["DECIDED", "TABLE", "is_faster", "measured", "place_sites", "small_sites", "time_candidates"]
+__all__ = ["DECIDED", "TABLE", "fastest", "is_faster", "measured", "place_sites", "small_sites", "time_candidates"]
 
 TIMED = 30  # rounds
 BUSY = 0.1  # cores that others may use while we time
@@ -84,9 +84,10 @@ def measured(scene: Scene) -> Scene:
     for trial in found.trials:
         told = f"{len(trial.nodes)} {trial.group} to {'int8' if trial.int8 else 'float'}: {100 * trial.saved:+.1f} %"
         log.note(f"{told} of the time saved, {'done' if trial.kept else 'not done'}")
+    outputs = ", outputs of sites too" if found.outputs else ""
     log.say(
-        f"fastest on {scene.target.engine} here: {len(found.fast)} more sites in int8, {len(found.slow)} fewer than"
-        f" usual, {found.ratio:.2f} of the usual placement's time"
+        f"fastest on {scene.target.engine} here: {len(found.fast)} more sites in int8{outputs}, {len(found.slow)} fewer"
+        f" than usual, {found.ratio:.2f} of the usual placement's time"
     )
     return replace(scene, measured=found)
 
@@ -120,7 +121,7 @@ def _as_measured(told: Any) -> Measured | None:
     try:
         sets = {name: frozenset(map(str, told[name])) for name in ("slow", "fast", "slow_alone")}
         trials = tuple(Trial(**{**trial, "nodes": tuple(trial["nodes"])}) for trial in told["trials"])
-        return Measured(**sets, ratio=float(told["ratio"]), trials=trials)
+        return Measured(**sets, ratio=float(told["ratio"]), trials=trials, outputs=bool(told["outputs"]))
     except (TypeError, KeyError, ValueError):
         return None
 
@@ -140,7 +141,9 @@ def time_candidates(scene: Scene, tried: Collection[Candidate], counted: Path) -
         return
     kinds: dict[tuple[str, ...], list[Candidate]] = {}
     for item in judged:
-        key = (*(site.node for site in item.quantization.placement.sites), "", *item.quantization.factors)
+        made = item.quantization
+        outputs = str(made.target.quantize_outputs)
+        key = (*(site.node for site in made.placement.sites), outputs, *made.factors)
         kinds.setdefault(key, []).append(item)
     with scene.log.stage("time candidates"):
         ratios = _ratios(scene, counted, [items[0].path for items in kinds.values()])
@@ -170,8 +173,9 @@ def is_faster(scene: Scene, candidate: Candidate, usual: Candidate) -> bool:
         [[site.node for site in item.quantization.placement.sites], sorted(item.quantization.factors)]
         for item in (candidate, usual)
     ]
-    key = hashlib.sha256(json.dumps([about, sites, "candidates"]).encode()).hexdigest()
-    table, question = cache_folder() / TABLE, _question(scene, sites)
+    asked = [sites, "outputs"] if scene.measured.outputs else [sites]
+    key = hashlib.sha256(json.dumps([about, *asked, "candidates"]).encode()).hexdigest()
+    table, question = cache_folder() / TABLE, _question(scene, *asked)
     known = recall(scene.settings.out / DECIDED).get(question) or recall(table).get(key)
     if known is None:
         with scene.log.stage("time the faster placement"):
@@ -180,6 +184,12 @@ def is_faster(scene: Scene, candidate: Candidate, usual: Candidate) -> bool:
     _decide(scene.settings, question, known)
     scene.log.say(f"{candidate.rung}: {known[0]:.2f} of the time of {usual.rung}")
     return known[0] < 1.0 - WORTH
+
+
+def fastest(scene: Scene) -> Scene:
+    """Return the scene of the placement that the clock found fastest."""
+    outputs = scene.measured.outputs or scene.target.quantize_outputs
+    return replace(scene, fast=True, target=replace(scene.target, quantize_outputs=outputs))
 
 
 def place_sites(scene: Scene, kept: Collection[str] = ()) -> Placement:

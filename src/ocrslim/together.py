@@ -11,6 +11,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,14 +114,16 @@ def _described(quantization: Quantization) -> dict[str, Any]:
     return {
         "float": list(placement.float_nodes),
         "also": [site.node for site in placement.sites if site.node in placement.optional],
+        "outputs": quantization.target.quantize_outputs,
         "factors": {value: factor.tolist() for value, factor in quantization.factors.items()},
     }
 
 
 def _prepared(scene: Scene, word: Mapping[str, Any]) -> Quantization:
-    placement = place(scene.graph, scene.target, word["float"], word["also"])  # as the climb has it now
+    target = replace(scene.target, quantize_outputs=word["outputs"])  # as the climb has it now
+    placement = place(scene.graph, target, word["float"], word["also"])
     factors = {value: torch.tensor(factor) for value, factor in word["factors"].items()}
-    return prepare(GraphModule(scene.graph).eval(), placement, scene.target, pact=scene.pact, factors=factors)
+    return prepare(GraphModule(scene.graph).eval(), placement, target, pact=scene.pact, factors=factors)
 
 
 def aligned(team: Team, module: GraphModule) -> GraphModule:

@@ -157,7 +157,13 @@ def _clock(found: Mapping[str, Any] | None) -> list[Html]:
     """Say what the clock said of the placement, where it was asked."""
     if not found:
         return []
-    key = "placement used" if found["used"] else "placement not used" if found["fast"] else "placement usual"
+    key = (
+        "placement used"
+        if found["used"]
+        else "placement not used"
+        if found["fast"] or found.get("outputs")
+        else "placement usual"
+    )
     told = said(key, ratio=f"{found['ratio']:.2f}")
     rows: list[list[Said | Html | str]] = [
         [

@@ -144,6 +144,7 @@ PHRASES = tuple(
         (r"faster in float here, by the clock", "按实测，在这里浮点更快"),
         (r"not among the largest, which alone were asked for", "不在最大的之列，而只要求最大的"),
         (r"sites \(all that may be int8\)", "处（所有可用 int8 的）"),
+        (r"outputs of sites", "处的输出"),
         (r"sites \(all but the largest\)", "处（最大的以外）"),
         (r"depthwise convolutions at (\S+)", r"\1 处的深度卷积"),
         (r"convolutions of few products at (\S+)", r"\1 处求和项少的卷积"),

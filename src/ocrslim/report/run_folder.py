@@ -56,7 +56,7 @@ OF_INT8: dict[str, Any] = {
     "placement": {
         **{"quantized": [_TEXTS], "float": [_TEXTS]},
         "measured?": {
-            **{"ratio": NUMBER, "used": bool, "fast": [str], "slow": [str]},
+            **{"ratio": NUMBER, "used": bool, "outputs?": bool, "fast": [str], "slow": [str]},
             "trials": [{"group": str, "nodes": [str], "int8": bool, "saved": NUMBER, "kept": bool}],
         },
     },

@@ -25,7 +25,7 @@ from ocrslim.graph.passes.canonical import canonicalize
 from ocrslim.slimming.quantization import measured as module
 from ocrslim.slimming.quantization.calibration import calibrate_fully
 from ocrslim.slimming.quantization.channels import find_factors
-from ocrslim.slimming.quantization.measured import measure_placement
+from ocrslim.slimming.quantization.measured import OUTPUTS, measure_placement
 from ocrslim.slimming.quantization.placement import place
 from ocrslim.slimming.quantization.prepare import prepare
 
@@ -61,10 +61,12 @@ def network() -> ir.Model:
 
 
 def sites_of(path: Path) -> set[str]:
-    """Return the convolutions of a file whose input is dequantized."""
+    """Return the convolutions of a file whose weight is int8, and OUTPUTS where a float one reads what was rounded."""
     nodes = onnx.load(path).graph.node
     made = {node.output[0] for node in nodes if node.op_type == "DequantizeLinear"}
-    return {node.name for node in nodes if node.op_type == "Conv" and node.input[0] in made}
+    convolutions = [node for node in nodes if node.op_type == "Conv"]
+    rounded = any(node.input[0] in made and node.input[1] not in made for node in convolutions)
+    return {node.name for node in convolutions if node.input[1] in made} | ({OUTPUTS} if rounded else set())
 
 
 @pytest.fixture
@@ -77,7 +79,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
         def time_rounds(sessions: Sequence[set[str]], batch: object, rounds: int) -> NDArray[np.float64]:
             asked.append(len(sessions))
             rng = np.random.default_rng(len(asked))
-            sums = [sum(costs.get(name, (1, 1))[name in sites] for name in LAYERS) for sites in sessions]
+            sums = [sum(costs.get(name, (1, 1))[name in sites] for name in (*LAYERS, OUTPUTS)) for sites in sessions]
             drift = rng.uniform(1.0, 2.0, (rounds, 1))  # a neighbour slows whole rounds: only ratios stand
             return np.array(sums) * drift * (1.0 + noise * rng.normal(size=(rounds, len(sums))))
 
@@ -93,12 +95,13 @@ def test_what_pays_becomes_int8_and_what_does_not_float(clock: Callable[..., lis
     found = measure_placement(network(), get_target("openvino", VNNI), SHAPE, 1, export_qdq, table=tmp_path / "t.json")
     assert found.slow == {"wide"}
     assert found.fast == {"depth"}
-    assert found.ratio == pytest.approx((1 + 1 + 1 + 1 + 1 + 1) / (1 + 2 + 3 + 1 + 1 + 1), rel=0.01)
+    assert found.ratio == pytest.approx(7 / (1 + 2 + 3 + 1 + 1 + 1 + 1), rel=0.01)  # six layers and the outputs
+    assert not found.outputs
     told = {trial.group: (trial.int8, trial.kept, trial.saved) for trial in found.trials}
     assert told["depthwise convolutions at 16x16"][:2] == (True, True)
     assert told["convolutions at 16x16"][:2] == (False, True)
     assert told["convolutions of few products at 8x8"][:2] == (True, False)
-    assert told["convolutions of few products at 8x8"][2] == pytest.approx(-2 / 9, abs=0.02)
+    assert told["convolutions of few products at 8x8"][2] == pytest.approx(-2 / 10, abs=0.02)
 
 
 def test_all_optional_nodes_are_the_start_where_they_pay_together(clock: Callable[..., list[int]]) -> None:
@@ -133,6 +136,25 @@ def test_of_the_largest_start_a_group_that_pays_becomes_int8_too(clock: Callable
     told = {trial.group: (trial.int8, trial.kept) for trial in found.trials}
     assert told["depthwise convolutions at 16x16"] == (True, True)
     assert told["convolutions at 8x8"] == (True, False)
+
+
+def test_outputs_are_quantized_where_that_pays_and_the_engine_leaves_the_choice(
+    clock: Callable[..., list[int]],
+) -> None:
+    clock({OUTPUTS: (3, 1)})
+    found = measure_placement(network(), get_target("openvino", VNNI), SHAPE, 1, export_qdq)
+    assert found.outputs
+    assert not found.fast
+    assert found.ratio == pytest.approx(7 / 9, rel=0.01)
+    trial = next(trial for trial in found.trials if trial.group == "outputs of sites")
+    assert (trial.int8, trial.kept, trial.nodes) == (True, True, ("half", "last", "wide"))
+    clock({OUTPUTS: (1, 3)})
+    found = measure_placement(network(), get_target("openvino", VNNI), SHAPE, 1, export_qdq)
+    assert not found.outputs
+    assert next(trial for trial in found.trials if trial.group == "outputs of sites").saved < 0
+    found = measure_placement(network(), get_target("onnxruntime", VNNI), SHAPE, 1, export_qdq)
+    assert not found.outputs  # it is no choice there: they are quantized
+    assert "outputs of sites" not in {trial.group for trial in found.trials}
 
 
 def test_noise_is_no_gain(clock: Callable[..., list[int]]) -> None:

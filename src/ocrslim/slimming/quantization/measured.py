@@ -12,7 +12,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from ocrslim.engines.session import open_session
 from ocrslim.engines.targets import Target
 from ocrslim.engines.timing import time_rounds
 from ocrslim.graph.executor.graph_module import GraphModule
-from ocrslim.slimming.quantization.placement import Placement, Site, place
+from ocrslim.slimming.quantization.placement import Site, place
 from ocrslim.slimming.quantization.prepare import Quantization, calibrate, prepare, transfer
 
 Export = Callable[[Quantization, Path], object]
@@ -43,6 +43,8 @@ ROUNDS = 12
 LEAST = 0.005  # share of the time that a change has to save
 SURE = 2.0  # standard errors that it has to save
 EVERYTHING, LARGEST = "sites (all that may be int8)", "sites (all but the largest)"  # changed at the start
+OUTPUTS = "*outputs*"  # among the nodes of a placement: what its sites make is quantized too
+OF_SITES = "outputs of sites"  # the group of that
 FINAL = 2  # times as many rounds for the choice between what single changes and all of them together make
 
 
@@ -75,6 +77,7 @@ class Measured:
         slow_alone: nodes that are faster in float where no optional node is int8.
         ratio: time of the fastest placement to that of the policy's.
         trials: what was asked.
+        outputs: what sites make is quantized there too, where the target usually leaves it float.
     """
 
     slow: frozenset[str] = frozenset()
@@ -82,6 +85,7 @@ class Measured:
     slow_alone: frozenset[str] = frozenset()
     ratio: float = 1.0
     trials: tuple[Trial, ...] = ()
+    outputs: bool = False
 
 
 def measure_placement(
@@ -98,7 +102,7 @@ def measure_placement(
     """Ask the clock which sites should be int8.
 
     1. Start from the fastest of the policy's placement, every optional node in int8 too, and the largest sites alone.
-    2. Change each group alone: the sites of one kind at one size of the image.
+    2. Change each group alone: the sites of one kind at one size of the image, and whether outputs are quantized.
     3. Of all changes that pay together, the best of them alone and none, keep what is fastest.
 
     Args:
@@ -119,6 +123,8 @@ def measure_placement(
     policy = frozenset(site.node for site in bench.policy.sites)
     everything = frozenset(site.node for site in bench.full.placement.sites)
     groups = _groups(bench.full, shape)
+    if not target.quantize_outputs:
+        groups[OF_SITES] = frozenset({OUTPUTS})
     bench.expect(len(groups) + 6, progress)
     starts = {EVERYTHING: everything, LARGEST: frozenset(largest)}
     starts = {name: sites for name, sites in starts.items() if sites and sites != policy}
@@ -142,12 +148,12 @@ def measure_placement(
         Trial(name, tuple(sorted(sites ^ policy)), sites > policy, 1.0 - times[sites].value, sites == start)
         for name, sites in starts.items()
     ]
-    trials += [
-        Trial(name, tuple(sorted(nodes)), not nodes <= start, times[start].value - times[changed[name]].value, kept)
-        for name, nodes in groups.items()
-        for kept in [(nodes <= best) != (nodes <= start)]
-    ]
-    return Measured(policy - best, best - policy, policy - usual, finals[best].value, tuple(trials))
+    for name, nodes in groups.items():
+        saved, kept = times[start].value - times[changed[name]].value, (nodes <= best) != (nodes <= start)
+        told = tuple(sorted(start if name == OF_SITES else nodes))
+        trials.append(Trial(name, told, not nodes <= start, saved, kept))
+    fast = best - policy - {OUTPUTS}
+    return Measured(policy - best, fast, policy - usual, finals[best].value, tuple(trials), OUTPUTS in best)
 
 
 @dataclass(frozen=True)
@@ -177,8 +183,8 @@ class _Bench:
         self._graph, self._target, self._threads, self._keep_float = graph, target, threads, keep_float
         self._batch, self._export = random_batch(shape), export
         self.policy = place(graph, target, keep_float)
-        self.full = prepare(GraphModule(graph).eval(), place(graph, target, keep_float, self.policy.optional), target)
-        self._calibrated = False
+        self.full = self._prepared(False, keep_float, self.policy.optional)
+        self._calibrated: dict[bool, Quantization] = {}
         self._table = table
         self._known = recall(table)
         self._asked, self._most = 0, 0
@@ -221,16 +227,22 @@ class _Bench:
         return [_Ratio(float(value), float(error)) for value, error in zip(middle, errors, strict=True)]
 
     def _quantized(self, sites: frozenset[str]) -> Quantization:
-        if not self._calibrated:  # only what has to be timed needs grids
-            calibrate(self.full, [torch.from_numpy(self._batch)], "minmax")
-            self._calibrated = True
+        outputs = OUTPUTS in sites
+        if outputs not in self._calibrated:  # only what has to be timed needs grids
+            full = self._prepared(True, self._keep_float, self.policy.optional) if outputs else self.full
+            calibrate(full, [torch.from_numpy(self._batch)], "minmax")
+            self._calibrated[outputs] = full
         everything = {site.node for site in self.full.placement.sites}
-        placement: Placement = place(self._graph, self._target, self._keep_float | everything - sites, sites)
-        quantization = prepare(GraphModule(self._graph).eval(), placement, self._target)
-        transfer(self.full, quantization)
+        nodes = sites - {OUTPUTS}
+        quantization = self._prepared(outputs, self._keep_float | everything - nodes, nodes)
+        transfer(self._calibrated[outputs], quantization)
         quantization.module.eval()
         quantization.freeze()
         return quantization
+
+    def _prepared(self, outputs: bool, keep_float: frozenset[str], also: Collection[str]) -> Quantization:
+        target = replace(self._target, quantize_outputs=True) if outputs else self._target
+        return prepare(GraphModule(self._graph).eval(), place(self._graph, target, keep_float, also), target)
 
     def _key(self, sites: frozenset[str], rounds: int) -> str:
         return hashlib.sha256(f"{self._about} {sorted(sites)} {rounds}".encode()).hexdigest()
