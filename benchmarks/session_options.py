@@ -26,7 +26,7 @@ from table import markdown
 
 from ocrslim.engines.cpu import cpu_info, versions
 from ocrslim.engines.machine import OtherLoad
-from ocrslim.engines.onnxruntime import ENUMERATIONS
+from ocrslim.engines.onnxruntime import as_session_options
 from ocrslim.engines.options import Options, session_options
 from ocrslim.engines.probe import random_batch
 from ocrslim.engines.session import ENGINES
@@ -64,16 +64,8 @@ OTHERS: Mapping[str, Sequence[Mapping[str, Any]]] = {
 
 
 def open_onnxruntime(path: Path, options: Options) -> Run:
-    """Return a function that runs a file in ONNX Runtime; names with a dot are entries of its configuration."""
-    given = onnxruntime.SessionOptions()
-    given.log_severity_level = 4
-    given.add_session_config_entry("session.force_spinning_stop", "1")
-    for name, value in options.items():
-        if "." in name:
-            given.add_session_config_entry(name, str(value))
-        else:
-            setattr(given, name, getattr(ENUMERATIONS[name], str(value)) if name in ENUMERATIONS else value)
-    session = onnxruntime.InferenceSession(str(path), given, providers=["CPUExecutionProvider"])
+    """Return a function that runs a file in ONNX Runtime."""
+    session = onnxruntime.InferenceSession(str(path), as_session_options(options), providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda batch: session.run(None, {name: batch})
 

@@ -20,14 +20,19 @@ from ocrslim import choosing, ladder, learning
 from ocrslim import compress as module
 from ocrslim.compress import CompressSettings, compress
 from ocrslim.delivery import INT8
+from ocrslim.engines.targets import Target, get_target
 from ocrslim.errors import InputError
 from ocrslim.export import verify
-from ocrslim.learning import CHECKPOINTS, FASTER
+from ocrslim.graph.executor.graph_module import GraphModule
+from ocrslim.graph.importers.onnx import load_onnx
+from ocrslim.graph.passes.canonical import canonicalize
+from ocrslim.learning import CHECKPOINTS, FASTER, checkpoints_of
 from ocrslim.placing import SLOW_REASON
 from ocrslim.scene import EFFORTS, FLOAT_REASON, Candidate, Climb, Scene, images_needed
 from ocrslim.scoring import Judged
 from ocrslim.slimming.quantization.measured import Measured, Trial
 from ocrslim.slimming.quantization.placement import place
+from ocrslim.slimming.quantization.prepare import prepare
 from ocrslim.slimming.training import data as data_module
 
 NAME = "PP-OCRv6_tiny_rec"
@@ -272,6 +277,20 @@ def test_outputs_that_the_clock_wants_quantized_are(tmp_path: Path, monkeypatch:
     made = {node.output[0] for node in nodes if node.op_type == "DequantizeLinear"}
     floats = [node for node in nodes if node.op_type not in ("QuantizeLinear", "DequantizeLinear", "Conv", "MatMul")]
     assert any(set(node.input) & made for node in floats)  # what reads an output reads it rounded
+
+
+def test_each_placement_has_checkpoints_of_its_own(zoo: Callable[[str], Path]) -> None:
+    graph, usual = canonicalize(load_onnx(zoo(NAME))), get_target("openvino")
+
+    def folder(target: Target, *also: str) -> str:
+        placement = place(graph, target, also=also)
+        return checkpoints_of(prepare(GraphModule(graph).eval(), placement, target), usual)
+
+    assert folder(usual) == CHECKPOINTS
+    assert folder(usual, *place(graph, usual).optional[:1]) == FASTER
+    assert folder(replace(usual, quantize_outputs=True)) == FASTER
+    engine = get_target("onnxruntime")
+    assert checkpoints_of(prepare(GraphModule(graph).eval(), place(graph, engine), engine), engine) == CHECKPOINTS
 
 
 @pytest.mark.slow

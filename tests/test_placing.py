@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -293,6 +293,57 @@ def test_nothing_beats_what_is_on_the_front() -> None:
 FOUND = Measured(
     frozenset("a"), frozenset("bc"), frozenset(), 0.9, (Trial("kind at 1x1", ("b", "c"), True, 0.1, True),)
 )
+
+
+@pytest.mark.parametrize("outputs", [None, False, True])
+def test_what_was_decided_about_outputs_is_remembered(scene: Any, outputs: bool | None, monkeypatch: Any) -> None:
+    told = asdict(replace(FOUND, outputs=bool(outputs)))
+    if outputs is None:
+        del told["outputs"]  # by a version that did not ask
+    placing._decide(scene.settings, placing._question(scene, []), told)
+    monkeypatch.setattr(placing, "replace", changed)
+    monkeypatch.setattr(placing, "measure_placement", None)  # a call would fail
+    assert measured(scene).measured == replace(FOUND, outputs=bool(outputs))
+
+
+def test_the_clock_is_told_of_the_largest(scene: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = {site.node for site in place(scene.graph, scene.target).sites}
+    largest = placing._largest(scene)
+    assert largest == policy - small_sites(scene.graph, scene.target, "rec")
+    asked: list[Any] = []
+    monkeypatch.setattr(placing, "replace", changed)
+    monkeypatch.setattr(placing, "measure_placement", lambda *given: asked.append(given[-1]) or FOUND)
+    measured(scene)
+    assert asked == [largest]
+    monkeypatch.setattr(placing, "node_macs", lambda graph, shape: None)
+    assert placing._largest(scene) == frozenset()
+
+
+def test_outputs_are_another_kind_to_time(scene: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = place(scene.graph, scene.target)
+    other = replace(scene.target, quantize_outputs=True)
+    opened: list[str] = []
+
+    def candidate(name: str, target: Any) -> Candidate:
+        quantization = SimpleNamespace(placement=usual, factors={}, target=target)
+        passed = SimpleNamespace(passed=True)
+        return Candidate(name, cast("Any", quantization), Path(name), cast("Any", passed), 0.1, cast("Any", True))
+
+    monkeypatch.setattr(placing, "time_rounds", lambda sessions, batch, rounds: np.array([[2.0, 1.0, 0.8]] * rounds))
+    tried = [candidate("a", scene.target), candidate("b", other)]
+    time_candidates(changed(scene, open=lambda path: opened.append(str(path))), tried, Path("float"))
+    assert opened == ["float", "a", "b"]
+    asked: list[str] = []
+
+    def ratios(scene: Any, first: Path, others: Sequence[Path]) -> list[float]:
+        asked.append(str(first))
+        return [0.9]
+
+    monkeypatch.setattr(placing, "_ratios", ratios)
+    with_outputs = changed(scene, measured=Measured(outputs=True))
+    for given in (scene, with_outputs, scene, with_outputs):
+        is_faster(given, tried[1], tried[0])
+    assert len(asked) == 2  # what was timed without says nothing of them
 
 
 def test_an_unfinished_run_keeps_its_placement_where_the_table_is_gone(

@@ -152,7 +152,7 @@ def _calibrated(scene: Scene, *, lean: bool = False) -> tuple[Scene, list[Candid
     placement = place_sites(scene)
     observers = scene.effort.observers if settings.observer == OUTPUT_ERROR else (settings.observer,)
     observers, even = (observers[:1], False) if lean else (observers, scene.effort.equalize)
-    more = f", {len(scene.measured.fast)} more sites in int8" if scene.fast else ""
+    more = f", {len(scene.measured.fast)} more sites in int8" if scene.fast and scene.measured.fast else ""
     more += ", outputs too" if scene.fast and scene.measured.outputs else ""
     factors = channel_factors(scene.source.task, scene.target, scene.teacher, placement, scene.calibration)
     samples: Mapping[str, Tensor] | None = None

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ocrslim.config.profile import Profile, Task
 from ocrslim.engines.session import InferenceSession
-from ocrslim.engines.targets import Target
+from ocrslim.engines.targets import Target, get_target
 from ocrslim.export.verify import Verification, verify_det, verify_rec
 from ocrslim.graph.executor.graph_module import GraphModule
 from ocrslim.graph.importers.source import ModelSource
@@ -63,7 +63,7 @@ FEWEST_PAGES = 20  # labelled, to learn from; fewer would be learned by heart
 STEPS = {"rec": 200, "det": 100}  # some four minutes on two cores
 LEARNING_RATE = 1e-4  # of scales and biases; five times that is farther from float for half of the steps
 LABELLED_RATE = 5e-4
-RECIPE = 7  # of what is trained and how it is judged: what another one left unfinished is not gone on with
+RECIPE = 8  # of what is trained and how it is judged: what another one left unfinished is not gone on with
 CHECKPOINTS, FASTER = "checkpoints", "checkpoints-faster"  # folders in the output folder
 SMALLEST_BIAS = 1e-3  # root mean square that a smaller tensor of biases counts as, so that one of zeros can learn
 SMALLEST_RMS = 1e-4  # of a weight, so that one of zeros can learn
@@ -202,7 +202,7 @@ def open_trainer(
         distilled,
         judge,
         settings.compute.fit(TrainSettings(steps, rate, give_up_at=give_up_at), log.say),
-        folder=settings.out / checkpoints_of(quantization.placement),
+        folder=settings.out / checkpoints_of(quantization, get_target(settings.target)),
         **kept,
     )
 
@@ -234,13 +234,16 @@ def supervise(
     return distilled, TeacherJudge(student, teacher, task, points.logits, cast("Sequence[Tensor]", validation))
 
 
-def checkpoints_of(placement: Placement) -> str:
+def checkpoints_of(quantization: Quantization, usual: Target) -> str:
     """Return the folder of a training's checkpoints: a climb may train a faster placement and then the usual one.
 
     Args:
-        placement: of what is trained.
+        quantization: that is trained.
+        usual: its target, as it is where the clock wants nothing else.
     """
-    return FASTER if any(site.node in placement.optional for site in placement.sites) else CHECKPOINTS
+    placement = quantization.placement
+    outputs = quantization.target.quantize_outputs != usual.quantize_outputs
+    return FASTER if outputs or any(site.node in placement.optional for site in placement.sites) else CHECKPOINTS
 
 
 def channel_factors(

@@ -121,7 +121,7 @@ def _as_measured(told: Any) -> Measured | None:
     try:
         sets = {name: frozenset(map(str, told[name])) for name in ("slow", "fast", "slow_alone")}
         trials = tuple(Trial(**{**trial, "nodes": tuple(trial["nodes"])}) for trial in told["trials"])
-        return Measured(**sets, ratio=float(told["ratio"]), trials=trials, outputs=bool(told["outputs"]))
+        return Measured(**sets, ratio=float(told["ratio"]), trials=trials, outputs=bool(told.get("outputs")))
     except (TypeError, KeyError, ValueError):
         return None
 

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
 from ocrslim.engines.checks import check_batch, one_line, only
-from ocrslim.engines.options import session_options
+from ocrslim.engines.options import Options, session_options
 from ocrslim.errors import EngineError, ModelError
 
-__all__ = ["OnnxRuntimeSession"]
+__all__ = ["OnnxRuntimeSession", "as_session_options"]
 
 BROKEN = (ort.InvalidProtobuf, ort.InvalidGraph, ort.InvalidArgument, ort.NoModel, ort.NoSuchFile)
 FAILED = (ort.Fail, ort.NotImplemented, ort.RuntimeException, ort.EPFail, RuntimeError)
@@ -27,11 +27,24 @@ FATAL_ONLY = 4  # log level: what matters is raised, and said once
 PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .*? failed:)?")
 
 
+def as_session_options(options: Options) -> onnxruntime.SessionOptions:
+    """Return ONNX Runtime's own object of options.
+
+    Args:
+        options: see :func:`ocrslim.engines.options.session_options`.
+    """
+    result = onnxruntime.SessionOptions()
+    result.log_severity_level = FATAL_ONLY
+    for name, value in options.items():
+        if "." in name:
+            result.add_session_config_entry(name, str(value))
+        else:
+            setattr(result, name, getattr(ENUMERATIONS[name], str(value)) if name in ENUMERATIONS else value)
+    return result
+
+
 class OnnxRuntimeSession:
     """An :class:`ocrslim.engines.session.InferenceSession` of ONNX Runtime's CPU provider.
-
-    Worker threads stop spinning when a run ends (``session.force_spinning_stop``): otherwise they take the cores
-    from whatever runs next, and sessions that are timed in turns slow each other down.
 
     Args:
         path: the ONNX file.
@@ -47,13 +60,8 @@ class OnnxRuntimeSession:
     version: str = onnxruntime.__version__
 
     def __init__(self, path: Path, threads: int, optimize: bool = True) -> None:
-        options = onnxruntime.SessionOptions()
-        for name, value in session_options(self.engine, threads).items():
-            setattr(options, name, getattr(ENUMERATIONS[name], str(value)) if name in ENUMERATIONS else value)
-        if not optimize:
-            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        options.log_severity_level = FATAL_ONLY
-        options.add_session_config_entry("session.force_spinning_stop", "1")
+        given = session_options(self.engine, threads)
+        options = as_session_options(given if optimize else {**given, "graph_optimization_level": "ORT_DISABLE_ALL"})
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except BROKEN as error:

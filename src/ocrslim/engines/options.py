@@ -16,12 +16,14 @@ KERNELS_KEPT = 200
 def session_options(engine: str, threads: int) -> Options:
     """Return option -> value, by the names of the engine's own interface; nothing for engines that have none here.
 
-    None of them changes an answer. That others are no faster is shown by ``benchmarks/session_options.py``.
+    ``benchmarks/session_options.py`` times others beside them.
 
     Args:
-        engine: ``onnxruntime``: attributes of ``SessionOptions``; enumerators by their name. ``openvino``: properties
+        engine: ``onnxruntime``: attributes of ``SessionOptions``, enumerators by their name, and with a dot in the name
+            entries of its configuration. Worker threads stop spinning when a run ends: otherwise they take the cores
+            from whatever runs next, and sessions that are timed in turns slow each other down. ``openvino``: properties
             of ``compile_model``: one stream that uses all threads (the latency hint), and float parts in float32 also
-            where the CPU would rather use bfloat16 or float16.
+            where the CPU would rather use bfloat16 or float16, which changes answers.
         threads: that a run may use.
 
     >>> session_options("onnxruntime", 4)["intra_op_num_threads"]
@@ -33,6 +35,7 @@ def session_options(engine: str, threads: int) -> Options:
             "execution_mode": "ORT_SEQUENTIAL",
             "intra_op_num_threads": threads,
             "inter_op_num_threads": 1,
+            "session.force_spinning_stop": 1,
         }
     if engine == "openvino":
         return {

@@ -41,7 +41,8 @@ class Target:
         weight: of weights, per output channel; the axis is that of a convolution's weight ``[out, in, kh, kw]``,
             placement knows the axis of other operators.
         activation: of activations.
-        quantize_outputs: outputs of quantized operators are quantized too.
+        quantize_outputs: outputs of quantized operators are quantized too. On OpenVINO the clock may want it otherwise,
+            see :mod:`ocrslim.slimming.quantization.measured`.
         quantize_bias: biases are int32 with scale ``input scale * weight scale``; float otherwise.
         notes: why so, one sentence each.
         quantize_residuals: where an ``Add`` sums a quantized operator's output, its other input is quantized too.

@@ -294,9 +294,9 @@ SENTENCES: dict[str, tuple[str, str]] = {
     ),
     "placement not used": (
         "The clock of this machine was asked where int8 pays: the fastest placement takes {ratio} of the usual one's"
-        " time. It would make more operators int8 and is not used: by its loss, its grids or the engine's arithmetic.",
+        " time. It would put more into int8 and is not used: by its loss, its grids or the engine's arithmetic.",
         "已在本机实测 int8 在哪里合算：最快的布置用时为通常布置的 {ratio}。"
-        "它让更多算子变为 int8，因损失、实际网格的用时或引擎的计算而未采用。",
+        "它让更多部分变为 int8，因损失、实际网格的用时或引擎的计算而未采用。",
     ),
     "placement usual": (
         "The clock of this machine was asked where int8 pays: nothing but the usual operators is faster in int8. What"

@@ -248,9 +248,10 @@ def _latency(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _session(result: Mapping[str, Any]) -> Iterator[str]:
-    options = result.get("session")
+    engine, threads = result["engine"], result["settings"].get("threads")
+    options = result.get("session") if engine == result["target"] else None  # else another engine stood in
     if options:
-        yield f"As it was timed, with these options of {result['engine']}, none of which changes an answer:"
+        yield f"As it was judged and, with {threads} threads, timed: with these options of {engine}."
         yield ""
     for name, value in (options or {}).items():
         yield f"- `{name}`: `{value}`"

@@ -57,14 +57,43 @@ def test_other_systems_are_not_asked_for_a_library(platform: str, monkeypatch: p
     memory._glibc.cache_clear()
 
 
-@glibc
-def test_an_error_ends_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[tuple[int, int]] = []
-    library = type(
-        "Library", (), {"mallopt": lambda self, *pair: told.append(pair), "malloc_trim": lambda self, left: 1}
-    )
-    monkeypatch.setattr(memory, "_glibc", library)
-    with pytest.raises(RuntimeError), freed_memory_kept():
+@pytest.mark.parametrize("name", memory.SET_BY_USER)
+def test_what_the_user_set_stands(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "1")
+    memory._glibc.cache_clear()
+    assert memory._glibc() is None
+    memory._glibc.cache_clear()
+
+
+class Library:
+    """Remembers what it is told, and takes no threshold above the largest, as glibc 2.30 does."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.told, self.trimmed = most, list[tuple[int, int]](), 0
+
+    def mallopt(self, name: int, value: int) -> int:
+        taken = name != memory.MMAP_THRESHOLD or value <= self.most
+        self.told += [(name, value)] if taken else []
+        return int(taken)
+
+    def malloc_trim(self, left: int) -> int:
+        self.trimmed += 1
+        return 1
+
+
+@pytest.mark.parametrize("most", [memory.LARGEST, memory.KEPT])
+def test_as_much_is_kept_as_the_library_takes_and_an_error_ends_it(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = Library(most)
+    monkeypatch.setattr(memory, "_glibc", lambda: library)
+    inside: dict[int, int] = {}
+
+    @freed_memory_kept()
+    def fail() -> None:
+        inside.update(library.told)
         raise RuntimeError
-    assert dict(told[:2]) == memory.KEPT
-    assert dict(told[2:]) == memory.USUAL
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert inside == {memory.MMAP_THRESHOLD: most, memory.TRIM_THRESHOLD: 2**31 - 1}
+    assert dict(library.told) == {memory.MMAP_THRESHOLD: memory.LARGEST, memory.TRIM_THRESHOLD: 2 * memory.LARGEST}
+    assert library.trimmed == 1

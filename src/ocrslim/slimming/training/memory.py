@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +18,9 @@ from typing import Any
 __all__ = ["freed_memory_kept"]
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # parameters of mallopt(3)
-KEPT = {MMAP_THRESHOLD: 1 << 30, TRIM_THRESHOLD: (1 << 31) - 1}  # bytes; as much as mallopt's int holds
-USUAL = {MMAP_THRESHOLD: 32 << 20, TRIM_THRESHOLD: 64 << 20}  # where glibc's own rule ends after large tensors
+KEPT = 1 << 30  # bytes: no tensor of a step is larger
+LARGEST = 32 << 20  # bytes: where glibc's own rule ends after large tensors, with twice that to trim
+SET_BY_USER = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
 
 
 @contextmanager
@@ -28,23 +30,21 @@ def freed_memory_kept() -> Iterator[None]:
     if library is None:
         yield
         return
-    _set(library, KEPT)
+    if not library.mallopt(MMAP_THRESHOLD, KEPT):  # older ones take no more than this, and keep tensors up to it
+        library.mallopt(MMAP_THRESHOLD, LARGEST)
+    library.mallopt(TRIM_THRESHOLD, (1 << 31) - 1)  # as much as an int holds
     try:
         yield
     finally:
-        _set(library, USUAL)
+        library.mallopt(MMAP_THRESHOLD, LARGEST)
+        library.mallopt(TRIM_THRESHOLD, 2 * LARGEST)
         library.malloc_trim(0)
-
-
-def _set(library: Any, options: dict[int, int]) -> None:
-    for name, value in options.items():
-        library.mallopt(name, value)
 
 
 @functools.cache
 def _glibc() -> Any:
-    """Return the C library where it is glibc, else ``None``."""
-    if not sys.platform.startswith("linux"):
+    """Return the C library where it is glibc, and nobody told it what to keep; else ``None``."""
+    if not sys.platform.startswith("linux") or any(name in os.environ for name in SET_BY_USER):
         return None
     library = ctypes.CDLL(None)
     return library if hasattr(library, "gnu_get_libc_version") else None
