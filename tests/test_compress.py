@@ -15,6 +15,7 @@ from ocrslim import compress as module
 from ocrslim import learning
 from ocrslim.compress import CompressSettings, compress
 from ocrslim.config.profile import Task
+from ocrslim.engines.options import session_options
 from ocrslim.engines.session import open_session
 from ocrslim.errors import InputError, OcrslimError
 from ocrslim.export import verify
@@ -59,6 +60,8 @@ def test_a_recogniser_without_any_data(zoo: Callable[[str], Path], tmp_path: Pat
     timed = [(row["engine"], row["threads"]) for row in result["latency"] if row["label"] == "int8"]
     # Those that count first, then the same with one thread.
     assert timed == [(engine, threads) for threads in (2, 1) for engine in ("onnxruntime", "openvino")]
+    assert result["session"] == session_options(target, 2)
+    assert "## How to run it" in card
     assert result["placement"]["quantized"]
     assert all(item["reason"] and item["op"] for item in result["placement"]["float"])
     assert result["metrics"]["float"][target]["accuracy"] == pytest.approx(1.0, abs=1e-4)

@@ -10,6 +10,7 @@ import pytest
 
 from ocrslim import lossless
 from ocrslim.cli import main
+from ocrslim.engines.options import session_options
 from ocrslim.engines.session import open_session
 from ocrslim.graph.importers.onnx import load_onnx
 from ocrslim.graph.importers.source import open_model
@@ -34,6 +35,7 @@ def test_a_model_is_rewritten_measured_and_runs_as_before(
     zoo(REC)
     assert main(["compress", REC, "--float", "--target", "onnxruntime", "--out", str(tmp_path), "--threads", "1"]) == 0
     result = json.loads((tmp_path / "result.json").read_text("utf-8"))
+    assert result["session"] == session_options(result["engine"], result["settings"]["threads"])
     assert result["verdict"] in capsys.readouterr().out
     assert {"model.onnx", "inference.yml", "dictionary.txt", "result.json", "MODEL_CARD.md"} <= {
         path.name for path in tmp_path.iterdir()

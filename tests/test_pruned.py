@@ -83,6 +83,7 @@ def test_a_short_run_leaves_what_a_report_and_a_card_read(
     assert f"SHA-256 `{sha256_of(tmp_path / 'model.onnx')}`" in card
     assert "--ratio 0.05 --align 8 --importance taylor" in card
     assert "--accumulate 2" in card
+    assert "- `INFERENCE_NUM_THREADS`: `1`" in card
     assert open_deployable(tmp_path).title == "PP-OCRv6_tiny_rec, float, pruned"
 
 

@@ -83,9 +83,12 @@ def test_its_sections_in_their_order(result: dict[str, Any]) -> None:
 
 def test_it_says_with_what_options_it_was_timed(result: dict[str, Any]) -> None:
     result["session"] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": 2}
-    told = section(model_card(result, SHA), "How to run it")
+    card = model_card(result, SHA)
+    told = section(card, "How to run it")
     assert "these options of openvino" in told
     assert "- `PERFORMANCE_HINT`: `LATENCY`\n- `INFERENCE_NUM_THREADS`: `2`" in told
+    result["target"] = "tensorrt"  # another engine judged it in its place
+    assert "How to run it" not in model_card(result, SHA)
 
 
 def test_hashes_and_licence(result: dict[str, Any]) -> None:
