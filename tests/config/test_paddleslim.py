@@ -186,6 +186,7 @@ def test_mistakes_are_named(
         ({"EastRandomCropData": {"size": [100, 100]}}, "multiples of 32"),
         ({"NormalizeImage": {"std": [0, 1, 1]}}, "above 0"),
         ({"NormalizeImage": {"mean": [0, 1]}}, "a list of 3 numbers"),
+        ({"NormalizeImage": {"scale": 0}}, "a number from 1e-06 to 1e+06"),
         ({"KeepKeys": {"keep_keys": ["image", "shrink_mapp"]}}, "did you mean shrink_map?"),
         ({"KeepKeys": {"keep_keys": ["shrink_map"]}}, "must name image"),
         ({"RecResizeImg": {"image_shape": [3, 48, 320]}}, "RecResizeImg is for the other task"),

@@ -157,7 +157,8 @@ def _normalize(node: Located, name: str, warn: Warn) -> NormalizeImage:
     if min(std) <= 0:
         raise section.error("std", "must be above 0")
     order = cast(Any, section.choice("order", ("hwc", "chw"), "chw"))
-    return NormalizeImage(section.number("scale", 1 / 255), section.numbers("mean", IMAGENET_MEAN, 3), std, order)
+    scale = section.number("scale", 1 / 255, 1e-6, 1e6)  # it is divided by
+    return NormalizeImage(scale, section.numbers("mean", IMAGENET_MEAN, 3), std, order)
 
 
 def _to_chw(node: Located, name: str, warn: Warn) -> ToCHWImage:
