@@ -30,6 +30,7 @@ def test_every_choice_is_one_that_the_engine_takes(engine: str, zoo: Callable[[s
     assert len(rows) == len(session_options.OTHERS[engine]) + 1
     assert rows[-1]["changed"] == session_options.CONSTANT
     assert all(float(row["of our time"]) > 0 for row in rows)
+    assert np.float32(1e-40) * np.float32(1) > 0, "an option changed the arithmetic of this process"
 
 
 def test_an_unknown_model_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
