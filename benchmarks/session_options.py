@@ -4,8 +4,7 @@
 
 The model is the one of ``ocrslim compress --float``, run with the options of
 :func:`ocrslim.engines.options.session_options`, and beside it with one of them changed; the last row has the input's
-size constant in place of open. Above 1 the other choice is slower. Between two runs there is a rest, so that threads
-that still wait for work take nothing from the next one. What flushes tiny numbers to zero
+size constant in place of open. Above 1 the other choice is slower. What flushes tiny numbers to zero
 (``session.set_denormal_as_zero``, ``CPU_DENORMALS_OPTIMIZATION``) is not among them: it changes the arithmetic of the
 whole process, of what runs beside it too.
 """
@@ -13,13 +12,12 @@ whole process, of what runs beside it too.
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import onnxruntime
@@ -31,9 +29,9 @@ from ocrslim.engines.machine import OtherLoad
 from ocrslim.engines.onnxruntime import as_session_options
 from ocrslim.engines.options import Options, session_options
 from ocrslim.engines.probe import random_batch
-from ocrslim.engines.session import ENGINES
+from ocrslim.engines.session import ENGINES, InferenceSession
 from ocrslim.engines.targets import get_target
-from ocrslim.engines.timing import SHAPES
+from ocrslim.engines.timing import SHAPES, time_rounds
 from ocrslim.errors import OcrslimError
 from ocrslim.export.onnx_float import export_float, with_shape
 from ocrslim.graph.importers.onnx import load_onnx
@@ -43,7 +41,6 @@ from ocrslim.graph.passes.canonical import canonicalize
 Run = Callable[[np.ndarray], Any]
 
 MODELS = ("PP-OCRv4_mobile_det", "PP-OCRv4_mobile_rec", "PP-OCRv6_tiny_det")
-REST = 0.02  # seconds before a run
 CONSTANT = "constant input size"
 HEADINGS = ("model", "engine", "changed", "of our time")
 OTHERS: Mapping[str, Sequence[Mapping[str, Any]]] = {
@@ -81,16 +78,9 @@ OPEN: Mapping[str, Callable[[Path, Options], Run]] = {"onnxruntime": open_onnxru
 
 def ratio(usual: Run, other: Run, batch: np.ndarray, rounds: int) -> float:
     """Return the median over rounds of the other's time to the usual one's."""
-    found = []
-    for turn in range(rounds + 3):  # the first warm up
-        seconds = {}
-        for run in (usual, other)[:: -1 if turn % 2 else 1]:
-            time.sleep(REST)
-            began = time.perf_counter()
-            run(batch)
-            seconds[run] = time.perf_counter() - began
-        found.append(seconds[other] / seconds[usual])
-    return statistics.median(found[3:])
+    sessions = [cast("InferenceSession", SimpleNamespace(run=run)) for run in (usual, other)]
+    times = time_rounds(sessions, batch, rounds)
+    return float(np.median(times[:, 1] / times[:, 0]))
 
 
 def measure(name: str, engine: str, threads: int, rounds: int) -> list[dict[str, str]]:

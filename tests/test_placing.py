@@ -307,16 +307,16 @@ def test_what_was_decided_about_outputs_is_remembered(scene: Any, outputs: bool 
 
 
 def test_the_clock_is_told_of_the_largest(scene: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    policy = {site.node for site in place(scene.graph, scene.target).sites}
-    largest = placing._largest(scene)
-    assert largest == policy - small_sites(scene.graph, scene.target, "rec")
+    small = placing._small(scene)
+    assert small == small_sites(scene.graph, scene.target, "rec")
+    assert small
     asked: list[Any] = []
     monkeypatch.setattr(placing, "replace", changed)
     monkeypatch.setattr(placing, "measure_placement", lambda *given: asked.append(given[-1]) or FOUND)
     measured(scene)
-    assert asked == [largest]
+    assert asked == [small]
     monkeypatch.setattr(placing, "node_macs", lambda graph, shape: None)
-    assert placing._largest(scene) == frozenset()
+    assert placing._small(scene) == frozenset()
 
 
 def test_outputs_are_another_kind_to_time(scene: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,7 +77,7 @@ def measured(scene: Scene) -> Scene:
     with log.stage("measure placement"), log.bar("measure placement") as update:
         shape, load = _shape(scene), OtherLoad()
         asked = scene.graph, scene.target, shape, settings.threads, export_qdq
-        found = measure_placement(*asked, scene.keep_float, cache_folder() / TABLE, update, _largest(scene))
+        found = measure_placement(*asked, scene.keep_float, cache_folder() / TABLE, update, _small(scene))
     _decide(settings, key, asdict(found))
     if (load.cores() or 0.0) > BUSY:
         log.say(f"the machine was busy while placements were timed; to time them again delete {cache_folder() / TABLE}")
@@ -92,13 +92,12 @@ def measured(scene: Scene) -> Scene:
     return replace(scene, measured=found)
 
 
-def _largest(scene: Scene) -> frozenset[str]:
-    """Return the sites that hold half of the work; none where sizes can't be told."""
+def _small(scene: Scene) -> frozenset[str]:
+    """Return the sites beside the largest; none where sizes can't be told."""
     try:
-        small = small_sites(scene.graph, scene.target, scene.source.task, scene.keep_float)
+        return small_sites(scene.graph, scene.target, scene.source.task, scene.keep_float)
     except InputError:
         return frozenset()
-    return frozenset(site.node for site in place(scene.graph, scene.target, scene.keep_float).sites) - small
 
 
 def _question(scene: Scene, *about: Any) -> str:

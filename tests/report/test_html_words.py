@@ -98,6 +98,11 @@ def test_an_interval_is_that_of_the_gain_where_there_is_one() -> None:
         ("sums of 16 products only: no time to gain from int8", "每个输出只累加 16 个乘积：int8 省不了时间"),
         ("calibrated (output, a scale for each channel)", "校准（output，每个通道一个尺度）"),
         ("equalised and calibrated (output)", "均衡后校准（output）"),
+        ("calibrated (output, outputs too)", "校准（output，输出也量化）"),
+        (
+            "calibrated (output, a scale for each channel, 3 more sites in int8, outputs too)",
+            "校准（output，每个通道一个尺度，另有 3 处为 int8，输出也量化）",
+        ),
         ("3 sites float: a, b", "3 处保持浮点：a, b"),
         ("the labels of the part of x.txt held back from training", "x.txt 中未参与训练部分的标注"),
         ("the labels of x.txt", "x.txt 的标注"),

@@ -52,9 +52,9 @@ class OpenVinoSession:
         )
         self.threads = threads
         self._path = path
-        options = session_options(self.engine, threads)
+        options = dict(session_options(self.engine, threads))
         try:
-            self._request = openvino.Core().compile_model(model, "CPU", dict(options)).create_infer_request()
+            self._request = openvino.Core().compile_model(model, "CPU", options).create_infer_request()
         except RuntimeError as error:
             raise EngineError(f"{path}: openvino {self.version} cannot run it: {one_line(error, NOISE)}") from error
 

@@ -131,6 +131,10 @@ AT_A_NODE = (
     (r"it takes every (\d+)th channel", r"每 \2 个通道取一个"),
 )
 
+# A rung of the climb and what is told of it, each part a phrase of its own.
+CALIBRATED = re.compile(r"((?:equalised and )?calibrated) \((.+)\)")
+IN_CHINESE = {"calibrated": "校准", "equalised and calibrated": "均衡后校准"}
+
 # What other rooms write into result.json in English, and the same in Chinese.
 PHRASES = tuple(
     (re.compile(english), chinese)
@@ -182,15 +186,9 @@ PHRASES = tuple(
             r"agreement with the float model \(no labels\) on images of (.+) held back from training",
             r"\1 中未参与训练的图像上与浮点模型的一致性（无标注）",
         ),
-        (r"calibrated \((.+), outputs too\)", r"校准（\1，输出也量化）"),
-        (
-            r"calibrated \((.+), a scale for each channel, (\d+) more sites in int8\)",
-            r"校准（\1，每个通道一个尺度，另有 \2 处为 int8）",
-        ),
-        (r"calibrated \((.+), a scale for each channel\)", r"校准（\1，每个通道一个尺度）"),
-        (r"calibrated \((.+), (\d+) more sites in int8\)", r"校准（\1，另有 \2 处为 int8）"),
-        (r"calibrated \((.+)\)", r"校准（\1）"),
-        (r"equalised and calibrated \((.+)\)", r"均衡后校准（\1）"),
+        (r"a scale for each channel", "每个通道一个尺度"),
+        (r"(\d+) more sites in int8", r"另有 \1 处为 int8"),
+        (r"outputs too", "输出也量化"),
         (r"trained (\d+) steps", r"训练 \1 步"),
         (
             r"TensorRT did not run the model here; all figures are those of (\S+) on the CPU",
@@ -209,6 +207,10 @@ PHRASES = tuple(
 def translated(text: str) -> Said:
     """Return a phrase that another room wrote in English, in both languages; in English only where it is not known."""
     text = plain(text).en
+    if found := CALIBRATED.fullmatch(text):
+        return Said(
+            text, f"{IN_CHINESE[found[1]]}（{'，'.join(translated(part).zh for part in found[2].split(', '))}）"
+        )
     for pattern, chinese in PHRASES:
         if found := pattern.fullmatch(text):
             return Said(text, found.expand(chinese))

@@ -117,7 +117,7 @@ def test_the_largest_alone_are_the_start_where_the_others_together_cost(clock: C
     target = get_target("onnxruntime", VNNI)
     policy = {site.node for site in place(network(), target).sites}
     assert "half" in policy
-    found = measure_placement(network(), target, SHAPE, 1, export_qdq, largest=["wide"])
+    found = measure_placement(network(), target, SHAPE, 1, export_qdq, small=policy - {"wide"})
     assert found.slow == policy - {"wide"}
     assert found.slow_alone == found.slow
     assert not found.fast
@@ -130,23 +130,23 @@ def test_the_largest_alone_are_the_start_where_the_others_together_cost(clock: C
 
 def test_where_nothing_optional_is_int8_the_largest_alone_may_be_the_fastest(clock: Callable[..., list[int]]) -> None:
     clock({"wide": (3, 1), "depth": (4, 1), "half": (1, 1.5), "last": (1, 1.5), "few": (2, 1)})
-    found = measure_placement(network(), get_target("openvino", VNNI), SHAPE, 1, export_qdq, largest=["wide"])
+    found = measure_placement(network(), get_target("openvino", VNNI), SHAPE, 1, export_qdq, small=["half", "last"])
     assert found.fast == {"depth", "few"}
     assert found.slow_alone == {"half", "last"}
     assert {trial.group: trial.kept for trial in found.trials}["sites (all that may be int8)"]
 
 
-@pytest.mark.parametrize("largest", [(), ("wide", "half", "last")])
-def test_no_largest_or_all_of_them_are_no_start(clock: Callable[..., list[int]], largest: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("small", [(), ("wide", "half", "last")])
+def test_no_largest_or_all_of_them_are_no_start(clock: Callable[..., list[int]], small: tuple[str, ...]) -> None:
     clock({"depth": (3, 1)})
-    found = measure_placement(network(), get_target("openvino", VNNI), SHAPE, 1, export_qdq, largest=largest)
+    found = measure_placement(network(), get_target("openvino", VNNI), SHAPE, 1, export_qdq, small=small)
     assert "sites (all but the largest)" not in {trial.group for trial in found.trials}
     assert found.fast == {"depth", "few"}
 
 
 def test_of_the_largest_start_a_group_that_pays_becomes_int8_too(clock: Callable[..., list[int]]) -> None:
     clock({"wide": (5, 1), "depth": (3, 1), "half": (1, 1.5), "few": (1, 3), "last": (1, 1.5)})
-    found = measure_placement(network(), get_target("openvino", VNNI), SHAPE, 1, export_qdq, largest=["wide"])
+    found = measure_placement(network(), get_target("openvino", VNNI), SHAPE, 1, export_qdq, small=["half", "last"])
     assert found.slow == {"half", "last"}
     assert found.fast == {"depth"}
     told = {trial.group: (trial.int8, trial.kept) for trial in found.trials}

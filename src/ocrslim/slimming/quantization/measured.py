@@ -8,6 +8,7 @@ that grids from a single random image will do; what the choice costs in accuracy
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import tempfile
@@ -97,7 +98,7 @@ def measure_placement(
     keep_float: Collection[str] = (),
     table: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-    largest: Collection[str] = (),
+    small: Collection[str] = (),
 ) -> Measured:
     """Ask the clock which sites should be int8.
 
@@ -114,7 +115,7 @@ def measure_placement(
         keep_float: nodes that must stay float.
         table: JSON file of what was timed before, on any machine; made and extended. ``None`` forgets.
         progress: called with the number of placements that are timed, and how many there are at most.
-        largest: sites of the policy that hold most of the work; none are not tried alone.
+        small: sites of the policy beside those that hold most of the work, which are tried alone where there are any.
 
     Raises:
         EngineError: the engine can't run the model.
@@ -127,17 +128,15 @@ def measure_placement(
     if not target.quantize_outputs and convolutions & policy:
         groups[OF_SITES] = frozenset({OUTPUTS})
     bench.expect(len(groups) + 7, progress)
-    starts = {EVERYTHING: everything, LARGEST: frozenset(largest)}
+    starts = {EVERYTHING: everything, LARGEST: policy - frozenset(small)}
     starts = {name: sites for name, sites in starts.items() if sites and sites != policy}
     times = bench.ratios(list(starts.values())) | {policy: _Ratio(1.0, 0.0)}
     faster = [sites for sites in starts.values() if times[sites].saves_from(1.0)]
     start = min(faster, key=lambda sites: times[sites].value, default=policy)
-    changed = {name: start - nodes if nodes <= start else start | nodes for name, nodes in groups.items()}
+    changed = {name: _switched(start, nodes) for name, nodes in groups.items()}
     times |= bench.ratios([sites for sites in changed.values() if sites not in times])
     paying = [name for name, sites in changed.items() if times[sites].saves_from(times[start].value)]
-    together = start
-    for name in paying:  # groups are disjoint
-        together = together - groups[name] if groups[name] <= start else together | groups[name]
+    together = functools.reduce(_switched, (groups[name] for name in paying), start)  # groups are disjoint
     alone = min((changed[name] for name in paying), key=lambda sites: times[sites].value, default=start)
     wanted = list(dict.fromkeys(sites for sites in (start, alone, together) if sites != policy))
     finals = bench.ratios(wanted, FINAL * ROUNDS) | {policy: _Ratio(1.0, 0.0)}
@@ -159,6 +158,11 @@ def measure_placement(
         trials.append(Trial(name, told, not nodes <= start, saved, kept))
     fast = best - policy - {OUTPUTS}
     return Measured(policy - best, fast, policy - usual, finals[best].value, tuple(trials), OUTPUTS in best)
+
+
+def _switched(sites: frozenset[str], group: frozenset[str]) -> frozenset[str]:
+    """Return the sites with a group made float where all of it is int8, and int8 elsewhere."""
+    return sites - group if group <= sites else sites | group
 
 
 @dataclass(frozen=True)
