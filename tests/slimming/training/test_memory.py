@@ -28,7 +28,7 @@ usual, began = faults(), resident()
 with freed_memory_kept():
     faults()
     kept, held = faults(), resident()
-print(usual, kept, faults(), began, held, resident())
+print(usual, kept, began, held, resident())
 """
 glibc = pytest.mark.skipif(memory._glibc() is None, reason="the C library is not glibc")
 
@@ -36,9 +36,8 @@ glibc = pytest.mark.skipif(memory._glibc() is None, reason="the C library is not
 @glibc
 def test_memory_is_kept_inside_and_given_back_behind() -> None:
     done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
-    usual, kept, after, began, held, ended = map(int, done.stdout.split())
+    usual, kept, began, held, ended = map(int, done.stdout.split())
     assert kept < 0.1 * usual  # a fault is a page of zeros from the system
-    assert after > 0.9 * usual
     assert held > began + 60  # MB
     assert ended < began + 20
 
