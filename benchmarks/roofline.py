@@ -25,8 +25,7 @@ import openvino
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from openvino import frontend
-from rich.console import Console
-from rich.table import Table
+from table import markdown
 
 from ocrslim.engines.cpu import cpu_info, versions
 from ocrslim.engines.machine import OtherLoad
@@ -41,6 +40,7 @@ BYTES = {"f32": 4, "i32": 4, "u8": 1, "i8": 1, "i64": 8}
 CHANNELS, SIDE = 256, 64  # of the convolution whose rate is the roof
 CACHED = (1, 32, 128, 128)  # 2 MiB of float32
 WARM_UP = 5
+HEADINGS = ("layers", "number", "ms", "share %", "GMAC", "GMAC/s", "least ms", "times the least")
 
 
 @dataclass(frozen=True)
@@ -227,27 +227,24 @@ def _model(nodes: list[onnx.NodeProto], shape: Sequence[int], constants: list[Te
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
 
 
-def table(name: str, layers: Sequence[Layer], whole: float, roofs: Roofs) -> Table:
-    """Return what each class of layers takes, and how far from the roofs it is."""
-    shown = Table(title=f"{name}: {1e3 * whole:.2f} ms in layers")
-    for column in ("layers", "number", "ms", "share %", "GMAC", "GMAC/s", "least ms", "times the least"):
-        shown.add_column(column, justify="left" if column == "layers" else "right", no_wrap=True)
-    kinds = {layer.kind: [other for other in layers if other.kind == layer.kind] for layer in layers}
-    for kind, members in sorted(kinds.items(), key=lambda item: -sum(layer.seconds for layer in item[1])):
-        _add(shown, kind, members, whole, roofs)
-    shown.add_section()
-    _add(shown, "all", layers, whole, roofs)
-    return shown
+def rows(layers: Sequence[Layer], whole: float, roofs: Roofs) -> list[dict[str, str]]:
+    """Return what each class of layers takes, and how far from the roofs it is: cells by heading, the sum at last."""
+    kinds: dict[str, list[Layer]] = {}
+    for layer in layers:
+        kinds.setdefault(layer.kind, []).append(layer)
+    slowest = sorted(kinds.items(), key=lambda item: -sum(layer.seconds for layer in item[1]))
+    return [_row(kind, members, whole, roofs) for kind, members in [*slowest, ("all", list(layers))]]
 
 
-def _add(shown: Table, kind: str, layers: Sequence[Layer], whole: float, roofs: Roofs) -> None:
+def _row(kind: str, layers: Sequence[Layer], whole: float, roofs: Roofs) -> dict[str, str]:
     seconds, macs = sum(layer.seconds for layer in layers), sum(layer.macs for layer in layers)
     least = sum(roofs.least(layer) for layer in layers)
-    shown.add_row(
+    cells = (
         *(kind, str(len(layers)), f"{1e3 * seconds:.2f}", f"{100 * seconds / whole:.1f}"),
         *((f"{1e-9 * macs:.3f}", f"{1e-9 * macs / seconds:.0f}") if macs and seconds else ("", "")),
         *(f"{1e3 * least:.2f}", f"{seconds / least:.1f}"),
     )
+    return dict(zip(HEADINGS, cells, strict=True))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -258,26 +255,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="default: %(default)s")
     parser.add_argument("--runs", type=int, default=50, metavar="N", help="default: %(default)s")
     options = parser.parse_args(arguments)
-    console, load = Console(), OtherLoad()
-    console.width = max(console.width, 120)  # a table that goes into a file is not cut
+    load = OtherLoad()
     try:
         roofs = measure_roofs(options.threads, options.runs)
         for name in options.models:
             source = open_model(name)
             shape = (options.batch, 3, *SHAPES[source.task])
             layers, whole = profile(source.path, shape, options.threads, options.runs)
-            console.print(table(name, layers, whole, roofs), crop=False)
+            print(f"**{Path(name).name}: {1e3 * whole:.2f} ms in layers**\n")
+            print(markdown(rows(layers, whole, roofs), []))
     except OcrslimError as error:
         print(f"roofline.py: {error}", file=sys.stderr)
         return 2
     cpu = cpu_info()
-    console.print(
+    print(
         f"roofs: {1e-9 * roofs.float_macs:.0f} GMAC/s float32, {1e-9 * roofs.int8_macs:.0f} GMAC/s int8,"
         f" {1e-9 * roofs.bandwidth:.0f} GB/s; {cpu.model}, {' '.join(cpu.flags)}; {options.threads} threads;"
         f" {', '.join(f'{key} {value}' for key, value in versions().items())}; other programs used"
         f" {load.cores() or 0.0:.1f} cores",
-        markup=False,
-        highlight=False,
     )
     return 0
 

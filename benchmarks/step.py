@@ -18,8 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from rich.console import Console
-from rich.table import Table
+from table import markdown
 
 from ocrslim.engines.cpu import cpu_info
 from ocrslim.engines.machine import OtherLoad, peak_rss_mb
@@ -44,6 +43,7 @@ BATCH = {"rec": 8, "det": 2}
 SIDE = 1024  # of the matrices whose product gives the rate
 STEPS_ON_MACS = 4  # teacher, student, gradients of inputs, gradients of weights
 FIRST = "channels first"  # ours with weights and images in the other layout
+HEADINGS = ("model", "batch", "ours", "without", "ratio", "all weights", FIRST, "floor", "ours / floor", "GFLOP/s")
 NO_CHANGE = 1e-12  # learning rate: what is timed stays the same
 
 
@@ -137,36 +137,15 @@ def _learning(quantization: Quantization, kind: str) -> list[torch.nn.Parameter]
     return [bias for bias in found if bias is not None]
 
 
-def table(costs: Sequence[Cost], threads: int, load: float | None) -> Table:
-    """Return the figures as a table."""
-    cpu = cpu_info()
-    shown = Table(
-        title="Seconds of a training step",
-        caption=f"{cpu.model}, {' '.join(cpu.flags)}; {threads} threads; torch {torch.__version__}; other programs"
-        f" used {load or 0.0:.1f} cores; peak memory {(peak_rss_mb() or 0.0) / 1024:.1f} GB",
+def row(cost: Cost) -> dict[str, str]:
+    """Return the figures of a model, by heading."""
+    ours, without = cost.steps["ours"], cost.steps["without"]
+    cells = (
+        *(cost.model, str(cost.batch), f"{ours:.3f}", f"{without:.3f}", f"{ours / without:.2f}"),
+        *(f"{cost.steps['all weights']:.3f}", f"{cost.steps[FIRST]:.3f}"),
+        *(f"{cost.floor:.3f}", f"{ours / cost.floor:.2f}", f"{cost.gflops:.0f}"),
     )
-    for column in (
-        "model",
-        "batch",
-        "ours",
-        "without",
-        "ratio",
-        "all weights",
-        FIRST,
-        "floor",
-        "ours / floor",
-        "GFLOP/s",
-    ):
-        shown.add_column(column, justify="left" if column == "model" else "right", no_wrap=True)
-    for cost in costs:
-        ours, without = cost.steps["ours"], cost.steps["without"]
-        shown.add_row(
-            *(cost.model, str(cost.batch), f"{ours:.3f}", f"{without:.3f}", f"{ours / without:.2f}"),
-            *(f"{cost.steps['all weights']:.3f}", f"{cost.steps[FIRST]:.3f}"),
-            *(f"{cost.floor:.3f}", f"{ours / cost.floor:.2f}"),
-            f"{cost.gflops:.0f}",
-        )
-    return shown
+    return dict(zip(HEADINGS, cells, strict=True))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -187,7 +166,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OcrslimError as error:
         print(f"step.py: {error}", file=sys.stderr)
         return 2
-    Console().print(table(costs, options.threads, load.cores()), crop=False)
+    cpu = cpu_info()
+    print(markdown([row(cost) for cost in costs], []))
+    print(
+        f"seconds of a step; {cpu.model}, {' '.join(cpu.flags)}; {options.threads} threads; torch {torch.__version__};"
+        f" others used {load.cores() or 0.0:.1f} cores; peak memory {(peak_rss_mb() or 0.0) / 1024:.1f} GB"
+    )
     return 0
 
 

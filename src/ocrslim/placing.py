@@ -10,7 +10,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import onnx_ir as ir
 
 from ocrslim.atomic import read_object, write_bytes
@@ -18,7 +17,7 @@ from ocrslim.config.profile import Task
 from ocrslim.engines.machine import OtherLoad
 from ocrslim.engines.probe import random_batch
 from ocrslim.engines.targets import Target
-from ocrslim.engines.timing import SHAPES, time_rounds
+from ocrslim.engines.timing import SHAPES, time_ratios, time_rounds
 from ocrslim.errors import InputError
 from ocrslim.export.onnx_qdq import export_qdq
 from ocrslim.graph.importers.zoo import cache_folder
@@ -155,7 +154,7 @@ def _ratios(scene: Scene, first: Path, others: Sequence[Path]) -> list[float]:
     """Return what files take to what the first takes, in turns in the scene's engine."""
     batch = random_batch(_shape(scene))
     times = time_rounds([scene.open(path) for path in (first, *others)], batch, TIMED)
-    return [float(ratio) for ratio in np.median(times[:, 1:] / times[:, :1], axis=0)]
+    return [ratio.value for ratio in time_ratios(times)]
 
 
 def _shape(scene: Scene) -> tuple[int, int, int, int]:

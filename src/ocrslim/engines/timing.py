@@ -27,7 +27,7 @@ from ocrslim.engines.probe import random_batch
 from ocrslim.engines.session import PADDLE_ENGINES, InferenceSession, open_session
 from ocrslim.errors import EngineError, InputError
 
-__all__ = ["SHAPES", "BenchRow", "bench", "measure_peak_rss", "time_rounds"]
+__all__ = ["SHAPES", "BenchRow", "TimeRatio", "bench", "measure_peak_rss", "time_ratios", "time_rounds"]
 
 SHAPES = {"rec": (48, 320), "det": (640, 640)}  # height and width that a task's models are timed at, pixels
 WARM_UP = 3  # runs of each session: engines choose kernels and lay out memory at a first run of a shape
@@ -180,6 +180,45 @@ def time_rounds(
             taken[index] = time.perf_counter() - started
         rounds.append(taken)
     return np.array(rounds)
+
+
+@dataclass(frozen=True)
+class TimeRatio:
+    """What a model takes of another's time.
+
+    Args:
+        value: median over the rounds.
+        error: its standard error.
+    """
+
+    value: float
+    error: float
+
+    def saves_from(self, other: float, least: float, sure: float = 2.0) -> bool:
+        """Return whether this is less than ``other`` beyond doubt.
+
+        Args:
+            other: a ratio to the same model's time.
+            least: that has to be saved.
+            sure: standard errors that have to be saved.
+        """
+        return other - self.value > max(least, sure * self.error)
+
+
+def time_ratios(times: NDArray[np.float64]) -> list[TimeRatio]:
+    """Return what each session but the first takes of the first one's time, round by round.
+
+    Args:
+        times: of :func:`time_rounds`, seconds, float64 ``[rounds, sessions]``.
+
+    >>> time_ratios(np.array([[2.0, 1.0], [4.0, 2.0], [2.0, 1.0]]))
+    [TimeRatio(value=0.5, error=0.0)]
+    """
+    ratios = times[:, 1:] / times[:, :1]
+    middle = np.median(ratios, axis=0)
+    # Of a median, from the median of the deviations: 1.4826 makes it a standard deviation, 1.2533 is the median's.
+    errors = 1.4826 * 1.2533 * np.median(np.abs(ratios - middle), axis=0) / np.sqrt(len(ratios))
+    return [TimeRatio(float(value), float(error)) for value, error in zip(middle, errors, strict=True)]
 
 
 def measure_peak_rss(path: Path, engine: str, threads: int, shape: Sequence[int]) -> float | None:

@@ -9,6 +9,7 @@ import onnx_ir as ir
 import pytest
 
 from ocrslim.engines.session import ENGINES
+from ocrslim.engines.timing import TimeRatio
 from ocrslim.graph.inspect import count_macs
 from ocrslim.slimming.pruning.cost import LEAST, Clock, Counter, Whole
 from ocrslim.slimming.pruning.cut import cut
@@ -58,9 +59,9 @@ def test_the_clock_times_what_is_cut(engine: str, chain: Channels) -> None:
 def test_answers_are_kept_by_widths(chain: Channels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     timed: list[int] = []
 
-    def time(self: Clock, graphs: list[set[int]], rounds: int) -> list[float]:
+    def time(self: Clock, graphs: list[set[int]], rounds: int) -> list[TimeRatio]:
         timed.append(len(graphs))
-        return [1.0 - 0.01 * len(graph) for graph in graphs]
+        return [TimeRatio(1.0 - 0.01 * len(graph), 0.001) for graph in graphs[1:]]
 
     monkeypatch.setattr(Clock, "_time", time)
     table = tmp_path / "latency.json"
@@ -80,11 +81,12 @@ def test_answers_are_kept_by_widths(chain: Channels, tmp_path: Path, monkeypatch
 
 
 def test_what_noise_could_explain_does_not_pay(chain: Channels, monkeypatch: pytest.MonkeyPatch) -> None:
-    times = iter([[1.0, 1.05, 0.97, 0.9]])
-    monkeypatch.setattr(Clock, "_time", lambda self, graphs, rounds: next(times))
+    times = [TimeRatio(1.05, 0.001), TimeRatio(0.97, 0.001), TimeRatio(0.9, 0.06), TimeRatio(0.9, 0.01)]
+    monkeypatch.setattr(Clock, "_time", lambda self, graphs, rounds: times)
     half = halves(chain)
-    little, much = Clock(chain, "openvino", 2, SHAPE).savings([], [half["a"], half["b"]])
-    assert not little.pays
+    little, unsure, much = Clock(chain, "openvino", 2, SHAPE).savings([], [half["a"], half["b"], half["c"]])
+    assert not little.pays  # less than two files of one model differ by
+    assert not unsure.pays  # less than two standard errors
     assert much.pays
     assert much.share == pytest.approx(0.1)
     assert LEAST < 0.01
@@ -93,9 +95,9 @@ def test_what_noise_could_explain_does_not_pay(chain: Channels, monkeypatch: pyt
 def test_many_candidates_are_timed_a_few_at_a_time(chain: Channels, monkeypatch: pytest.MonkeyPatch) -> None:
     timed: list[int] = []
 
-    def time(self: Clock, graphs: list[set[int]], rounds: int) -> list[float]:
+    def time(self: Clock, graphs: list[set[int]], rounds: int) -> list[TimeRatio]:
         timed.append(len(graphs))
-        return [1.0 - 0.01 * len(graph) for graph in graphs]
+        return [TimeRatio(1.0 - 0.01 * len(graph), 0.001) for graph in graphs[1:]]
 
     monkeypatch.setattr(Clock, "_time", time)
     units = chain.groups[0].units
@@ -109,9 +111,10 @@ def test_the_users_file_is_what_times_are_compared_with(
 ) -> None:
     asked: list[list[object]] = []
 
-    def time(self: Clock, graphs: list[set[int] | None], rounds: int) -> list[float]:
+    def time(self: Clock, graphs: list[set[int] | None], rounds: int) -> list[TimeRatio]:
         asked.append(list(graphs))
-        return [2.0 if graph is None else 1.5 - 0.01 * len(graph) for graph in graphs]
+        first, *others = (2.0 if graph is None else 1.5 - 0.01 * len(graph) for graph in graphs)
+        return [TimeRatio(other / first, 0.001) for other in others]
 
     monkeypatch.setattr(Clock, "_time", time)
     path = tmp_path / "model.onnx"

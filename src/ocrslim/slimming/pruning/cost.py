@@ -16,14 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 import onnx_ir as ir
 
 from ocrslim.atomic import read_object, write_bytes
 from ocrslim.engines.cpu import cpu_info, versions
 from ocrslim.engines.probe import random_batch
 from ocrslim.engines.session import InferenceSession, open_session
-from ocrslim.engines.timing import time_rounds
+from ocrslim.engines.timing import TimeRatio, time_ratios, time_rounds
 from ocrslim.graph.passes.base import attribute
 from ocrslim.slimming.pruning.cut import cut
 from ocrslim.slimming.pruning.groups import Channels
@@ -36,8 +35,7 @@ float PP-OCR models). It only orders what is then timed."""
 
 LAYERS = ("Conv", "ConvTranspose", "MatMul", "Gemm")  # what takes the time; the rest is fused into them
 AT_ONCE = 6  # candidates that are loaded and timed together
-ROUNDS, FINAL_ROUNDS = 12, 30
-QUICK = 5  # percentile of the times that counts: what disturbs a run only ever makes it longer
+ROUNDS, FINAL_ROUNDS = 20, 40
 LEAST = 0.002  # share of the time of the whole model that a cut has to save
 
 
@@ -143,7 +141,7 @@ class Clock:
         self._about = json.dumps(about)
 
     def savings(self, removed: Collection[int], candidates: Sequence[Collection[int]]) -> list[Saving]:
-        """Return what each candidate saves; it pays where that is more than two runs of one model differ by.
+        """Return what each candidate saves; it pays where that is more than noise makes of two files of one model.
 
         Raises:
             EngineError: the engine can't run one of the graphs.
@@ -162,12 +160,12 @@ class Clock:
                 {*removed},
                 *({*removed, *candidates[index]} for index in chunk),
             ]
-            first, again, *times = self._time(graphs, ROUNDS)
-            base = min(first, again)
-            doubt = abs(first - again) / base
-            for index, seconds in zip(chunk, times, strict=True):
-                saved = (base - seconds) / base
-                found[index] = saved if saved > doubt else min(saved, 0.0)
+            again, *times = self._time(graphs, ROUNDS)
+            base = min(1.0, again.value)
+            doubt = abs(1.0 - again.value)
+            for index, time in zip(chunk, times, strict=True):
+                saved = (base - time.value) / base
+                found[index] = saved if time.saves_from(base, doubt) else min(saved, 0.0)
                 self._known[self._key(removed, candidates[index])] = found[index]
             self._save()  # so that an interrupted run goes on from here
         return [Saving(share := found[index] * now, share > LEAST) for index in range(len(candidates))]
@@ -182,16 +180,15 @@ class Clock:
             return 1.0
         key = self._key(removed, ())
         if key not in self._known:
-            whole, smaller = self._time([None, removed], FINAL_ROUNDS)
-            self._known[key] = smaller / whole
+            (smaller,) = self._time([None, removed], FINAL_ROUNDS)
+            self._known[key] = smaller.value
             self._save()
         return self._known[key]
 
-    def _time(self, graphs: Sequence[Collection[int] | None], rounds: int) -> list[float]:
-        """Return the seconds of a run of each graph without some units, undisturbed; ``None`` is the whole model."""
+    def _time(self, graphs: Sequence[Collection[int] | None], rounds: int) -> list[TimeRatio]:
+        """Return what each graph without some units takes of the first one's time; ``None`` is the whole model."""
         with self._sessions(graphs) as sessions:
-            times = time_rounds(sessions, self._batch, rounds)
-        return [float(seconds) for seconds in np.percentile(times, QUICK, axis=0)]
+            return time_ratios(time_rounds(sessions, self._batch, rounds))
 
     @contextmanager
     def _sessions(self, graphs: Sequence[Collection[int] | None]) -> Iterator[list[InferenceSession]]:

@@ -16,7 +16,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import onnx_ir as ir
 import torch
 
@@ -25,7 +24,7 @@ from ocrslim.engines.cpu import cpu_info, versions
 from ocrslim.engines.probe import random_batch
 from ocrslim.engines.session import open_session
 from ocrslim.engines.targets import Target
-from ocrslim.engines.timing import time_rounds
+from ocrslim.engines.timing import TimeRatio, time_ratios, time_rounds
 from ocrslim.graph.executor.graph_module import GraphModule
 from ocrslim.slimming.quantization.placement import Site, place
 from ocrslim.slimming.quantization.prepare import Quantization, calibrate, prepare, transfer
@@ -42,7 +41,6 @@ VERSION = 1  # of how placements are written and timed: what another one measure
 AT_ONCE = 5  # placements that are loaded and timed together
 ROUNDS = 12
 LEAST = 0.005  # share of the time that a change has to save
-SURE = 2.0  # standard errors that it has to save
 EVERYTHING, LARGEST = "sites (all that may be int8)", "sites (all but the largest)"  # changed at the start
 OUTPUTS = "*outputs*"  # among the nodes of a placement: what its sites make is quantized too
 OF_SITES = "outputs of sites"  # the group of that
@@ -130,22 +128,22 @@ def measure_placement(
     bench.expect(len(groups) + 7, progress)
     starts = {EVERYTHING: everything, LARGEST: policy - frozenset(small)}
     starts = {name: sites for name, sites in starts.items() if sites and sites != policy}
-    times = bench.ratios(list(starts.values())) | {policy: _Ratio(1.0, 0.0)}
-    faster = [sites for sites in starts.values() if times[sites].saves_from(1.0)]
+    times = bench.ratios(list(starts.values())) | {policy: TimeRatio(1.0, 0.0)}
+    faster = [sites for sites in starts.values() if _saves(times[sites], 1.0)]
     start = min(faster, key=lambda sites: times[sites].value, default=policy)
     changed = {name: _switched(start, nodes) for name, nodes in groups.items()}
     times |= bench.ratios([sites for sites in changed.values() if sites not in times])
-    paying = [name for name, sites in changed.items() if times[sites].saves_from(times[start].value)]
+    paying = [name for name, sites in changed.items() if _saves(times[sites], times[start].value)]
     together = functools.reduce(_switched, (groups[name] for name in paying), start)  # groups are disjoint
     alone = min((changed[name] for name in paying), key=lambda sites: times[sites].value, default=start)
     wanted = list(dict.fromkeys(sites for sites in (start, alone, together) if sites != policy))
-    finals = bench.ratios(wanted, FINAL * ROUNDS) | {policy: _Ratio(1.0, 0.0)}
+    finals = bench.ratios(wanted, FINAL * ROUNDS) | {policy: TimeRatio(1.0, 0.0)}
     best = min(finals, key=lambda sites: (finals[sites].value, len(sites)))
     usual = policy & best
     if usual != best:  # where nothing optional is int8, neighbours are other ones than those that it was timed beside
         others = {sites for sites in (usual, starts.get(LARGEST)) if sites and sites != policy}
         alone_times = bench.ratios(sorted(others, key=sorted), FINAL * ROUNDS)
-        faster = [sites for sites in others if alone_times[sites].saves_from(1.0)]
+        faster = [sites for sites in others if _saves(alone_times[sites], 1.0)]
         usual = min(faster, key=lambda sites: (alone_times[sites].value, len(sites)), default=policy)
     trials = [
         Trial(name, tuple(sorted(sites ^ policy)), sites > policy, 1.0 - times[sites].value, kept)
@@ -165,15 +163,8 @@ def _switched(sites: frozenset[str], group: frozenset[str]) -> frozenset[str]:
     return sites - group if group <= sites else sites | group
 
 
-@dataclass(frozen=True)
-class _Ratio:
-    """A time to the policy's, and its standard error."""
-
-    value: float
-    error: float
-
-    def saves_from(self, other: float) -> bool:
-        return other - self.value > max(LEAST, SURE * self.error)
+def _saves(ratio: TimeRatio, other: float) -> bool:
+    return ratio.saves_from(other, LEAST)
 
 
 class _Bench:
@@ -204,10 +195,10 @@ class _Bench:
         """Tell of the placements that are timed, ``most`` of them."""
         self._most, self._progress = most, progress
 
-    def ratios(self, wanted: Sequence[frozenset[str]], rounds: int = ROUNDS) -> dict[frozenset[str], _Ratio]:
+    def ratios(self, wanted: Sequence[frozenset[str]], rounds: int = ROUNDS) -> dict[frozenset[str], TimeRatio]:
         """Return what each set of int8 nodes takes to what the policy's takes; from the table where it is known."""
         found = {
-            sites: _Ratio(*self._known[key]) for sites in wanted if (key := self._key(sites, rounds)) in self._known
+            sites: TimeRatio(*self._known[key]) for sites in wanted if (key := self._key(sites, rounds)) in self._known
         }
         unknown = [sites for sites in dict.fromkeys(wanted) if sites not in found]
         for start in range(0, len(unknown), AT_ONCE):
@@ -220,7 +211,7 @@ class _Bench:
             self._progress(self._asked, max(self._most, self._asked))
         return found
 
-    def _time(self, chunk: Sequence[frozenset[str]], rounds: int) -> list[_Ratio]:
+    def _time(self, chunk: Sequence[frozenset[str]], rounds: int) -> list[TimeRatio]:
         with tempfile.TemporaryDirectory(prefix="ocrslim-") as folder:
             placed = [frozenset(site.node for site in self.policy.sites), *chunk]
             sessions = []
@@ -228,12 +219,7 @@ class _Bench:
                 path = Path(folder) / f"{number}.onnx"
                 self._export(self._quantized(sites), path)
                 sessions.append(open_session(path, self._target.engine, self._threads))
-            times = time_rounds(sessions, self._batch, rounds)
-        ratios = times[:, 1:] / times[:, :1]
-        middle = np.median(ratios, axis=0)
-        # Of a median, from the median of the deviations: 1.4826 makes it a standard deviation, 1.2533 is the median's.
-        errors = 1.4826 * 1.2533 * np.median(np.abs(ratios - middle), axis=0) / np.sqrt(len(ratios))
-        return [_Ratio(float(value), float(error)) for value, error in zip(middle, errors, strict=True)]
+            return time_ratios(time_rounds(sessions, self._batch, rounds))
 
     def _quantized(self, sites: frozenset[str]) -> Quantization:
         outputs = OUTPUTS in sites
