@@ -40,7 +40,9 @@ def files(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize(("target", "effort"), [("openvino", "normal"), ("onnxruntime", "quick")])
+@pytest.mark.parametrize(
+    ("target", "effort"), [("openvino", "normal"), pytest.param("onnxruntime", "quick", marks=pytest.mark.slow)]
+)
 def test_a_recogniser_without_any_data(zoo: Callable[[str], Path], tmp_path: Path, target: str, effort: str) -> None:
     zoo("PP-OCRv6_tiny_rec")
     result = compress("PP-OCRv6_tiny_rec", CompressSettings(target, tmp_path, steps=2, effort=effort))
@@ -69,6 +71,7 @@ def test_a_recogniser_without_any_data(zoo: Callable[[str], Path], tmp_path: Pat
     assert session.run(np.zeros((2, 3, 48, 320), np.float32)).shape[0] == 2
 
 
+@pytest.mark.slow
 def test_a_detector_without_training(zoo: Callable[[str], Path], tmp_path: Path) -> None:
     zoo("PP-OCRv6_tiny_det")
     result = compress(

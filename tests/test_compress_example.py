@@ -91,6 +91,7 @@ def open_follow(path: Path, **given: Any) -> tuple[Following, CompressSettings]:
     return open_following(settings, open_model(config.model.folder.name)), settings
 
 
+@pytest.mark.slow
 def test_a_recogniser_is_made_as_the_file_says(make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def change(config: dict[str, Any]) -> None:
         config["TrainConfig"] |= {"logging_iter": 1, "origin_metric": 0.01}

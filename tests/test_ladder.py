@@ -240,7 +240,7 @@ def _depthwise(scene: Scene) -> Scene:
     return replace(scene, measured=Measured(one, fast, one, 0.9, (trial,)))
 
 
-@pytest.mark.parametrize("worth", [True, False])
+@pytest.mark.parametrize("worth", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_what_the_clock_wants_is_used_where_it_is_worth_its_loss(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worth: bool
 ) -> None:

@@ -76,6 +76,7 @@ def test_where_it_gains_nothing_the_original_is_the_answer(
     assert load_onnx(tmp_path / "model.onnx").graph.name == load_onnx(source.path).graph.name
 
 
+@pytest.mark.slow
 def test_nothing_of_an_earlier_run_lies_beside_the_new_model(zoo: Callable[[str], Path], tmp_path: Path) -> None:
     earlier = ("int8.onnx", "MODEL_CARD.md", "report.html", "sensitivity.svg", "sensitivity.csv")
     for name in (*earlier, "dictionary.txt", "inference.pdmodel", "inference.pdiparams", "result.json"):

@@ -235,6 +235,7 @@ def test_depthwise_sites_are_near_float_in_the_engine(engine: str, channels: boo
     assert np.abs(learned.grids["depth.w"].weight - quantization.module.parameter("depth.w").numpy()).max() < 1e-5
 
 
+@pytest.mark.slow
 def test_the_real_clock(zoo: Callable[[str], Path], tmp_path: Path) -> None:
     """PP-OCRv6 tiny det at a small size: the fastest placement is no slower than the usual one, and asked once."""
     graph = canonicalize(load_onnx(zoo("PP-OCRv6_tiny_det")))
