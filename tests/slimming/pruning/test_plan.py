@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -181,3 +182,25 @@ def test_what_is_fast_enough_as_it_is_loses_nothing(chain: Channels) -> None:
     assert done.reached
     assert done.removed == ()
     assert (done.uncut, done.ratio) == (pytest.approx(0.8), pytest.approx(0.8))
+
+
+def test_cuts_that_the_clock_refutes_together_are_undone(chain: Channels) -> None:
+    class Quarrelling(Scripted):
+        """Cuts of each group save time; of both together the engine makes slower kernels."""
+
+        def ratio(self, removed: Collection[int]) -> float:
+            both = all(set(removed).intersection(group.units) for group in chain.groups if group.name in ("a", "b"))
+            return super().ratio(removed) + (0.5 if both else 0.0)
+
+    scores = {unit: 2.0 for group in chain.groups for unit in group.units}
+    first, second = (next(group.units for group in chain.groups if group.name == name) for name in "ab")
+    scores |= dict.fromkeys(first[:8], 0.5) | dict.fromkeys(
+        second, 1.0
+    )  # the search begins with one and turns to the other
+    done = choose(chain, scores, Quarrelling(chain, {"a", "b"}), Goal(0.85))
+    assert done.reached
+    assert any(row["refuted"] for row in done.history)
+    assert len({row.name for row in done.rows if row.after < row.before}) == 1
+    ratios = [1.0, *(row["ratio"] for row in done.history)]
+    assert all(after <= before for before, after in pairwise(ratios)), "never slower than before"
+    assert all(not row["cut"] for row in done.history if row["refuted"])

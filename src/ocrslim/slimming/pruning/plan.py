@@ -86,7 +86,8 @@ class PruningResult:
         ratio: cost that was reached, as a share of the whole model's.
         reached: whether that is the goal's.
         rows: what became of each group.
-        history: of each round ``ratio``, ``timed`` candidates, those that pay, and ``cut``: group -> width.
+        history: of each round ``ratio``, ``timed`` candidates, those that ``pay``, ``cut``: group -> width, and
+            ``refuted``: groups whose cuts were undone.
         uncut: cost before anything was cut: below 1 where another form of the graph is faster than the user's file.
         sensitivity: of each group alone, see :func:`ocrslim.slimming.pruning.sensitivity.measure_groups`.
     """
@@ -155,6 +156,7 @@ def choose(
        like 16 channels and not 24, and is left alone after that.
     3. Of those that pay, the ones that lose least for what they save are cut, up to a third of what is still to save;
        where the first of them would save more than is asked for, of those that reach the goal the one that loses least.
+    4. What the clock refutes, as two cuts together may make an engine choose slower kernels, is undone.
 
     Args:
         channels: of the whole model.
@@ -176,15 +178,17 @@ def choose(
         units = [offered[name] for name in shortlist]
         weighed = dict(zip(shortlist, cost.savings(search.removed, units), strict=True))
         chosen = _take(search, offered, weighed, now - goal.ratio)
-        for name in chosen:
-            search.removed.update(offered[name])
+        smaller = search.removed.union(*(offered[name] for name in chosen))
+        reached = cost.ratio(smaller) if chosen else now
+        refuted = chosen if reached >= now else []
+        if not refuted:
+            search.removed, now = smaller, reached
         for name, saving in weighed.items():
-            search.vain[name] = 0 if saving.pays else search.vain.get(name, 0) + 1
-        if chosen:
-            now = cost.ratio(search.removed)
-        widths = {group.name: len(search.left(group)) for group in channels.groups if group.name in chosen}
+            search.vain[name] = 0 if saving.pays and name not in refuted else search.vain.get(name, 0) + 1
+        cuts = set(chosen).difference(refuted)
+        widths = {group.name: len(search.left(group)) for group in channels.groups if group.name in cuts}
         paying = sum(saving.pays for saving in weighed.values())
-        history.append({"ratio": now, "timed": len(weighed), "pay": paying, "cut": widths})
+        history.append({"ratio": now, "timed": len(weighed), "pay": paying, "cut": widths, "refuted": list(refuted)})
         progress(now, goal.ratio)
     removed = tuple(sorted(search.removed))
     rows = tuple(_row(search, group) for group in channels.groups)
