@@ -40,6 +40,7 @@ BYTES = {"f32": 4, "i32": 4, "u8": 1, "i8": 1, "i64": 8}
 CHANNELS, SIDE = 256, 64  # of the convolution whose rate is the roof
 CACHED = (1, 32, 128, 128)  # 2 MiB of float32
 WARM_UP = 5
+SUMMED = ("ms", "GMAC", "GMAC/s", "least ms", "times the least")  # of a whole model
 HEADINGS = ("layers", "number", "ms", "share %", "GMAC", "GMAC/s", "least ms", "times the least")
 
 
@@ -236,6 +237,18 @@ def rows(layers: Sequence[Layer], whole: float, roofs: Roofs) -> list[dict[str, 
     return [_row(kind, members, whole, roofs) for kind, members in [*slowest, ("all", list(layers))]]
 
 
+def summed(name: str, told: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Return what a model's rows say in one.
+
+    Args:
+        name: of the model.
+        told: of :func:`rows`.
+    """
+    *kinds, whole = told
+    slow = [f"{row['layers']} {row['share %']}" for row in kinds[:3]]
+    return {"model": name} | {key: whole[key] for key in SUMMED} | {"most of the time, %": ", ".join(slow)}
+
+
 def _row(kind: str, layers: Sequence[Layer], whole: float, roofs: Roofs) -> dict[str, str]:
     seconds, macs = sum(layer.seconds for layer in layers), sum(layer.macs for layer in layers)
     least = sum(roofs.least(layer) for layer in layers)
@@ -255,18 +268,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="default: %(default)s")
     parser.add_argument("--runs", type=int, default=50, metavar="N", help="default: %(default)s")
     options = parser.parse_args(arguments)
-    load = OtherLoad()
+    load, summary = OtherLoad(), []
     try:
         roofs = measure_roofs(options.threads, options.runs)
         for name in options.models:
             source = open_model(name)
             shape = (options.batch, 3, *SHAPES[source.task])
             layers, whole = profile(source.path, shape, options.threads, options.runs)
+            told = rows(layers, whole, roofs)
             print(f"**{Path(name).name}: {1e3 * whole:.2f} ms in layers**\n")
-            print(markdown(rows(layers, whole, roofs), []))
+            print(markdown(told, []))
+            summary.append(summed(Path(name).name, told))
     except OcrslimError as error:
         print(f"roofline.py: {error}", file=sys.stderr)
         return 2
+    print(markdown(summary, []))
     cpu = cpu_info()
     print(
         f"roofs: {1e-9 * roofs.float_macs:.0f} GMAC/s float32, {1e-9 * roofs.int8_macs:.0f} GMAC/s int8,"

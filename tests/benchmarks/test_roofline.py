@@ -70,4 +70,7 @@ def test_the_script_tells_each_class(zoo: Callable[[str], Path], capsys: pytest.
     said = capsys.readouterr().out
     assert "pointwise conv, float" in said
     assert "GMAC/s int8" in said
+    summary = said[said.index("| model |") :].splitlines()
+    assert summary[2].startswith("| inference.onnx |") or summary[2].startswith("| PP-OCRv6_tiny_rec")
+    assert "pointwise conv, float" in summary[2]
     assert main(["nothing.onnx"]) == 2
