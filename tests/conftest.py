@@ -1,4 +1,4 @@
-"""Fixtures: the real models (from the zoo's cache) and the real images (from ``OCRSLIM_TEST_DATA``)."""
+"""Fixtures: the real models (from the zoo's cache), real images (from ``OCRSLIM_TEST_DATA``), and what several need."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -56,6 +57,41 @@ def no_entry(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
         monkeypatch.setattr(os, "stat", refuse)
 
     return close
+
+
+@pytest.fixture
+def scene(zoo: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return what of a scene placing looks at, with a cache folder of its own once the model is there."""
+    from rich.console import Console
+
+    from ocrslim import placing
+    from ocrslim.compress import CompressSettings
+    from ocrslim.engines.targets import get_target
+    from ocrslim.graph.importers.onnx import load_onnx
+    from ocrslim.graph.importers.source import open_model
+    from ocrslim.graph.passes.canonical import canonicalize
+    from ocrslim.report.run_log import RunLog
+    from ocrslim.scene import EFFORTS
+    from ocrslim.slimming.quantization.measured import Measured
+
+    name = "PP-OCRv6_tiny_rec"
+    zoo(name)
+    source = open_model(name)
+    monkeypatch.setattr(placing, "cache_folder", lambda: tmp_path / "cache")
+    log = RunLog(tmp_path, Console(quiet=True))
+    target = get_target("openvino")
+    return SimpleNamespace(
+        source=source,
+        graph=canonicalize(load_onnx(source.path)),
+        target=target,
+        settings=CompressSettings("openvino", tmp_path),
+        effort=EFFORTS["normal"],
+        keep_float=frozenset(),
+        small=frozenset(),
+        measured=Measured(),
+        fast=False,
+        log=log,
+    )
 
 
 @pytest.fixture
