@@ -20,6 +20,7 @@ from ocrslim.export.onnx_float import copy_model, export_float, with_shape
 from ocrslim.graph.importers.onnx import load_onnx, model_bytes
 from ocrslim.graph.importers.source import open_model
 from ocrslim.graph.passes.canonical import canonicalize
+from ocrslim.graph.passes.shuffle import UnshuffleUpsampling
 
 SHAPES = {"det": (1, 3, 160, 224), "rec": (1, 3, 48, 320)}
 
@@ -90,3 +91,18 @@ def test_a_copy_holds_its_weights_itself(zoo: Callable[[str], Path], tmp_path: P
     answers = [open_session(path, "onnxruntime", 1).run(x) for path in (plain, tmp_path / "whole.onnx")]
     assert np.array_equal(*answers)
     assert not (tmp_path / "w.bin").exists()
+
+
+@pytest.mark.parametrize("model", ["det"], indirect=True)
+def test_what_is_rewritten_has_its_old_names_again_when_undone(model: Model, tmp_path: Path) -> None:
+    """By them a program's parameters are found when the model goes back to Paddle."""
+    path = tmp_path / "rewritten.onnx"
+    export_float(model.canonical, get_target("openvino"), path)
+    rewritten = load_onnx(path)
+    read = {value.name for node in rewritten.graph for value in node.inputs if value is not None}
+    assert set(rewritten.graph.initializers) <= read  # and nothing lies in the file unused
+    assert UnshuffleUpsampling()(rewritten).modified
+    (old,), (again,) = (
+        [node for node in graph.graph if node.name == "p2o.ConvTranspose.2"] for graph in (model.canonical, rewritten)
+    )
+    assert [value.name for value in again.inputs if value] == [value.name for value in old.inputs if value]

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx_ir.passes import common
 
 from ocrslim.config.profile import Task, load_profile
 from ocrslim.engines.session import open_session
@@ -92,6 +93,7 @@ def export_folder(
     if not (folder / MODEL).is_file():
         raise InputError(f"{folder}: holds no {MODEL}; name a folder that `ocrslim compress` wrote")
     files, model = _paddle_files(folder, source), load_onnx(folder / MODEL)
+    common.RemoveUnusedNodesPass()(model)
     UnshuffleUpsampling()(model)  # Paddle's program has the transposed convolution
     quantized = quantized and is_quantized(model)
     target = out or (folder if quantized else folder / "paddle_float")

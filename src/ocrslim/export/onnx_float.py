@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 from ocrslim.atomic import replacing
 from ocrslim.engines.targets import Target
@@ -32,6 +33,7 @@ def export_float(graph: ir.Model, target: Target, path: Path | None = None) -> i
     model = graph.clone()
     if target.shuffle_upsampling:
         ShuffleUpsampling()(model)
+        common.RemoveUnusedNodesPass()(model)  # its old weights: their names are free when it is undone
     if path is not None:
         with replacing(path) as partial:
             ir.save(model, partial)
