@@ -84,7 +84,8 @@ class PruneSettings:
         threads: of training, scoring and timing.
         align: widths are multiples of it.
         importance: ``taylor`` or ``l1``.
-        learning_rate: change of a weight in a step, as a share of the root mean square of its tensor.
+        learning_rate: change of a weight in a step, as a share of the root mean square of its tensor; ``None`` is 5e-4
+            for rec and 5e-5 for det.
         distillation: the losses.
         dictionary: file of a recogniser's characters, for one that comes without.
         compute: what the training runs on; one process.
@@ -103,7 +104,7 @@ class PruneSettings:
     threads: int = 2
     align: int = 8
     importance: Importance = "taylor"
-    learning_rate: float = 5e-4
+    learning_rate: float | None = None
     distillation: DistillationSettings = field(default_factory=DistillationSettings)
     dictionary: Path | None = None
     compute: Compute = field(default_factory=Compute)

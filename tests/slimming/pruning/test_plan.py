@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Collection, Sequence
 from itertools import pairwise
 
@@ -204,3 +205,23 @@ def test_cuts_that_the_clock_refutes_together_are_undone(chain: Channels) -> Non
     ratios = [1.0, *(row["ratio"] for row in done.history)]
     assert all(after <= before for before, after in pairwise(ratios)), "never slower than before"
     assert all(not row["cut"] for row in done.history if row["refuted"])
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_the_search_ends_whatever_the_clock_says(chain: Channels, seed: int) -> None:
+    class Moody(Scripted):
+        """Answers at random, always the same to the same question."""
+
+        def savings(self, removed: Collection[int], candidates: Sequence[Collection[int]]) -> list[Saving]:
+            shares = [self.draw(removed, candidate) - 0.3 for candidate in candidates]
+            return [Saving(share, share > 0) for share in shares]
+
+        def ratio(self, removed: Collection[int]) -> float:
+            return 0.8 + 0.2 * self.draw(removed, ()) if removed else 1.0
+
+        def draw(self, removed: Collection[int], candidate: Collection[int]) -> float:
+            return random.Random(f"{seed} {sorted(removed)} {sorted(candidate)}").random()
+
+    done = choose(chain, magnitude(chain), Moody(chain, ()), Goal(0.75))
+    assert not done.reached
+    assert len(done.history) < 200

@@ -112,6 +112,7 @@ class _Search:
     goal: Goal
     removed: set[int] = field(default_factory=set)
     vain: dict[str, int] = field(default_factory=dict)
+    refusals: dict[str, int] = field(default_factory=dict)
 
     def left(self, group: Group) -> list[int]:
         """Return the units that are still there, the least important first."""
@@ -134,6 +135,13 @@ class _Search:
             return False
         before, after = (next_width(group.width, now, self.goal, more) for more in (misses - 1, misses))
         return misses >= TIMED or before == after
+
+    def learn(self, weighed: Mapping[str, Saving], refuted: Collection[str]) -> None:
+        """Count what a round found of each group: a refusal is never forgotten, so that the search comes to an end."""
+        for name in refuted:
+            self.refusals[name] = self.refusals.get(name, 0) + 1
+        for name, saving in weighed.items():
+            self.vain[name] = self.refusals.get(name, 0) if saving.pays else self.vain.get(name, 0) + 1
 
     def lost(self, units: Collection[int]) -> float:
         """Return what the removal of some units costs."""
@@ -183,8 +191,7 @@ def choose(
         refuted = chosen if reached >= now else []
         if not refuted:
             search.removed, now = smaller, reached
-        for name, saving in weighed.items():
-            search.vain[name] = 0 if saving.pays and name not in refuted else search.vain.get(name, 0) + 1
+        search.learn(weighed, refuted)
         cuts = set(chosen).difference(refuted)
         widths = {group.name: len(search.left(group)) for group in channels.groups if group.name in cuts}
         paying = sum(saving.pays for saving in weighed.values())
