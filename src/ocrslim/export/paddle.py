@@ -114,6 +114,7 @@ class _Writer:
                 f" ({len(missing)} such); name the Paddle model that was compressed"
             )
         self._write_factors()
+        self._write_groups()
         for name, array in self._new.items():
             self._describe(name, array)
         if self._quantized:
@@ -159,6 +160,15 @@ class _Writer:
             )
         for op, number in zip(scales, numbers, strict=True):
             set_attribute(op, "scale", AttributeType.FLOAT, number)
+
+    def _write_groups(self) -> None:
+        """Give a depthwise convolution whose channels were pruned as many groups as it has channels by now."""
+        for op in self._program.ops:
+            weight = argument(op, "Filter") if op.type in CONVOLUTIONS else ""
+            old, new = self._old.get(weight), self._new.get(weight)
+            groups = next((attr.i for attr in op.attrs if attr.name == "groups"), 1)
+            if old is not None and new is not None and groups > 1 and old.shape[0] != new.shape[0]:
+                set_attribute(op, "groups", AttributeType.INT, groups * new.shape[0] // old.shape[0])
 
     def _is_float(self, name: str) -> bool:
         kind = self._program.vars[name].type.lod_tensor.tensor.data_type

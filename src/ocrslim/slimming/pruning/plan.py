@@ -6,7 +6,7 @@ smaller width of every group, times the most promising ones on the engine, and t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,7 +87,7 @@ class PruningResult:
         reached: whether that is the goal's.
         rows: what became of each group.
         history: of each round ``ratio``, ``timed`` candidates, those that ``pay``, ``cut``: group -> width, and
-            ``refuted``: groups whose cuts were undone.
+            ``refuted``: the group whose cut was undone, alone.
         uncut: cost before anything was cut: below 1 where another form of the graph is faster than the user's file.
         sensitivity: of each group alone, see :func:`ocrslim.slimming.pruning.sensitivity.measure_groups`.
     """
@@ -164,7 +164,8 @@ def choose(
        like 16 channels and not 24, and is left alone after that.
     3. Of those that pay, the ones that lose least for what they save are cut, up to a third of what is still to save;
        where the first of them would save more than is asked for, of those that reach the goal the one that loses least.
-    4. What the clock refutes, as two cuts together may make an engine choose slower kernels, is undone.
+    4. What the clock refutes, as two cuts together may make an engine choose slower kernels, is undone, and half of
+       it tried. A group that saves nothing even by itself is asked for more, as one of rule 2.
 
     Args:
         channels: of the whole model.
@@ -186,16 +187,15 @@ def choose(
         units = [offered[name] for name in shortlist]
         weighed = dict(zip(shortlist, cost.savings(search.removed, units), strict=True))
         chosen = _take(search, offered, weighed, now - goal.ratio)
-        smaller = search.removed.union(*(offered[name] for name in chosen))
-        reached = cost.ratio(smaller) if chosen else now
-        refuted = chosen if reached >= now else []
-        if not refuted:
-            search.removed, now = smaller, reached
+        cuts = _confirmed(search, offered, chosen, cost, now)
+        for name in cuts:
+            search.removed.update(offered[name])
+        now = cost.ratio(search.removed) if cuts else now
+        refuted = chosen[:1] if chosen and not cuts else []
         search.learn(weighed, refuted)
-        cuts = set(chosen).difference(refuted)
         widths = {group.name: len(search.left(group)) for group in channels.groups if group.name in cuts}
         paying = sum(saving.pays for saving in weighed.values())
-        history.append({"ratio": now, "timed": len(weighed), "pay": paying, "cut": widths, "refuted": list(refuted)})
+        history.append({"ratio": now, "timed": len(weighed), "pay": paying, "cut": widths, "refuted": refuted})
         progress(now, goal.ratio)
     removed = tuple(sorted(search.removed))
     rows = tuple(_row(search, group) for group in channels.groups)
@@ -244,6 +244,15 @@ def _take(
             break
         chosen.append(name)
         total += weighed[name].share
+    return chosen
+
+
+def _confirmed(
+    search: _Search, offered: Mapping[str, Collection[int]], chosen: Sequence[str], cost: Cost, now: float
+) -> Sequence[str]:
+    """Apply rule 4: return the groups whose cuts together make the model faster than it is."""
+    while chosen and cost.ratio(search.removed.union(*(offered[name] for name in chosen))) >= now:
+        chosen = chosen[: len(chosen) // 2]
     return chosen
 
 
