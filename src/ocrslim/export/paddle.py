@@ -6,6 +6,7 @@
 3. The number of a ``scale`` operator, an attribute in Paddle and a constant of ours, goes back into the attribute.
 4. Quantized operators get Paddle's quantizing and dequantizing operators; see :mod:`ocrslim.export.paddle_quant`.
 5. ``op_callstack`` is dropped: it is the exporter's own stack trace, and half of the file.
+6. Where channels were pruned, groups and the sizes of reshapes follow; see :mod:`ocrslim.export.paddle_sizes`.
 A parameter for which none of that holds is an error: the file is then of another model.
 
 Written with protobuf and numpy alone. Files of this form run in Paddle Inference 2.6 and 3, and in Paddle Lite 2.13.
@@ -26,6 +27,7 @@ from ocrslim.errors import InputError, ModelError
 from ocrslim.export.learned import Grid, Learned, read_learned
 from ocrslim.export.paddle_chains import CONVOLUTIONS, Chains, argument
 from ocrslim.export.paddle_quant import Quantizer, make_op, make_var, replace_ops, set_attribute
+from ocrslim.export.paddle_sizes import reshape_sizes, write_groups, write_reshapes
 from ocrslim.graph.importers.paddle.framework import AttributeType, VarKind
 from ocrslim.graph.importers.paddle.program import (
     Program,
@@ -74,6 +76,7 @@ def export_paddle(
     changed = read_program(program).clone()
     old = read_parameters(parameters, changed.persistable_names)
     new = _Writer(changed, old, learned, quantized).write()
+    write_reshapes(changed, reshape_sizes(model))
     paths = folder / PROGRAM, folder / PARAMETERS
     write_parameters(paths[1], new)
     write_program(changed, paths[0])
@@ -114,7 +117,7 @@ class _Writer:
                 f" ({len(missing)} such); name the Paddle model that was compressed"
             )
         self._write_factors()
-        self._write_groups()
+        write_groups(self._program, self._old, self._new)
         for name, array in self._new.items():
             self._describe(name, array)
         if self._quantized:
@@ -160,15 +163,6 @@ class _Writer:
             )
         for op, number in zip(scales, numbers, strict=True):
             set_attribute(op, "scale", AttributeType.FLOAT, number)
-
-    def _write_groups(self) -> None:
-        """Give a depthwise convolution whose channels were pruned as many groups as it has channels by now."""
-        for op in self._program.ops:
-            weight = argument(op, "Filter") if op.type in CONVOLUTIONS else ""
-            old, new = self._old.get(weight), self._new.get(weight)
-            groups = next((attr.i for attr in op.attrs if attr.name == "groups"), 1)
-            if old is not None and new is not None and groups > 1 and old.shape[0] != new.shape[0]:
-                set_attribute(op, "groups", AttributeType.INT, groups * new.shape[0] // old.shape[0])
 
     def _is_float(self, name: str) -> bool:
         kind = self._program.vars[name].type.lod_tensor.tensor.data_type
