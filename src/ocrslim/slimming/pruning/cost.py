@@ -36,6 +36,7 @@ float PP-OCR models). It only orders what is then timed."""
 LAYERS = ("Conv", "ConvTranspose", "MatMul", "Gemm")  # what takes the time; the rest is fused into them
 AT_ONCE = 6  # candidates that are loaded and timed together
 ROUNDS, FINAL_ROUNDS = 20, 40
+SECONDS = 10.0  # of a question, at least: what a cut saves of a fast model's 8 ms is less than the noise of 20 rounds
 LEAST = 0.002  # share of the time of the whole model that a cut has to save
 
 
@@ -188,7 +189,7 @@ class Clock:
     def _time(self, graphs: Sequence[Collection[int] | None], rounds: int) -> list[TimeRatio]:
         """Return what each graph without some units takes of the first one's time; ``None`` is the whole model."""
         with self._sessions(graphs) as sessions:
-            return time_ratios(time_rounds(sessions, self._batch, rounds))
+            return time_ratios(time_rounds(sessions, self._batch, rounds, SECONDS))
 
     @contextmanager
     def _sessions(self, graphs: Sequence[Collection[int] | None]) -> Iterator[list[InferenceSession]]:
