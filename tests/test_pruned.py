@@ -69,6 +69,7 @@ def test_a_short_run_leaves_what_a_report_and_a_card_read(
 ) -> None:
     monkeypatch.setattr(training_data, "RENDERED", {"rec": 24, "det": 4})
     monkeypatch.setattr(pruned, "MIN_BENCH_SECONDS", 0.1)
+    monkeypatch.setattr("ocrslim.slimming.pruning.cost.SECONDS", 0.0)
     settings = PruneSettings("openvino", tmp_path, ratio=0.05, steps=1, threads=1, compute=Compute(accumulate=2))
     result = prune_and_distil(zoo("PP-OCRv6_tiny_rec"), settings)
     assert read_run(tmp_path).result["verdict"] == result["verdict"]
@@ -93,6 +94,7 @@ def test_a_run_that_was_stopped_goes_on_and_ends_in_the_same_bytes(
 ) -> None:
     monkeypatch.setattr(training_data, "RENDERED", {"rec": 24, "det": 4})
     monkeypatch.setattr(pruned, "MIN_BENCH_SECONDS", 0.1)
+    monkeypatch.setattr("ocrslim.slimming.pruning.cost.SECONDS", 0.0)
     model, whole, stopped = zoo("PP-OCRv6_tiny_rec"), tmp_path / "whole", tmp_path / "stopped"
     settings = PruneSettings("openvino", whole, ratio=0.05, steps=4, threads=1)
     prune_and_distil(model, settings)

@@ -369,6 +369,7 @@ def test_a_real_search(zoo: Callable[[str], Path], tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(compressing, "MIN_BENCH_SECONDS", 0.1)
     monkeypatch.setattr(searching, "MIN_BENCH_SECONDS", 0.1)
     monkeypatch.setattr(pruned, "MIN_BENCH_SECONDS", 0.1)
+    monkeypatch.setattr("ocrslim.slimming.pruning.cost.SECONDS", 0.0)
     monkeypatch.setattr(searching, "STEPS", {"rec": 8, "det": 4})  # of which quick takes a quarter
     monkeypatch.setattr(learning, "STEPS", {"rec": 2, "det": 1})
     monkeypatch.setattr(verify, "REQUIRED_AGREEMENT", 0.8)

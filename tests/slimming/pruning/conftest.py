@@ -28,6 +28,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(autouse=True)
+def short_questions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock takes its rounds and no longer."""
+    monkeypatch.setattr("ocrslim.slimming.pruning.cost.SECONDS", 0.0)
+
+
 @pytest.fixture(scope="session")
 def followed(zoo: Callable[[str], Path]) -> Callable[[str], Channels]:
     """Return a function from an official name to the model's channels."""

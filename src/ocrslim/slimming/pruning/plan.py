@@ -25,6 +25,7 @@ __all__ = ["Goal", "GroupRow", "PruningResult", "choose", "next_width"]
 STEPS = 8  # a step takes an eighth of a group's width, in whole multiples of the alignment
 SHORTLIST = 8  # candidates that are timed in a round
 TIMED = 2  # times that a group may be without gain, each with a larger step, before it is left alone
+REFUSED = 8  # rounds one behind the other that the clock refutes, and the search ends: what is left is less than noise
 STRIDE = 1 / 3  # of what is still to be saved, that a round may take
 WORTH_TIMING = 0.001  # share of the whole cost that counting must promise
 
@@ -179,7 +180,7 @@ def choose(
     counter = Counter(channels)
     now = uncut = cost.ratio(())
     history: list[Mapping[str, Any]] = []
-    while now > goal.ratio:
+    while now > goal.ratio and sum(bool(row["refuted"]) for row in history[-REFUSED:]) < REFUSED:
         offered = search.candidates()
         shortlist = _shortlist(search, counter, offered)
         if not shortlist:
