@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -57,6 +60,36 @@ def no_entry(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
         monkeypatch.setattr(os, "stat", refuse)
 
     return close
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Return a function that runs the command line: exit code, stdout, stderr."""
+    from ocrslim import cli
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        code = cli.main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time for a moment only."""
+    from ocrslim.engines import timing
+
+    monkeypatch.setattr(timing, "bench", functools.partial(timing.bench, min_runs=5, min_seconds=0.1))
+
+
+@pytest.fixture
+def lines(tmp_path: Path) -> Path:
+    """Return the label file of three white lines."""
+    for index in range(3):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), np.full((48, 160, 3), 255, np.uint8))
+    (tmp_path / "labels.txt").write_text("0.png\tab\n1.png\tcd\n2.png\tef\n", encoding="utf-8")
+    return tmp_path / "labels.txt"
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import shutil
 import subprocess
@@ -16,35 +15,10 @@ import pytest
 import torch
 
 from ocrslim import cli
-from ocrslim.engines import timing
 from ocrslim.graph.importers.zoo import MODELS
 from ocrslim.slimming.training.checkpoint import save_checkpoint
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        code = cli.main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
-
-
-@pytest.fixture
-def brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Time for a moment only."""
-    monkeypatch.setattr(timing, "bench", functools.partial(timing.bench, min_runs=5, min_seconds=0.1))
-
-
-@pytest.fixture
-def lines(tmp_path: Path) -> Path:
-    for index in range(3):
-        cv2.imwrite(str(tmp_path / f"{index}.png"), np.full((48, 160, 3), 255, np.uint8))
-    (tmp_path / "labels.txt").write_text("0.png\tab\n1.png\tcd\n2.png\tef\n", encoding="utf-8")
-    return tmp_path / "labels.txt"
 
 
 def assert_refused(answer: tuple[int, str, str], *names: str) -> None:

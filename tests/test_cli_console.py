@@ -3,47 +3,19 @@
 from __future__ import annotations
 
 import errno
-import functools
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 
 from ocrslim import cli
-from ocrslim.engines import timing
 from ocrslim.errors import EngineError
 from ocrslim.graph.importers.zoo import MODELS
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        code = cli.main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
-
-
-@pytest.fixture
-def brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Time for a moment only."""
-    monkeypatch.setattr(timing, "bench", functools.partial(timing.bench, min_runs=5, min_seconds=0.1))
-
-
-@pytest.fixture
-def lines(tmp_path: Path) -> Path:
-    for index in range(3):
-        cv2.imwrite(str(tmp_path / f"{index}.png"), np.full((48, 160, 3), 255, np.uint8))
-    (tmp_path / "labels.txt").write_text("0.png\tab\n1.png\tcd\n2.png\tef\n", encoding="utf-8")
-    return tmp_path / "labels.txt"
 
 
 def test_eval_prints_a_table(run: Run, zoo: Callable[[str], Path], lines: Path) -> None:

@@ -192,7 +192,7 @@ def choose(
         for name in cuts:
             search.removed.update(offered[name])
         now = cost.ratio(search.removed) if cuts else now
-        refuted = chosen[:1] if chosen and not cuts else []
+        refuted = [] if cuts else chosen[:1]
         search.learn(weighed, refuted)
         widths = {group.name: len(search.left(group)) for group in channels.groups if group.name in cuts}
         paying = sum(saving.pays for saving in weighed.values())
