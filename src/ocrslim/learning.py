@@ -63,7 +63,7 @@ FEWEST_PAGES = 20  # labelled, to learn from; fewer would be learned by heart
 STEPS = {"rec": 200, "det": 100}  # some four minutes on two cores
 LEARNING_RATE = 1e-4  # of scales and biases; five times that is farther from float for half of the steps
 LABELLED_RATE = 5e-4
-RECIPE = 9  # of what is trained and how it is judged: what another one left unfinished is not gone on with
+RECIPE = 10  # of what is trained and how it is judged: what another one left unfinished is not gone on with
 CHECKPOINTS, FASTER = "checkpoints", "checkpoints-faster"  # folders in the output folder
 SMALLEST_BIAS = 1e-3  # root mean square that a smaller tensor of biases counts as, so that one of zeros can learn
 SMALLEST_RMS = 1e-4  # of a weight, so that one of zeros can learn
@@ -214,6 +214,7 @@ def supervise(
     task: Task,
     settings: DistillationSettings,
     validation: Sequence[Tensor] | Sequence[LabelledBatch],
+    features: Sequence[str] | None = None,
 ) -> tuple[Distillation, Callable[[], Score]]:
     """Return what teaches a student, and what judges it: the float model, and labels where the batches have them.
 
@@ -224,11 +225,13 @@ def supervise(
         task: det or rec.
         settings: of the losses.
         validation: batches to judge by.
+        features: names of values to match; ``None`` are those of :func:`distillation_points`.
     """
     points = distillation_points(graph)
     by_labels = bool(validation) and isinstance(validation[0], LabelledBatch)
     labels = task_loss(task) if by_labels else None
-    distilled = Distillation(student, teacher, task, points.logits, points.features, settings, labels)
+    features = points.features if features is None else features
+    distilled = Distillation(student, teacher, task, points.logits, features, settings, labels)
     if by_labels:
         return distilled, LossJudge(distilled, validation)
     return distilled, TeacherJudge(student, teacher, task, points.logits, cast("Sequence[Tensor]", validation))

@@ -8,7 +8,7 @@ import onnx_ir as ir
 import pytest
 
 from ocrslim.errors import ModelError
-from ocrslim.graph.points import distillation_points
+from ocrslim.graph.points import distillation_points, layer_points
 
 Build = Callable[..., ir.Model]
 
@@ -48,6 +48,18 @@ def test_a_detector(build: Build) -> None:
     points = distillation_points(build(body, WEIGHTS | {"w8": w(4, 8, 1, 1)}))
     assert points.logits == "z"
     assert points.features == ("fused", "c5", "c4", "c3")
+
+
+def test_layers_behind_the_first_feature(build: Build) -> None:
+    """Convolutions of all channels alone, from there on where the first stage ends."""
+    body = """
+        stem = Conv<strides=[2,2]>(x, w3) one = Conv<strides=[2,1]>(stem, w4) two = Conv(one, w4)
+        deep = Conv<group=4>(two, d4) three = Conv(deep, w4) s = Squeeze(three, a) t = Transpose<perm=[0,2,1]>(s)
+        m = MatMul(t, l) n = Add(m, b) y = Softmax<axis=-1>(n)
+    """
+    model = build(body, WEIGHTS | {"d4": w(4, 1, 3, 3)})
+    assert distillation_points(model).features == ("t", "stem")
+    assert layer_points(model) == ("t", "stem", "one", "two", "three")
 
 
 def test_without_a_final_activation_the_output_is_the_logits(build: Build) -> None:

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from ocrslim.errors import ModelError
 
-__all__ = ["DistillationPoints", "distillation_points"]
+__all__ = ["DistillationPoints", "distillation_points", "layer_points"]
 
 FINAL = ("Sigmoid", "Softmax")
 LINEAR = ("Gemm", "MatMul")
@@ -55,6 +55,27 @@ def distillation_points(model: ir.Model) -> DistillationPoints:
     names = [] if (feature := _last_feature(logits)) is None else [feature]
     names += [name for name in reversed(_stage_ends(model)) if name not in names][:STAGES]
     return DistillationPoints(str(logits.name), tuple(name for name in names if name != logits.name))
+
+
+def layer_points(model: ir.Model) -> tuple[str, ...]:
+    """Return the features of :func:`distillation_points`, and what each convolution behind the first of them makes.
+
+    Depthwise ones are left out: what they make is read by one that is there.
+
+    Args:
+        model: canonical.
+
+    Raises:
+        ModelError: as :func:`distillation_points`.
+    """
+    features = distillation_points(model).features
+    found, begun = dict.fromkeys(features), False
+    for node in model.graph:
+        groups = node.attributes.get("group")
+        if begun and node.op_type == "Conv" and (groups is None or groups.as_int() == 1):
+            found[str(node.outputs[0].name)] = None
+        begun = begun or any(value.name in features for value in node.outputs)
+    return tuple(found)
 
 
 def _last_feature(logits: ir.Value) -> str | None:

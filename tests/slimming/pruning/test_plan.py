@@ -174,6 +174,24 @@ def test_the_last_cut_is_the_one_that_loses_least(chain: Channels) -> None:
     assert done.ratio == pytest.approx(0.96)
 
 
+def test_what_is_measured_beside_the_other_cuts_decides_and_not_the_scores(chain: Channels) -> None:
+    first, second = (set(next(group.units for group in chain.groups if group.name == name)) for name in "ab")
+    scores = {unit: 1.0 for group in chain.groups for unit in group.units} | dict.fromkeys(first, 0.1)
+    cost = Scripted(chain, {"a", "b"})
+
+    def moved(removed: Collection[int]) -> float:
+        """The second eight channels of the group of the lowest scores cost a lot."""
+        gone = len(first.intersection(removed))
+        return 0.01 * gone + (5.0 if gone > 8 else 0.0) + 0.02 * len(second.intersection(removed))
+
+    told = choose(chain, scores, cost, Goal(0.85), moved=moved)
+    untold = choose(chain, scores, cost, Goal(0.85))
+    after = {row.name: row.before - row.after for row in told.rows}
+    assert told.reached
+    assert after["a"] <= 8 < next(row.before - row.after for row in untold.rows if row.name == "a")
+    assert after["b"] > 0
+
+
 def test_what_is_fast_enough_as_it_is_loses_nothing(chain: Channels) -> None:
     class Rewritten(Scripted):
         def ratio(self, removed: Collection[int]) -> float:

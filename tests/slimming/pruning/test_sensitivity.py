@@ -11,7 +11,7 @@ from ocrslim.slimming.pruning.cut import cut
 from ocrslim.slimming.pruning.groups import Channels
 from ocrslim.slimming.pruning.importance import magnitude
 from ocrslim.slimming.pruning.moments import collect_moments
-from ocrslim.slimming.pruning.sensitivity import measure_groups, weighed
+from ocrslim.slimming.pruning.sensitivity import Answers, measure_groups, weighed
 
 
 def squared(answer: Tensor, target: Tensor) -> float:
@@ -22,7 +22,7 @@ def test_each_group_at_each_share(chain: Channels, batches: list[Tensor]) -> Non
     scores = magnitude(chain)
     rows = measure_groups(chain, scores, batches[:1], "z", squared, {})
     assert {row["group"]: list(row["divergence"]) for row in rows} == {
-        "a": [8, 16], "b": [6, 12], "c": [4, 8], "e": [4, 8]
+        "a": [8, 16, 24], "b": [6, 12, 18], "c": [4, 8, 12], "e": [4, 8, 12]
     }  # fmt: skip
     worst = [max(row["divergence"].values()) for row in rows]
     assert worst == sorted(worst, reverse=True)
@@ -53,8 +53,19 @@ def test_scores_take_the_scale_of_what_was_measured(chain: Channels) -> None:
     found = weighed(chain, scores, rows)
     groups = {group.name: sorted(group.units, key=scores.__getitem__) for group in chain.groups if not group.reason}
     assert sum(found[unit] for unit in groups["a"][:8]) == pytest.approx(3.0)
+    assert sum(found[unit] for unit in groups["a"][8:16]) == pytest.approx(6.0, rel=0.2)  # raised where it would fall
     assert sum(found[unit] for unit in groups["b"]) < 1e-6  # nothing moved
     for name, units in groups.items():
         assert sorted(units, key=found.__getitem__) == units, name  # the order within a group stays
-    told = sum(scores[unit] for unit in (*groups["a"][:8], *groups["b"][:6]))
-    assert found[groups["c"][0]] == pytest.approx(scores[groups["c"][0]] * 3.0 / told)  # unmeasured: the mean scale
+    told = sum(scores[unit] for unit in (*groups["a"][:16], *groups["b"][:6]))
+    assert found[groups["c"][0]] == pytest.approx(scores[groups["c"][0]] * 9.0 / told)  # unmeasured: the mean scale
+
+
+def test_answers_are_those_of_what_is_left(chain: Channels, batches: list[Tensor]) -> None:
+    answers = Answers(chain, batches, "z", squared, {})
+    gone = [*chain.groups[0].units[:8], *chain.groups[1].units[:4]]
+    with torch.no_grad():
+        smaller, whole = (GraphModule(model) for model in (cut(chain, gone), chain.model))
+        far = [squared(smaller(one, fetch=("z",))["z"], whole(one, fetch=("z",))["z"]) for one in batches]
+    assert answers.moved(()) == 0.0
+    assert answers.moved(gone) == pytest.approx(sum(far) / len(far), rel=1e-5)

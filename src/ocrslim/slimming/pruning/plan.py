@@ -27,7 +27,11 @@ SHORTLIST = 8  # candidates that are timed in a round
 TIMED = 2  # times that a group may be without gain, each with a larger step, before it is left alone
 REFUSED = 8  # rounds one behind the other that the clock refutes, and the search ends: what is left is less than noise
 STRIDE = 1 / 3  # of what is still to be saved, that a round may take
+NOTHING = 1e-9  # that a cut loses at least: noise may bring the answers nearer
 WORTH_TIMING = 0.001  # share of the whole cost that counting must promise
+
+Moved = Callable[[Collection[int]], float]
+"""(units that are gone) -> how far the answers of what is left are from the whole model's."""
 
 Progress = Callable[[float, float], None]
 """Called after each round with the cost that is reached and the one that is wanted."""
@@ -156,6 +160,7 @@ def choose(
     goal: Goal,
     *,
     moments: Mapping[str, Moments] | None = None,
+    moved: Moved | None = None,
     progress: Progress = lambda now, wanted: None,
 ) -> PruningResult:
     """Find channels whose removal brings the cost down to the goal.
@@ -174,6 +179,8 @@ def choose(
         cost: by counting or by the clock.
         goal: where to stop.
         moments: of what the layers read, to repair those that lose channels; ``None`` leaves their weights as they are.
+        moved: what a cut loses is how much further it moves the answers, measured beside all that is gone; ``None``
+            takes the sum of its scores.
         progress: told of each round.
     """
     search = _Search(channels, scores, goal)
@@ -187,7 +194,8 @@ def choose(
             break
         units = [offered[name] for name in shortlist]
         weighed = dict(zip(shortlist, cost.savings(search.removed, units), strict=True))
-        chosen = _take(search, offered, weighed, now - goal.ratio)
+        losses = _losses(search, offered, weighed, moved)
+        chosen = _take(losses, weighed, now - goal.ratio)
         cuts = _confirmed(search, offered, chosen, cost, now)
         for name in cuts:
             search.removed.update(offered[name])
@@ -229,15 +237,22 @@ def _shortlist(search: _Search, counter: Counter, offered: Mapping[str, Collecti
     return sorted(worth, key=lambda name: search.lost(offered[name]) / promised[name].share)[:SHORTLIST]
 
 
-def _take(
-    search: _Search, offered: Mapping[str, Collection[int]], weighed: Mapping[str, Saving], gap: float
-) -> list[str]:
-    """Apply rule 3."""
+def _losses(
+    search: _Search, offered: Mapping[str, Collection[int]], weighed: Mapping[str, Saving], moved: Moved | None
+) -> dict[str, float]:
+    """Return what each cut that pays loses."""
     paying = [name for name, saving in weighed.items() if saving.pays]
-    paying.sort(key=lambda name: search.lost(offered[name]) / weighed[name].share)
+    if moved is None:
+        return {name: search.lost(offered[name]) for name in paying}
+    before = moved(search.removed) if paying else 0.0
+    return {name: max(moved(search.removed.union(offered[name])) - before, NOTHING) for name in paying}
+
+
+def _take(losses: Mapping[str, float], weighed: Mapping[str, Saving], gap: float) -> list[str]:
+    """Apply rule 3."""
+    paying = sorted(losses, key=lambda name: losses[name] / weighed[name].share)
     if paying and weighed[paying[0]].share > gap:  # the last cut
-        enough = [name for name in paying if weighed[name].share >= gap]
-        return [min(enough, key=lambda name: search.lost(offered[name]))]
+        return [min((name for name in paying if weighed[name].share >= gap), key=losses.__getitem__)]
     chosen: list[str] = []
     total = 0.0
     for name in paying:

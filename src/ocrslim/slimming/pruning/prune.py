@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,13 +17,13 @@ from ocrslim.slimming.pruning.importance import magnitude, sampled_loss, taylor
 from ocrslim.slimming.pruning.moments import collect_moments
 from ocrslim.slimming.pruning.plan import Goal, Progress, PruningResult, choose
 from ocrslim.slimming.pruning.redundancy import untold
-from ocrslim.slimming.pruning.sensitivity import measure_groups, weighed
+from ocrslim.slimming.pruning.sensitivity import Answers, Divergence, measure_groups, weighed
 
 __all__ = ["Importance", "Machine", "prune"]
 
 Importance = Literal["taylor", "l1"]
-Divergence = Callable[[Tensor, Tensor], float]
 LOOKED_AT = 2  # batches on which each group is cut alone
+COMPARED = {"rec": 8, "det": 4}  # batches on which each cut is looked at beside those before it
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ def prune(
         shape: of the input that the model shall be fast for, N x C x H x W.
         machine: whose clock decides; ``None`` counts multiply-accumulates.
         importance: ``taylor`` or ``l1``.
-        divergence: (answer of a smaller model, of the whole one) -> how far they are apart, by which each group is
-            measured alone; ``None`` takes the scores as they are.
+        divergence: by which each group is measured alone, and each cut beside those before it; ``None`` takes the
+            scores as they are.
         seed: of what Taylor importance draws.
         progress: told the cost of each round and the goal's.
 
@@ -83,8 +83,9 @@ def prune(
     scores = magnitude(channels) if importance == "l1" else taylor(channels, batches, loss)
     moments = collect_moments(channels, batches, seed)
     scores = untold(channels, scores, moments)
-    rows: list[dict[str, Any]] = []
+    rows, moved = list[dict[str, Any]](), None
     if divergence is not None:
+        moved = Answers(channels, batches[: COMPARED[task]], logits, divergence, moments).moved
         rows = measure_groups(channels, scores, batches[:LOOKED_AT], logits, divergence, moments)
         scores = weighed(channels, scores, rows)
     cost: Cost
@@ -92,5 +93,5 @@ def prune(
         cost = Counter(channels, macs_per_float=0.0)
     else:
         cost = Clock(channels, machine.engine, machine.threads, shape, machine.table, machine.whole)
-    done = choose(channels, scores, cost, goal, moments=moments, progress=progress)
+    done = choose(channels, scores, cost, goal, moments=moments, moved=moved, progress=progress)
     return replace(done, sensitivity=tuple(rows))

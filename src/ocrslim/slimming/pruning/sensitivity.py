@@ -1,4 +1,4 @@
-"""How far the answers move when one group alone is cut, and what that makes of the scores.
+"""How far the answers move when channels are cut, and what that makes of the scores.
 
 Scores are derivatives at the whole model, taken channel by channel; a quarter of a group is no small change, and where
 a normalization runs along the channels it is no sum either. What the answers really do sets the scale of each group's
@@ -7,9 +7,10 @@ scores; within a group their order stays.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+import onnx_ir as ir
 import torch
 from torch import Tensor
 
@@ -20,10 +21,47 @@ from ocrslim.slimming.pruning.importance import Scores
 from ocrslim.slimming.pruning.moments import Moments
 from ocrslim.slimming.pruning.repair import repair
 
-__all__ = ["RATIOS", "measure_groups", "weighed"]
+__all__ = ["RATIOS", "Answers", "measure_groups", "weighed"]
 
-RATIOS = (0.25, 0.5)
+Divergence = Callable[[Tensor, Tensor], float]
+"""(answer of a smaller model, of the whole one) -> how far they are apart."""
+
+RATIOS = (0.25, 0.5, 0.75)
 LEAST = 1e-9  # divergence that counts as none: it is smaller than what rounding makes
+
+
+class Answers:
+    """The answers of the whole model, that those of smaller ones are compared with.
+
+    Args:
+        channels: of the whole model.
+        batches: images ``[N, 3, H, W]``, at least one batch.
+        logits: name of the value that is compared.
+        divergence: (answer of the smaller model, of the whole one) -> how far they are apart.
+        moments: of what the layers read, to repair those that lose channels; without any they stay as they are.
+    """
+
+    def __init__(
+        self,
+        channels: Channels,
+        batches: Sequence[Tensor],
+        logits: str,
+        divergence: Divergence,
+        moments: Mapping[str, Moments],
+    ) -> None:
+        self._channels, self._batches, self._logits = channels, batches, logits
+        self._divergence, self._moments = divergence, moments
+        self._targets = self._of(channels.model)
+
+    def moved(self, removed: Collection[int]) -> float:
+        """Return how far the answers are from the whole model's without some units, the mean of the batches."""
+        smaller = cut(self._channels, removed, repair(self._channels, removed, self._moments))
+        return sum(map(self._divergence, self._of(smaller), self._targets)) / len(self._targets)
+
+    def _of(self, model: ir.Model) -> list[Tensor]:
+        module = GraphModule(model).eval()
+        with torch.no_grad():
+            return [module(images, fetch=(self._logits,))[self._logits] for images in self._batches]
 
 
 def measure_groups(
@@ -31,7 +69,7 @@ def measure_groups(
     scores: Scores,
     batches: Sequence[Tensor],
     logits: str,
-    divergence: Callable[[Tensor, Tensor], float],
+    divergence: Divergence,
     moments: Mapping[str, Moments],
     ratios: Sequence[float] = RATIOS,
 ) -> list[dict[str, Any]]:
@@ -50,21 +88,12 @@ def measure_groups(
         list: of each group ``group``, ``width`` and ``divergence``, which maps the channels that went to how far the
             answers moved; the most sensitive group first.
     """
-    with torch.no_grad():
-        whole = GraphModule(channels.model).eval()
-        targets = [whole(images, fetch=(logits,))[logits] for images in batches]
-        rows: list[dict[str, Any]] = []
-        for group in channels.groups:
-            if group.reason:
-                continue
+    answers, rows = Answers(channels, batches, logits, divergence, moments), list[dict[str, Any]]()
+    for group in channels.groups:
+        if not group.reason:
             order = sorted(group.units, key=scores.__getitem__)
             counts = sorted({count for ratio in ratios if 0 < (count := round(ratio * group.width)) < group.width})
-            moved = {}
-            for count in counts:
-                gone = order[:count]
-                smaller = GraphModule(cut(channels, gone, repair(channels, gone, moments))).eval()
-                answers = (smaller(images, fetch=(logits,))[logits] for images in batches)
-                moved[count] = sum(map(divergence, answers, targets)) / len(targets)
+            moved = {count: answers.moved(order[:count]) for count in counts}
             rows.append({"group": group.name, "width": group.width, "divergence": moved})
     return sorted(rows, key=lambda row: -max(row["divergence"].values(), default=0.0))
 
@@ -72,18 +101,39 @@ def measure_groups(
 def weighed(channels: Channels, scores: Scores, rows: Sequence[Mapping[str, Any]]) -> Scores:
     """Return the scores in units of what the answers really moved by, group by group.
 
+    What the first quarter of a group costs says little of the second, which may move the answers ten times as far; so
+    the units between two measurements share what lies between these, each by its score.
+
     Args:
         channels: of the whole model.
         scores: of every unit.
         rows: of :func:`measure_groups`; a group without a measurement keeps the mean scale of the others.
+
+    Returns:
+        dict: unit -> score; in the order in which a group's units should go the scores never fall.
     """
-    factors: dict[str, float] = {}
+    found: Scores = {}
     told, moved = 0.0, 0.0
     groups = {group.name: sorted(group.units, key=scores.__getitem__) for group in channels.groups if not group.reason}
     for row in rows:
-        for count, divergence in list(row["divergence"].items())[:1]:
-            said = sum(scores[unit] for unit in groups[row["group"]][:count])
-            factors[row["group"]] = max(divergence, LEAST) / max(said, LEAST)
-            told, moved = told + said, moved + divergence
+        units, begin, before, factor = groups.pop(row["group"]), 0, 0.0, 0.0
+        if not row["divergence"]:
+            groups[row["group"]] = units
+            continue
+        for end, divergence in row["divergence"].items():
+            said, real = sum(scores[unit] for unit in units[begin:end]), max(divergence - before, LEAST)
+            told, moved = told + said, moved + real
+            factor = real / max(said, LEAST)
+            found.update({unit: scores[unit] * factor for unit in units[begin:end]})
+            begin, before = end, max(before, divergence)
+        found.update({unit: scores[unit] * factor for unit in units[begin:]})
+        _never_falling(found, units)
     usual = max(moved, LEAST) / max(told, LEAST)
-    return {unit: scores[unit] * factors.get(name, usual) for name, units in groups.items() for unit in units}
+    return found | {unit: scores[unit] * usual for units in groups.values() for unit in units}
+
+
+def _never_falling(scores: Scores, units: Sequence[int]) -> None:
+    """Raise a score that is below the one before it, as noise makes it, to a little above that: their order stays."""
+    least = 0.0
+    for unit in units:
+        least = scores[unit] = max(scores[unit], least * (1 + 1e-9) + 1e-300)
