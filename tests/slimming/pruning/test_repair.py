@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ocrslim.graph.executor.graph_module import GraphModule
+from ocrslim.slimming.pruning import repair as module
 from ocrslim.slimming.pruning.cut import cut
 from ocrslim.slimming.pruning.groups import Channels
 from ocrslim.slimming.pruning.importance import magnitude
 from ocrslim.slimming.pruning.moments import Window, collect_moments, find_layers
 from ocrslim.slimming.pruning.redundancy import RIDGE, eliminate, untold
-from ocrslim.slimming.pruning.repair import fit, repair
+from ocrslim.slimming.pruning.repair import REMEMBERED, Repairs, fit, repair
 
 
 def test_layers_of_the_chain(chain: Channels) -> None:
@@ -169,3 +170,26 @@ def test_units_of_several_channels_and_windows_are_scored(chain: Channels, batch
         if not group.reason:
             assert any(changed[unit] != scores[unit] for unit in group.units), group.name
             assert all(changed[unit] >= 0 for unit in group.units)
+
+
+def test_fits_of_a_layer_are_remembered_and_are_those_of_a_fresh_start(
+    chain: Channels, batches: list[Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments, fitted = collect_moments(chain, batches), list[int]()
+    monkeypatch.setattr(module, "fit", lambda *given: fitted.append(1) or fit(*given))
+    a, b = (group.units for group in chain.groups[:2])
+    ways = [a[:8], (*a[:8], *b[:4]), (*a[:8], *b[:8]), a[:8], (*a[:8], *b[:4])]
+    repairs = Repairs(chain, moments)
+    counts = []
+    for way in ways:
+        found, fresh = repairs.of(way), repair(chain, way, moments)
+        fitted.clear()
+        assert found.keys() == fresh.keys()
+        assert all(np.array_equal(found[name], fresh[name]) for name in found)
+        repairs.of(way)
+        counts.append(len(fitted))
+    assert counts == [0] * len(ways), "the last ways are known"
+    for gone in range(1, REMEMBERED + 2):
+        repairs.of(a[:gone])
+    repairs.of(a[:8])
+    assert fitted, "and forgotten, when others have come"

@@ -17,28 +17,60 @@ from ocrslim.graph.passes.base import array_of
 from ocrslim.slimming.pruning.groups import Channels
 from ocrslim.slimming.pruning.moments import Layer, Moments, find_layers
 
-__all__ = ["fit", "repair"]
+__all__ = ["Repairs", "fit", "repair"]
 
+Arrays = dict[str, NDArray[Any]]
+
+REMEMBERED = 4  # fits of a layer: as it is, and as few cuts beside each other would have it
 RIDGE = 1e-3  # of the mean variance: keeps weights small where channels hardly differ
 
 
-def repair(channels: Channels, removed: Collection[int], moments: Mapping[str, Moments]) -> dict[str, NDArray[Any]]:
-    """Return new values for weights and biases of the whole model, to be handed to ``cut``.
+class Repairs:
+    """Repairs of one model, cut in one way after the other.
+
+    The fit of a layer is remembered: ways that are tried side by side differ in few layers, and that of a layer with
+    2,880 inputs, pixels of its window among them, takes a second.
 
     Args:
         channels: of the whole model.
-        removed: units that go.
         moments: of what its layers read; see :func:`ocrslim.slimming.pruning.moments.collect_moments`.
-
-    Returns:
-        dict: initializer -> array of the old shape and type; only what changes.
     """
-    changed: dict[str, NDArray[Any]] = {}
-    for layer in find_layers(channels):
-        stays = channels.kept(layer.weight, removed)[layer.axis]
-        if layer.node in moments and not stays.all():
-            changed.update(_repaired(channels, layer, stays, moments[layer.node]))
-    return changed
+
+    def __init__(self, channels: Channels, moments: Mapping[str, Moments]) -> None:
+        self._channels, self._moments = channels, moments
+        self._layers = [layer for layer in find_layers(channels) if layer.node in moments]
+        self._known: dict[str, dict[bytes, Arrays]] = {layer.node: {} for layer in self._layers}
+
+    def of(self, removed: Collection[int]) -> Arrays:
+        """Return new values for weights and biases of the whole model, to be handed to ``cut``.
+
+        Args:
+            removed: units that go.
+
+        Returns:
+            dict: initializer -> array of the old shape and type; only what changes.
+        """
+        changed: Arrays = {}
+        for layer in self._layers:
+            stays = self._channels.kept(layer.weight, removed)[layer.axis]
+            if not stays.all():
+                changed |= self._of_layer(layer, stays)
+        return changed
+
+    def _of_layer(self, layer: Layer, stays: NDArray[np.bool_]) -> Arrays:
+        known, key = self._known[layer.node], stays.tobytes()
+        found = known.pop(key, None)
+        if found is None:
+            found = _repaired(self._channels, layer, stays, self._moments[layer.node])
+        known[key] = found  # the last one that was asked for stands last
+        if len(known) > REMEMBERED:
+            del known[next(iter(known))]
+        return found
+
+
+def repair(channels: Channels, removed: Collection[int], moments: Mapping[str, Moments]) -> Arrays:
+    """Return what :meth:`Repairs.of` does, for a model that is cut once."""
+    return Repairs(channels, moments).of(removed)
 
 
 def fit(covariance: NDArray[np.float64], stays: NDArray[np.bool_], ridge: float = RIDGE) -> NDArray[np.float64]:
@@ -56,7 +88,7 @@ def fit(covariance: NDArray[np.float64], stays: NDArray[np.bool_], ridge: float 
     return told
 
 
-def _repaired(channels: Channels, layer: Layer, stays: NDArray[np.bool_], moments: Moments) -> dict[str, NDArray[Any]]:
+def _repaired(channels: Channels, layer: Layer, stays: NDArray[np.bool_], moments: Moments) -> Arrays:
     weight = _constant(channels, layer.weight)
     turned = np.moveaxis(weight, layer.axis, 1)  # [outputs, inputs, ...]
     flat = turned.reshape(len(turned), -1).astype(np.float64)

@@ -19,7 +19,7 @@ from ocrslim.slimming.pruning.cut import cut
 from ocrslim.slimming.pruning.groups import Channels
 from ocrslim.slimming.pruning.importance import Scores
 from ocrslim.slimming.pruning.moments import Moments
-from ocrslim.slimming.pruning.repair import repair
+from ocrslim.slimming.pruning.repair import Repairs
 
 __all__ = ["RATIOS", "Answers", "measure_groups", "weighed"]
 
@@ -50,12 +50,12 @@ class Answers:
         moments: Mapping[str, Moments],
     ) -> None:
         self._channels, self._batches, self._logits = channels, batches, logits
-        self._divergence, self._moments = divergence, moments
+        self._divergence, self._repairs = divergence, Repairs(channels, moments)
         self._targets = self._of(channels.model)
 
     def moved(self, removed: Collection[int]) -> float:
         """Return how far the answers are from the whole model's without some units, the mean of the batches."""
-        smaller = cut(self._channels, removed, repair(self._channels, removed, self._moments))
+        smaller = cut(self._channels, removed, self._repairs.of(removed))
         return sum(map(self._divergence, self._of(smaller), self._targets)) / len(self._targets)
 
     def _of(self, model: ir.Model) -> list[Tensor]:
