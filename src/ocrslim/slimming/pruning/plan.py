@@ -1,7 +1,8 @@
 """Which channels go: group by group the step that loses least for the time that it saves, until the goal is reached.
 
-The search is NetAdapt's (arXiv 1804.03230) with scores in the place of short trainings: every round proposes the next
-smaller width of every group, times the most promising ones on the engine, and takes the best of those that pay.
+The search is NetAdapt's (arXiv 1804.03230) with what a cut moves the answers by in the place of short trainings: every
+round proposes the next smaller width of every group, times those whose scores promise most on the engine, and takes the
+best of those that pay.
 """
 
 from __future__ import annotations
