@@ -80,7 +80,7 @@ class PruneSettings:
         data_dir: what image paths in label files are relative to.
         profile: pre- and post-processing; see :func:`ocrslim.config.profile.load_profile`.
         seed: of everything random.
-        steps: training steps; ``None`` is 1200 for rec and 800 for det.
+        steps: training steps; ``None`` is :data:`ocrslim.relearning.STEPS`.
         threads: of training, scoring and timing.
         align: widths are multiples of it.
         importance: ``taylor`` or ``l1``.

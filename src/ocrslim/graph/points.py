@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from ocrslim.errors import ModelError
+from ocrslim.graph.passes.base import attribute
 
 __all__ = ["DistillationPoints", "distillation_points", "layer_points"]
 
@@ -71,8 +72,7 @@ def layer_points(model: ir.Model) -> tuple[str, ...]:
     features = distillation_points(model).features
     found, begun = dict.fromkeys(features), False
     for node in model.graph:
-        groups = node.attributes.get("group")
-        if begun and node.op_type == "Conv" and (groups is None or groups.as_int() == 1):
+        if begun and node.op_type == "Conv" and attribute(node, "group", 1) == 1:
             found[str(node.outputs[0].name)] = None
         begun = begun or any(value.name in features for value in node.outputs)
     return tuple(found)

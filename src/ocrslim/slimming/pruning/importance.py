@@ -20,7 +20,7 @@ from ocrslim.graph.passes.base import array_of
 from ocrslim.slimming.pruning.groups import Channels, Group
 from ocrslim.slimming.pruning.trace import Role
 
-__all__ = ["Loss", "Scores", "magnitude", "sampled_loss", "taylor"]
+__all__ = ["Loss", "Scores", "magnitude", "never_falling", "sampled_loss", "taylor"]
 
 Scores = dict[int, float]
 """Unit -> what it costs to remove it, 0 or more."""
@@ -117,6 +117,20 @@ def sampled_loss(task: str, logits: str, seed: int) -> Loss:
         return (likelihood * weights.sqrt()).sum() / weights.sum().sqrt()
 
     return loss
+
+
+def never_falling(scores: Iterable[float]) -> list[float]:
+    """Raise each score that is not above the one before it to a little above that: sorting gives the order back.
+
+    >>> [round(score, 3) for score in never_falling([1.0, 3.0, 2.0, 4.0])]
+    [1.0, 3.0, 3.0, 4.0]
+    """
+    raised: list[float] = []
+    least = 0.0
+    for score in scores:
+        least = max(score, least * (1 + 1e-9) + 1e-300)
+        raised.append(least)
+    return raised
 
 
 def _squared_gates(module: GraphModule, channels: Channels, group: Group) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ocrslim.slimming.pruning.groups import Channels, Group
-from ocrslim.slimming.pruning.importance import Scores
+from ocrslim.slimming.pruning.importance import Scores, never_falling
 from ocrslim.slimming.pruning.moments import Layer, Moments, find_layers
 
 __all__ = ["RIDGE", "eliminate", "untold"]
@@ -70,18 +70,16 @@ def eliminate(covariance: NDArray[np.float64], prices: NDArray[np.float64]) -> t
     there = np.ones(len(covariance), dtype=np.bool_)
     order: list[int] = []
     costs: list[float] = []
-    least = 0.0
     for _ in range(len(covariance)):
         diagonal = np.maximum(np.diag(precision), TINY)
         cost = np.where(there, prices / diagonal, np.inf)
         taken = int(cost.argmin())
-        least = max(float(cost[taken]), least * (1 + 1e-9) + 1e-300)
         order.append(taken)
-        costs.append(least)
+        costs.append(float(cost[taken]))
         there[taken] = False
         # What is left is the precision of the others without the one that is gone.
         precision -= np.outer(precision[:, taken], precision[taken]) / diagonal[taken]
-    return order, costs
+    return order, never_falling(costs)
 
 
 def _reads(layer: Layer, group: Group) -> bool:

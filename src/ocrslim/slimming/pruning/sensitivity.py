@@ -17,11 +17,11 @@ from torch import Tensor
 from ocrslim.graph.executor.graph_module import GraphModule
 from ocrslim.slimming.pruning.cut import cut
 from ocrslim.slimming.pruning.groups import Channels
-from ocrslim.slimming.pruning.importance import Scores
+from ocrslim.slimming.pruning.importance import Scores, never_falling
 from ocrslim.slimming.pruning.moments import Moments
 from ocrslim.slimming.pruning.repair import Repairs
 
-__all__ = ["RATIOS", "Answers", "measure_groups", "weighed"]
+__all__ = ["RATIOS", "Answers", "Divergence", "measure_groups", "weighed"]
 
 Divergence = Callable[[Tensor, Tensor], float]
 """(answer of a smaller model, of the whole one) -> how far they are apart."""
@@ -52,11 +52,15 @@ class Answers:
         self._channels, self._batches, self._logits = channels, batches, logits
         self._divergence, self._repairs = divergence, Repairs(channels, moments)
         self._targets = self._of(channels.model)
+        self._known: dict[frozenset[int], float] = {}  # a search asks again where the clock refuted a round
 
     def moved(self, removed: Collection[int]) -> float:
         """Return how far the answers are from the whole model's without some units, the mean of the batches."""
-        smaller = cut(self._channels, removed, self._repairs.of(removed))
-        return sum(map(self._divergence, self._of(smaller), self._targets)) / len(self._targets)
+        key = frozenset(removed)
+        if key not in self._known:
+            smaller = cut(self._channels, removed, self._repairs.of(removed))
+            self._known[key] = sum(map(self._divergence, self._of(smaller), self._targets)) / len(self._targets)
+        return self._known[key]
 
     def _of(self, model: ir.Model) -> list[Tensor]:
         module = GraphModule(model).eval()
@@ -116,24 +120,16 @@ def weighed(channels: Channels, scores: Scores, rows: Sequence[Mapping[str, Any]
     told, moved = 0.0, 0.0
     groups = {group.name: sorted(group.units, key=scores.__getitem__) for group in channels.groups if not group.reason}
     for row in rows:
-        units, begin, before, factor = groups.pop(row["group"]), 0, 0.0, 0.0
         if not row["divergence"]:
-            groups[row["group"]] = units
             continue
+        units, shares, begin, before, factor = groups.pop(row["group"]), list[float](), 0, 0.0, 0.0
         for end, divergence in row["divergence"].items():
             said, real = sum(scores[unit] for unit in units[begin:end]), max(divergence - before, LEAST)
             told, moved = told + said, moved + real
             factor = real / max(said, LEAST)
-            found.update({unit: scores[unit] * factor for unit in units[begin:end]})
+            shares += [scores[unit] * factor for unit in units[begin:end]]
             begin, before = end, max(before, divergence)
-        found.update({unit: scores[unit] * factor for unit in units[begin:]})
-        _never_falling(found, units)
+        shares += [scores[unit] * factor for unit in units[begin:]]
+        found.update(zip(units, never_falling(shares), strict=True))
     usual = max(moved, LEAST) / max(told, LEAST)
     return found | {unit: scores[unit] * usual for units in groups.values() for unit in units}
-
-
-def _never_falling(scores: Scores, units: Sequence[int]) -> None:
-    """Raise a score that is below the one before it, as noise makes it, to a little above that: their order stays."""
-    least = 0.0
-    for unit in units:
-        least = scores[unit] = max(scores[unit], least * (1 + 1e-9) + 1e-300)
