@@ -169,7 +169,7 @@ def _add_prune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--ratio", type=float, metavar="R", help="share of the multiplications to remove, whatever the clock says"
     )
     parser.add_argument(
-        "--steps", type=_natural, metavar="N", help="training steps; default: 1500 for rec, 800 for det"
+        "--steps", type=_natural, metavar="N", help="training steps; default: 6000 for rec, 800 for det"
     )
     parser.add_argument("--align", type=_positive, default=8, metavar="N", help="of widths; default: %(default)s")
     parser.add_argument(

@@ -29,7 +29,7 @@ from ocrslim.slimming.training.checkpoint import latest_checkpoint, refuse_anoth
 from ocrslim.slimming.training.data import TrainingData
 from ocrslim.slimming.training.distillation import Distillation, DistillationSettings, LossJudge, TeacherJudge
 from ocrslim.slimming.training.lifeline import LostRankError
-from ocrslim.slimming.training.task_losses import LabelledBatch, task_loss
+from ocrslim.slimming.training.task_losses import LabelledBatch, TaskLoss, task_loss
 from ocrslim.slimming.training.trainer import ParameterGroup, Score, Trainer, TrainingResult, TrainSettings
 from ocrslim.teaching import USUAL_RATIO, Lesson
 
@@ -63,7 +63,7 @@ FEWEST_PAGES = 20  # labelled, to learn from; fewer would be learned by heart
 STEPS = {"rec": 200, "det": 100}  # some four minutes on two cores
 LEARNING_RATE = 1e-4  # of scales and biases; five times that is farther from float for half of the steps
 LABELLED_RATE = 5e-4
-RECIPE = 10  # of what is trained and how it is judged: what another one left unfinished is not gone on with
+RECIPE = 11  # of what is trained and how it is judged: what another one left unfinished is not gone on with
 CHECKPOINTS, FASTER = "checkpoints", "checkpoints-faster"  # folders in the output folder
 SMALLEST_BIAS = 1e-3  # root mean square that a smaller tensor of biases counts as, so that one of zeros can learn
 SMALLEST_RMS = 1e-4  # of a weight, so that one of zeros can learn
@@ -215,6 +215,8 @@ def supervise(
     settings: DistillationSettings,
     validation: Sequence[Tensor] | Sequence[LabelledBatch],
     features: Sequence[str] | None = None,
+    shared: Sequence[str] = (),
+    labels: TaskLoss | None = None,
 ) -> tuple[Distillation, Callable[[], Score]]:
     """Return what teaches a student, and what judges it: the float model, and labels where the batches have them.
 
@@ -226,12 +228,14 @@ def supervise(
         settings: of the losses.
         validation: batches to judge by.
         features: names of values to match; ``None`` are those of :func:`distillation_points`.
+        shared: names of values that both compute alike.
+        labels: loss against the labels of training batches where those of ``validation`` have none.
     """
     points = distillation_points(graph)
     by_labels = bool(validation) and isinstance(validation[0], LabelledBatch)
-    labels = task_loss(task) if by_labels else None
+    labels = task_loss(task) if by_labels else labels
     features = points.features if features is None else features
-    distilled = Distillation(student, teacher, task, points.logits, features, settings, labels)
+    distilled = Distillation(student, teacher, task, points.logits, features, settings, labels, shared)
     if by_labels:
         return distilled, LossJudge(distilled, validation)
     return distilled, TeacherJudge(student, teacher, task, points.logits, cast("Sequence[Tensor]", validation))

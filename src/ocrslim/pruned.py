@@ -64,6 +64,9 @@ from ocrslim.slimming.training.trainer import TrainingResult
 __all__ = ["PruneSettings", "prune_and_distil"]
 
 MIN_BENCH_SECONDS = 3.0
+# To weigh the channels by, and to repair the layers by; ``None`` is what a calibration takes. PP-OCRv4 mobile rec, as
+# it was cut, is .196 from the whole model by 128 lines, .182 by 512, .177 by 1,500, which takes 72 seconds for 26.
+IMAGES = {"rec": 512, "det": None}
 
 
 @dataclass(frozen=True)
@@ -222,7 +225,7 @@ def _prune(
     machine = Machine(settings.target, settings.threads, settings.out / "latency.json", whole)
     pruning = prune(
         graph,
-        calibration_batches(data, profile, settings.seed),
+        calibration_batches(data, profile, settings.seed, IMAGES[source.task]),
         settings.goal(),
         task=source.task,
         logits=distillation_points(graph).logits,

@@ -40,6 +40,7 @@ from ocrslim.slimming.training.distillation import DistillationSettings
 from ocrslim.slimming.training.last_layer import LastLayer, Line, fit_last_layer
 
 __all__ = [
+    "FEWEST",
     "Lesson",
     "Place",
     "Taught",
@@ -50,6 +51,7 @@ __all__ = [
     "open_features",
     "other_text",
     "read_features",
+    "speller",
     "teach",
     "with_last_layer",
 ]
@@ -300,13 +302,22 @@ def as_lines(read: Iterable[tuple[RecSample, Tensor]], charset: Charset) -> list
         read: see :func:`read_features`.
         charset: of the model.
     """
-    encoder = TextEncoder(charset, LONGEST)
-    lines: list[Line] = []
-    for sample, features in read:
-        classes = encoder.ctc(sample.text or "")
-        if classes is not None and "".join(charset.classes[number] for number in classes) == sample.text:
-            lines.append(Line(features, torch.from_numpy(classes)))
+    spell = speller(charset)
+    spelled = ((spell(sample.text or ""), features) for sample, features in read)
+    lines = [Line(features, torch.from_numpy(classes)) for classes, features in spelled if classes is not None]
     return [line for line in lines if line.fits]
+
+
+def speller(charset: Charset) -> Callable[[str], NDArray[np.int64] | None]:
+    """Return what tells a text in the classes of a model, or ``None`` where it does not have every character."""
+    encoder = TextEncoder(charset, LONGEST)
+
+    def spell(text: str) -> NDArray[np.int64] | None:
+        classes = encoder.ctc(text)
+        whole = classes is not None and "".join(charset.classes[number] for number in classes) == text
+        return classes if whole else None
+
+    return spell
 
 
 def other_text(session: InferenceSession, characters: Sequence[str], profile: RecProfile, seed: int) -> Tensor:

@@ -66,6 +66,18 @@ def test_fetch_returns_what_is_named_and_runs_no_more(chain: GraphModule) -> Non
     assert late.calls == 2
 
 
+def test_what_is_given_is_not_computed(chain: GraphModule) -> None:
+    x, early = torch.randn(1, 3, 2, 5), Scaled(1.0)
+    known = chain(x, fetch=["c"])
+    chain.set_output_hook("a", early)
+    assert torch.equal(chain(x, fetch=["y"], given=known)["y"], chain(x, fetch=["y"])["y"])
+    assert early.calls == 1
+    assert torch.equal(
+        chain(x, fetch=["y"], given={"c": 0 * known["c"]})["y"],
+        chain(0 * x, fetch=["y"], given={"c": 0 * known["c"]})["y"],
+    )
+
+
 def test_fetch_of_an_unknown_name_says_so(chain: GraphModule) -> None:
     with pytest.raises(ModelError, match="no value of the graph is named 'nowhere'"):
         chain(torch.zeros(1, 3, 2, 5), fetch=["nowhere"])

@@ -49,6 +49,12 @@ def test_a_plan_frees_each_value_after_its_last_reader() -> None:
     assert dead == {"A": set(), "B": {"x", "w"}, "C": {"a", "b"}, "Y": {"c"}}
 
 
+def test_a_plan_begins_behind_what_is_given() -> None:
+    found = plan(GRAPH, ["y"], ["x", "b"], {"w", "v"})
+    assert [chosen.node for chosen, _ in found.steps] == ["A", "C", "Y"]
+    assert found.constants == ()
+
+
 def test_a_plan_keeps_what_is_wanted() -> None:
     freed = {name for _, names in plan(GRAPH, ["y", "a", "x"], ["x"], {"w"}).steps for name in names}
     assert freed == {"w", "b", "c"}

@@ -21,7 +21,7 @@ from ocrslim.graph.points import distillation_points
 from ocrslim.slimming.pruning import cost
 from ocrslim.slimming.pruning.groups import Channels
 from ocrslim.slimming.pruning.plan import Goal
-from ocrslim.slimming.pruning.prune import Machine, prune
+from ocrslim.slimming.pruning.prune import Machine, _spread, prune
 
 SHAPE = (1, 3, 16, 16)
 
@@ -64,6 +64,12 @@ def test_by_the_clock(chain: Channels, batches: list[Tensor], tmp_path: Path, mo
     assert done.history
     assert table.is_file()
     assert done.reached == (done.ratio <= 0.9)
+
+
+def test_batches_are_taken_from_among_all_of_them() -> None:
+    batches = [torch.tensor(float(index)) for index in range(16)]
+    assert [int(batch) for batch in _spread(batches, 4)] == [2, 6, 10, 14]
+    assert [int(batch) for batch in _spread(batches[:3], 8)] == [0, 1, 2]
 
 
 def test_needs_images(chain: Channels) -> None:

@@ -95,6 +95,13 @@ def test_the_stream_can_be_entered_anywhere(lines: Path) -> None:
     assert all(bool((a == b).all()) for a, b in zip(whole[2:], tail, strict=True))
 
 
+def test_batches_of_other_sizes(lines: Path) -> None:
+    data, profile = open_training_data("rec", lines / "labels.txt", None, "", seed=0), load_profile("example")
+    found = list(training_batches(data, profile, 0, 0, 6, batch=3, widest=profile.rec.width))
+    assert {tuple(batch.shape) for batch in found} == {(3, 3, 48, profile.rec.width)}
+    assert max(batch.shape[3] for batch in training_batches(data, profile, 0, 0, 6)) > profile.rec.width
+
+
 def test_without_data_text_is_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RENDERED", {"rec": 12, "det": 4})
     profile = load_profile("example")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 import torch
@@ -39,6 +39,18 @@ class Det(nn.Module):
         return {name: self.layer(images) for name in fetch}
 
 
+class Continued(Rec):
+    """Remembers what it was told to go on from."""
+
+    told: Mapping[str, Tensor] | None = None
+
+    def forward(
+        self, images: Tensor, fetch: Sequence[str], given: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        self.told = given
+        return super().forward(images, fetch)
+
+
 IMAGES = torch.randn(2, 3, 4, 6, generator=torch.Generator().manual_seed(5))
 
 
@@ -62,6 +74,15 @@ def test_without_a_feature_ratio_features_are_not_even_computed() -> None:
         Rec(1), Rec(2), "rec", "logits", ["no such value"], DistillationSettings(feature_ratio=0.0)
     )
     assert set(criterion(IMAGES)[1]) == {"distillation", "loss"}
+
+
+def test_the_student_goes_on_from_what_both_compute_alike() -> None:
+    student, teacher = Continued(1), Rec(2)
+    Distillation(student, teacher, "rec", "logits", [], DistillationSettings(), shared=("neck",))(IMAGES)
+    assert student.told is not None
+    assert torch.equal(student.told["neck"], teacher(IMAGES, fetch=["neck"])["neck"])
+    Distillation(student, teacher, "rec", "logits", [], DistillationSettings())(IMAGES)
+    assert student.told is None
 
 
 @pytest.mark.parametrize(("module", "task"), [(Rec, "rec"), (Det, "det")])

@@ -54,7 +54,7 @@ class GraphModule(nn.Module):
         self.hooks = nn.ModuleList()
         self._input_hooks: dict[str, dict[int, int]] = {}
         self._output_hooks: dict[str, int] = {}
-        self._plans: dict[tuple[str, ...], Plan] = {}
+        self._plans: dict[tuple[tuple[str, ...], tuple[str, ...]], Plan] = {}
 
     def parameter(self, name: str) -> nn.Parameter:
         """Return the parameter of the initializer ``name``.
@@ -109,14 +109,19 @@ class GraphModule(nn.Module):
     def forward(self, x: Tensor, fetch: None = None) -> Tensor: ...
 
     @overload
-    def forward(self, x: Tensor, fetch: Sequence[str]) -> dict[str, Tensor]: ...
+    def forward(
+        self, x: Tensor, fetch: Sequence[str], given: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]: ...
 
-    def forward(self, x: Tensor, fetch: Sequence[str] | None = None) -> Tensor | dict[str, Tensor]:
+    def forward(
+        self, x: Tensor, fetch: Sequence[str] | None = None, given: Mapping[str, Tensor] | None = None
+    ) -> Tensor | dict[str, Tensor]:
         """Run the graph.
 
         Args:
             x: the graph's input, for the ten models ``[N, 3, H, W]``.
             fetch: names of values; only the nodes that they need are run. ``None`` is the graph's only output.
+            given: values that are known, by name: what makes them is not run.
 
         Returns:
             Tensor | dict: the output, or each fetched value by name.
@@ -127,8 +132,9 @@ class GraphModule(nn.Module):
         if fetch is None and len(self._outputs) != 1:
             raise ModelError(f"the graph has the outputs {', '.join(self._outputs)}: name what to fetch")
         wanted = self._outputs if fetch is None else tuple(fetch)
-        chosen = self._plan(wanted)
-        values = {name: self._constant(name) for name in chosen.constants}
+        given = given or {}
+        chosen = self._plan(wanted, tuple(given))
+        values = {name: self._constant(name) for name in chosen.constants} | dict(given)
         values[self._input] = self._hooked(self._input, x)
         for step, dead in chosen.steps:
             self._run(step, values)
@@ -211,11 +217,11 @@ class GraphModule(nn.Module):
         hooked: Tensor = self.hooks[self._output_hooks[name]](value)
         return hooked
 
-    def _plan(self, wanted: tuple[str, ...]) -> Plan:
-        if wanted not in self._plans:
+    def _plan(self, wanted: tuple[str, ...], given: tuple[str, ...] = ()) -> Plan:
+        if (wanted, given) not in self._plans:
             names = (*self._places, *self._integers)
-            self._plans[wanted] = plan(self._steps, wanted, (self._input,), frozenset(names))
-        return self._plans[wanted]
+            self._plans[wanted, given] = plan(self._steps, wanted, (self._input, *given), frozenset(names))
+        return self._plans[wanted, given]
 
     def _constant(self, name: str) -> Tensor:
         if name in self._integers:

@@ -100,14 +100,14 @@ def plan(steps: Sequence[Step], wanted: Iterable[str], given: Collection[str], c
     Args:
         steps: of the whole graph, in order.
         wanted: names of values.
-        given: names of the graph's inputs.
+        given: names of the graph's inputs, and of other values that are known.
         constants: names of the constants.
 
     Raises:
         ModelError: no step makes one of the values.
     """
     wanted = tuple(wanted)
-    makers = {name: number for number, step in enumerate(steps) for name in step.outputs if name}
+    makers = {name: number for number, step in enumerate(steps) for name in step.outputs if name and name not in given}
     needed: set[int] = set()
     pending = list(wanted)
     read: set[str] = set()

@@ -85,8 +85,8 @@ def prune(
     scores = untold(channels, scores, moments)
     rows, moved = list[dict[str, Any]](), None
     if divergence is not None:
-        moved = Answers(channels, batches[: COMPARED[task]], logits, divergence, moments).moved
-        rows = measure_groups(channels, scores, batches[:LOOKED_AT], logits, divergence, moments)
+        moved = Answers(channels, _spread(batches, COMPARED[task]), logits, divergence, moments).moved
+        rows = measure_groups(channels, scores, _spread(batches, LOOKED_AT), logits, divergence, moments)
         scores = weighed(channels, scores, rows)
     cost: Cost
     if machine is None:
@@ -95,3 +95,9 @@ def prune(
         cost = Clock(channels, machine.engine, machine.threads, shape, machine.table, machine.whole)
     done = choose(channels, scores, cost, goal, moments=moments, moved=moved, progress=progress)
     return replace(done, sensitivity=tuple(rows))
+
+
+def _spread(batches: Sequence[Tensor], count: int) -> list[Tensor]:
+    """Return some batches from among all: they come sorted by shape, and the first hold the shortest lines."""
+    count = min(count, len(batches))
+    return [batches[(2 * index + 1) * len(batches) // (2 * count)] for index in range(count)]

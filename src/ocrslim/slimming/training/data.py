@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -18,7 +18,7 @@ from ocrslim.errors import DataError
 from ocrslim.ocr.labels import DetSample, RecSample, Skipped, read_samples
 from ocrslim.ocr.render import render_lines, render_pages
 from ocrslim.ocr.sequences import pick
-from ocrslim.slimming.training.loader import DetBatches, RecBatches
+from ocrslim.slimming.training.loader import MAX_WIDTH, DetBatches, RecBatches
 from ocrslim.slimming.training.prefetch import WHOLE, Shard, prefetch
 from ocrslim.slimming.training.task_losses import LabelledBatch
 
@@ -26,6 +26,7 @@ __all__ = [
     "TrainingData",
     "calibration_batches",
     "compared_batches",
+    "labelled_lines",
     "labelled_pages",
     "labelled_validation",
     "open_training_data",
@@ -127,12 +128,32 @@ def open_training_data(
 
 
 def training_batches(
-    data: TrainingData, profile: Profile, seed: int, start: int, count: int, shard: Shard = WHOLE
+    data: TrainingData,
+    profile: Profile,
+    seed: int,
+    start: int,
+    count: int,
+    shard: Shard = WHOLE,
+    batch: int | None = None,
+    widest: int | None = None,
 ) -> Iterator[Tensor]:
-    """Yield batches ``start`` to ``start + count`` of a process's share of the endless, shuffled, augmented stream."""
-    source = _batches(data, data.train, profile, seed, augment=True, together=shard.together)
-    for batch in prefetch(shard.of(source), start, count):
-        yield torch.from_numpy(batch)
+    """Yield batches ``start`` to ``start + count`` of a process's share of the endless, shuffled, augmented stream.
+
+    Args:
+        data: of it, ``train``.
+        profile: pre-processing.
+        seed: of the order and the augmentation.
+        start: first batch.
+        count: batches.
+        shard: of the process.
+        batch: images in a batch; ``None`` is :data:`BATCH`.
+        widest: pixels that a batch of lines has at most; ``None`` leaves it to :class:`.loader.RecBatches`.
+    """
+    source = _batches(
+        data, data.train, profile, seed, augment=True, batch=batch, together=shard.together, widest=widest
+    )
+    for made in prefetch(shard.of(source), start, count):
+        yield torch.from_numpy(made)
 
 
 def labelled_pages(
@@ -141,6 +162,54 @@ def labelled_pages(
     """Yield what :func:`training_batches` does for a detector, with the targets of its labels."""
     source = _batches(data, data.train, profile, seed, augment=True, targets=True)
     yield from map(_with_targets, prefetch(shard.of(source), start, count))
+
+
+def labelled_lines(
+    data: TrainingData,
+    profile: Profile,
+    spell: Callable[[str], NDArray[np.int64] | None],
+    seed: int,
+    start: int,
+    count: int,
+    shard: Shard = WHOLE,
+    batch: int | None = None,
+    widest: int | None = None,
+) -> Iterator[LabelledBatch]:
+    """Yield what :func:`training_batches` does for a recogniser, with the labels of the lines that are whole.
+
+    Args:
+        data: has labels.
+        profile: pre-processing.
+        spell: text -> classes of its characters; ``None`` where it can't be told in them.
+        seed: of the order and the augmentation.
+        start: first batch.
+        count: batches.
+        shard: of the process.
+        batch: see :func:`training_batches`.
+        widest: see :func:`training_batches`.
+    """
+    lines = cast("Sequence[RecSample]", data.train_samples)
+    source = _batches(data, lines, profile, seed, True, batch, together=shard.together, widest=widest)
+    assert isinstance(source, RecBatches)  # texts are a recogniser's
+    for images, texts in prefetch(shard.of(_Labelled(source)), start, count):
+        labels = [spell(text) for text in texts]
+        lengths = [0 if label is None else len(label) for label in labels]
+        padded = np.zeros((len(labels), max(lengths)), np.int64)
+        for row, label in zip(padded, labels, strict=True):
+            if label is not None:
+                row[: len(label)] = label
+        targets = {"label_ctc": torch.from_numpy(padded), "length": torch.tensor(lengths)}
+        yield LabelledBatch(torch.from_numpy(images), targets)
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    """Batches of lines with their texts, in the form that is made ahead."""
+
+    lines: RecBatches
+
+    def batch(self, step: int) -> tuple[NDArray[np.float32], list[str]]:
+        return self.lines.labelled(step)
 
 
 def labelled_validation(data: TrainingData, profile: Profile, seed: int) -> list[LabelledBatch]:
@@ -226,21 +295,24 @@ def _natural(
 
 def _batches(
     data: TrainingData,
-    images: Sequence[Image | DetSample],
+    images: Sequence[Image | DetSample | RecSample],
     profile: Profile,
     seed: int,
     augment: bool,
     batch: int | None = None,
     targets: bool = False,
     together: int = 1,
+    widest: int | None = None,
 ) -> RecBatches | DetBatches:
     size = batch or BATCH[data.task]
     batches: RecBatches | DetBatches
     if data.task == "rec":
-        lines = cast("Sequence[Image]", images)  # pages with boxes are a detector's
-        batches = RecBatches(lines, size, profile.rec, seed, augment=augment, together=together)
+        lines = cast("Sequence[Image | RecSample]", images)  # pages with boxes are a detector's
+        batches = RecBatches(lines, size, profile.rec, seed, widest or MAX_WIDTH, augment, together)
     else:
-        batches = DetBatches(images, size, profile.det, seed, augment=augment, targets=targets)
+        batches = DetBatches(
+            cast("Sequence[Image | DetSample]", images), size, profile.det, seed, augment=augment, targets=targets
+        )
     batches.damaged = data.damaged  # the same for training, calibration and judging: each file is tried once
     return batches
 

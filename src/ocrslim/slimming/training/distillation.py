@@ -56,6 +56,7 @@ class Distillation:
         features: names of further values to match; they exist in both graphs.
         settings: see there.
         labels: a loss against the labels of batches that have them; ``None`` leaves it out.
+        shared: names of values that both compute alike: the student goes on from the teacher's.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Distillation:
         features: Sequence[str],
         settings: DistillationSettings,
         labels: TaskLoss | None = None,
+        shared: Sequence[str] = (),
     ) -> None:
         self.student = student
         self.teacher = teacher
@@ -75,11 +77,12 @@ class Distillation:
         self.features = tuple(features) if settings.feature_ratio > 0 else ()
         self.settings = settings
         self.labels = labels
+        self.shared = tuple(shared)
 
     def teach(self, batch: Tensor | LabelledBatch) -> dict[str, Tensor]:
         """Return the teacher's values for one batch, images ``[N, 3, H, W]``."""
         with torch.no_grad():
-            taught: dict[str, Tensor] = self.teacher(_images(batch), fetch=(self.logits, *self.features))
+            taught: dict[str, Tensor] = self.teacher(_images(batch), fetch=(self.logits, *self.features, *self.shared))
         return taught
 
     def __call__(
@@ -92,7 +95,8 @@ class Distillation:
             taught: what :meth:`teach` says of it; asked for here when ``None``.
         """
         taught = self.teach(batch) if taught is None else taught
-        learnt = self.student(_images(batch), fetch=(self.logits, *self.features))
+        given = {"given": {name: taught[name] for name in self.shared}} if self.shared else {}
+        learnt = self.student(_images(batch), fetch=(self.logits, *self.features), **given)
         main = self._on_logits(learnt[self.logits], taught[self.logits])
         loss = self.settings.kd_ratio * main
         parts = {"distillation": main.item()}

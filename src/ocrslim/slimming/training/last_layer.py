@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["LastLayer", "Line", "fit_last_layer", "labels_loss"]
+__all__ = ["LastLayer", "Line", "fit_last_layer", "fits", "labels_loss"]
 
 EPOCHS = 2
 BATCH = 16  # lines
@@ -86,9 +86,18 @@ class Line:
 
     @property
     def fits(self) -> bool:
-        """Whether the frames can spell the label: equal neighbours need a blank between them."""
-        repeats = int((self.classes[1:] == self.classes[:-1]).sum())
-        return 0 < len(self.classes) <= len(self.features) - repeats
+        """Whether the frames can spell the label."""
+        return fits(self.classes, len(self.features))
+
+
+def fits(classes: Tensor, frames: int) -> bool:
+    """Return whether so many frames can spell a label ``[L]``: equal neighbours need a blank between them.
+
+    >>> fits(torch.tensor([5, 5]), 2), fits(torch.tensor([5, 5]), 3), fits(torch.tensor([]), 3)
+    (False, True, False)
+    """
+    repeats = int((classes[1:] == classes[:-1]).sum())
+    return 0 < len(classes) <= frames - repeats
 
 
 def labels_loss(logits: Tensor, frames: Tensor, labels: Sequence[Tensor], noise: float = NOISE) -> Tensor:

@@ -27,17 +27,18 @@ from ocrslim.ocr.augment import (
 )
 from ocrslim.ocr.det_targets import shrink_maps
 from ocrslim.ocr.image import read_image
-from ocrslim.ocr.labels import DetSample
+from ocrslim.ocr.labels import DetSample, RecSample
 from ocrslim.ocr.transforms import normalize, rec_width, resize_for_det, resize_for_rec
 
 __all__ = ["DetBatches", "RecBatches"]
 
 Image = NDArray[np.uint8]
 Batch = NDArray[np.float32]
-Source = Path | Image | DetSample
+Source = Path | Image | DetSample | RecSample
 
 TALLEST = 4  # lines taller than so many times the profile's height are shrunk before they are augmented, for speed
 SORTED_TOGETHER = 256  # natural line images read and sorted by shape at a time: bounds memory
+MAX_WIDTH = 640  # pixels, at the profile's height: a wider line is cut
 WIDTH_STEP = 32  # pixels; training batches are as wide as a multiple: every other width wants memory and kernels anew
 SCALES = 2.0  # detection images are enlarged or shrunk by up to this factor, log-uniformly around 1
 MOST_OUTSIDE = 1.25  # a shrunk window is at most so many times the image's shorter side
@@ -79,9 +80,14 @@ class _Shuffled(ABC):
         Raises:
             DataError: not one image can be read.
         """
+        return self._make(self._drawn(step), self._shared(step))
+
+    def _drawn(self, step: int) -> list[_Drawn]:
         first = step * self._batch
-        drawn = [self._draw(position) for position in range(first, first + self._batch)]
-        return self._make(drawn, np.random.default_rng([self._seed, step // self._together, 2]))
+        return [self._draw(position) for position in range(first, first + self._batch)]
+
+    def _shared(self, step: int) -> np.random.Generator:
+        return np.random.default_rng([self._seed, step // self._together, 2])
 
     @abstractmethod
     def _make(self, drawn: list[_Drawn], rng: np.random.Generator) -> Batch:
@@ -108,7 +114,7 @@ class _Shuffled(ABC):
 
     def _read(self, source: Source) -> Image | None:
         """Return the image, or note that it is damaged and return ``None``."""
-        if isinstance(source, DetSample):
+        if isinstance(source, (DetSample, RecSample)):
             source = source.image
         if isinstance(source, np.ndarray):
             return source
@@ -157,7 +163,7 @@ class RecBatches(_Shuffled):
     :data:`WIDTH_STEP`.
 
     Args:
-        images: paths, or BGR arrays ``[H, W, 3]``.
+        images: paths, BGR arrays ``[H, W, 3]``, or samples with texts.
         batch: lines in a batch.
         profile: height, least width and normalisation.
         seed: of the order and of the augmentation.
@@ -174,11 +180,11 @@ class RecBatches(_Shuffled):
 
     def __init__(
         self,
-        images: Sequence[Path | Image],
+        images: Sequence[Path | Image | RecSample],
         batch: int,
         profile: RecProfile,
         seed: int,
-        max_width: int = 640,
+        max_width: int = MAX_WIDTH,
         augment: bool = True,
         together: int = 1,
     ) -> None:
@@ -210,8 +216,25 @@ class RecBatches(_Shuffled):
         for first in range(0, len(images), self._batch):
             yield self._stack(images[first : first + self._batch])
 
+    def labelled(self, step: int) -> tuple[Batch, list[str]]:
+        """Return the batch of ``step`` and the text of each line, empty where there is none or the line was cut."""
+        drawn = self._drawn(step)
+        lines = self._lines(drawn, self._shared(step))
+        texts = [
+            item.source.text or "" if whole and isinstance(item.source, RecSample) else ""
+            for item, (_, whole) in zip(drawn, lines, strict=True)
+        ]
+        return self._joined(lines), texts
+
     def _make(self, drawn: list[_Drawn], rng: np.random.Generator) -> Batch:
-        bound, lines = self._max_width, []
+        return self._joined(self._lines(drawn, rng))
+
+    def _joined(self, lines: list[tuple[Image, bool]]) -> Batch:
+        return self._stack([line for line, _ in lines], WIDTH_STEP if self._augment else 1)
+
+    def _lines(self, drawn: list[_Drawn], rng: np.random.Generator) -> list[tuple[Image, bool]]:
+        """Return the lines as they are stacked, each with whether it is whole."""
+        bound, lines = self._max_width, list[tuple[Image, bool]]()
         least, most = -(-self._profile.width // WIDTH_STEP), bound // WIDTH_STEP
         if self._augment and least <= most:
             bound = WIDTH_STEP * int(rng.integers(least, most + 1))
@@ -219,8 +242,9 @@ class RecBatches(_Shuffled):
             image = item.image
             if self._augment:
                 image = augment_line(shrink_to_height(image, TALLEST * self._profile.height), item.rng)
-            lines.append(self._cut(image, bound, item.rng.random()))
-        return self._stack(lines, WIDTH_STEP if self._augment else 1)
+            line = self._cut(image, bound, item.rng.random())
+            lines.append((line, line is image))
+        return lines
 
     def _stack(self, lines: list[Image], step: int = 1) -> Batch:
         widest = rec_width([_ratio(line) for line in lines], self._profile)

@@ -7,14 +7,12 @@ import queue
 import threading
 import weakref
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, Protocol, TypeAlias
 
 __all__ = ["WHOLE", "Batches", "PrefetchingIterator", "Shard", "prefetch"]
 
-Batch = NDArray[np.float32]
+Batch: TypeAlias = Any
+"""Arrays, f32 ``[N, C, H, W]``, or these with what belongs to them."""
 
 
 GRACE = 10.0  # seconds for a batch that is being made when the interpreter goes
@@ -73,7 +71,7 @@ class PrefetchingIterator:
         if self._done:
             raise StopIteration
         item = self._queue.get()
-        if isinstance(item, np.ndarray):
+        if item is not None and not isinstance(item, BaseException):
             return item
         self.close()
         if item is not None:
@@ -93,6 +91,7 @@ class PrefetchingIterator:
 def prefetch(batches: Batches, start_step: int, steps: int) -> PrefetchingIterator:
     """Iterate over the batches of ``steps`` steps from ``start_step`` on, two of them made ahead in a thread.
 
+    >>> import numpy as np
     >>> class Steps:
     ...     def batch(self, step):
     ...         return np.full((1, 3, 1, 1), step, np.float32)

@@ -18,8 +18,19 @@ from torch import Tensor
 from ocrslim.config.profile import Task
 from ocrslim.errors import InputError
 from ocrslim.slimming.training.labelled_loader import ArrayBatch, LabelledBatches, make_ahead
+from ocrslim.slimming.training.last_layer import fits, labels_loss
 
-__all__ = ["CtcLoss", "DbLoss", "LabelledBatch", "TaskLoss", "balanced_bce", "dice", "labelled_batches", "task_loss"]
+__all__ = [
+    "CtcLoss",
+    "DbLoss",
+    "LabelledBatch",
+    "RobustCtcLoss",
+    "TaskLoss",
+    "balanced_bce",
+    "dice",
+    "labelled_batches",
+    "task_loss",
+]
 
 EPSILON = 1e-6
 STEEPNESS = 50.0  # DB's k: how sharply the approximate binary map cuts
@@ -103,6 +114,27 @@ class CtcLoss:
         return F.ctc_loss(
             probabilities, targets["label_ctc"], lengths, targets["length"].cpu(), blank=0, zero_infinity=True
         )
+
+
+class RobustCtcLoss:
+    """:func:`.last_layer.labels_loss` of the lines that have a label which their frames can spell."""
+
+    needs: tuple[str, ...] = ("label_ctc", "length")
+
+    def __call__(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
+        """Return the loss, in which a line without such a label counts as read.
+
+        Args:
+            logits: ``[N, T, C]``.
+            targets: ``label_ctc`` ``[N, L]``, padded, and ``length`` ``[N]``, 0 without a label.
+        """
+        count, frames, _ = logits.shape
+        pairs = zip(targets["label_ctc"], targets["length"].tolist(), strict=True)
+        labels = {index: row[:length] for index, (row, length) in enumerate(pairs) if fits(row[:length], frames)}
+        if not labels:
+            return logits.new_zeros(())
+        cost = labels_loss(logits[[*labels]].float(), torch.full((len(labels),), frames), [*labels.values()])
+        return cost * (len(labels) / count)
 
 
 def task_loss(task: Task) -> TaskLoss:

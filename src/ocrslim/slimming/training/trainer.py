@@ -23,7 +23,9 @@ from ocrslim.slimming.training.memory import freed_memory_kept
 from ocrslim.slimming.training.precision import FULL, Precision
 from ocrslim.slimming.training.schedule import Schedule
 
-__all__ = ["ParameterGroup", "Score", "Teaching", "TrainSettings", "Trainer", "TrainingResult"]
+__all__ = ["JUDGE_EVERY", "ParameterGroup", "Score", "Teaching", "TrainSettings", "Trainer", "TrainingResult"]
+
+JUDGE_EVERY = 50  # steps
 
 Criterion = Callable[..., tuple[Tensor, dict[str, float]]]
 """Batch -> (loss, its parts); a batch is images, or images with labels: whatever the criterion takes."""
@@ -84,7 +86,7 @@ class TrainSettings:
     schedule: Schedule = field(default_factory=lambda: Schedule("cosine", warmup=10))
     accumulate: int = 1
     clip_norm: float = 1.0
-    judge_every: int = 50
+    judge_every: int = JUDGE_EVERY
     checkpoint_every: int = 50
     give_up_at: int | None = None
 
