@@ -272,7 +272,7 @@ def test_no_other_round_where_it_can_bring_nothing(
 
 @pytest.mark.parametrize(
     ("given", "steps"),
-    [({}, None), ({"effort": "quick"}, 1500), ({"effort": "max"}, 12000), ({"steps": 7, "learning_rate": 2e-4}, 7)],
+    [({}, None), ({"effort": "quick"}, 1250), ({"effort": "max"}, 10000), ({"steps": 7, "learning_rate": 2e-4}, 7)],
 )
 def test_pruning_trains_as_long_as_was_asked(
     stand: Callable[..., Parts], tmp_path: Path, given: dict[str, Any], steps: int | None

@@ -38,6 +38,7 @@ from ocrslim.teaching import (
     gains,
     open_features,
     read_features,
+    speller,
     teach,
     with_last_layer,
 )
@@ -235,6 +236,15 @@ def test_nothing_to_render_is_no_end(
     assert "without rendered text beside the labels: there is no font" in said(tmp_path)
     assert "points of accuracy on 100 held-back ones" in said(tmp_path)
     assert (found is None) == ("not used" in said(tmp_path))
+
+
+def test_a_text_is_spelled_whole_or_not_at_all() -> None:
+    spell = speller(Charset(["a", "b"]))
+    found = spell("ab a")
+    assert found is not None
+    assert found.tolist() == [1, 2, 3, 1]
+    assert spell("abc") is None
+    assert spell("") is None
 
 
 def test_gains_are_counted_by_hand() -> None:

@@ -169,7 +169,7 @@ def _add_prune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--ratio", type=float, metavar="R", help="share of the multiplications to remove, whatever the clock says"
     )
     parser.add_argument(
-        "--steps", type=_natural, metavar="N", help="training steps; default: 6000 for rec, 800 for det"
+        "--steps", type=_natural, metavar="N", help="training steps; default: 5000 for rec, 800 for det"
     )
     parser.add_argument("--align", type=_positive, default=8, metavar="N", help="of widths; default: %(default)s")
     parser.add_argument(
@@ -179,7 +179,7 @@ def _add_prune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--learning-rate", type=_rate, metavar="X", help="see compress; default: 5e-4 for rec, 5e-5 for det"
     )
     parser.add_argument(
-        "--label-ratio", type=_weight, metavar="X", help="weight of labels for a recogniser's last layer; see compress"
+        "--label-ratio", type=_weight, metavar="X", help="weight of labels for a recogniser; see compress"
     )
     _add_dict(parser)
     parser.add_argument("--profile", metavar="NAME", help="pre- and post-processing; see eval")

@@ -50,7 +50,7 @@ FEATURES = {"rec": 10.0, "det": 1.0}
 # Small batches and many steps: PP-OCRv4 mobile rec, .182 from the teacher as it was cut, came in 255 seconds to .124
 # with 8 lines cut to at most 320 to 640 pixels, to .120 with 4 of these, to .114 with 4 lines cut to 320.
 LINES = 4
-STEPS = {"rec": 6000, "det": 800}  # 26 and 10 minutes on two cores
+STEPS = {"rec": 5000, "det": 800}  # 25 and 10 minutes on two cores
 # Times the usual weight of the labels, of whole lines. In the 255 seconds above PP-OCRv4 mobile rec lost .8 points of
 # 800 other lines with them, 4.5 with case, spaces and full-width signs folded; 3.9 and 6.0 without.
 LABELS = 0.6

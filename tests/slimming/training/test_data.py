@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from ocrslim.config.profile import load_profile
 from ocrslim.errors import DataError
@@ -16,6 +17,7 @@ from ocrslim.slimming.training import data as module
 from ocrslim.slimming.training.data import (
     calibration_batches,
     compared_batches,
+    labelled_lines,
     labelled_validation,
     open_training_data,
     sensitivity_batches,
@@ -100,6 +102,26 @@ def test_batches_of_other_sizes(lines: Path) -> None:
     found = list(training_batches(data, profile, 0, 0, 6, batch=3, widest=profile.rec.width))
     assert {tuple(batch.shape) for batch in found} == {(3, 3, 48, profile.rec.width)}
     assert max(batch.shape[3] for batch in training_batches(data, profile, 0, 0, 6)) > profile.rec.width
+
+
+def test_labels_come_with_the_same_images(lines: Path) -> None:
+    data, profile = open_training_data("rec", lines / "labels.txt", None, "", seed=0), load_profile("example")
+    said = dict[str, int]()
+
+    def spell(text: str) -> np.ndarray | None:
+        said[text] = said.get(text, 0) + 1
+        return np.full(len(text), int(text[4:]), np.int64) if text and text != "text3" else None
+
+    alike = {"seed": 0, "start": 2, "count": 7, "batch": 3, "widest": 320}
+    plain, found = list(training_batches(data, profile, **alike)), list(labelled_lines(data, profile, spell, **alike))
+    assert all(torch.equal(batch, other.images) for batch, other in zip(plain, found, strict=True))
+    for batch in found:
+        for label, length in zip(batch.targets["label_ctc"], batch.targets["length"].tolist(), strict=True):
+            assert length in (0, 5, 6)
+            assert not label[length:].any()
+            assert len(set(label[:length].tolist())) <= 1
+    assert said[""] < sum(said.values()) == 21
+    assert sum(int((batch.targets["length"] > 0).sum()) for batch in found) == 21 - said[""] - said.get("text3", 0)
 
 
 def test_without_data_text_is_rendered(monkeypatch: pytest.MonkeyPatch) -> None:

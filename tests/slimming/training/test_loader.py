@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ocrslim.config.profile import DetProfile, RecProfile
 from ocrslim.errors import DataError
+from ocrslim.ocr.labels import RecSample
 from ocrslim.ocr.transforms import resize_for_rec
 from ocrslim.slimming.training.loader import DetBatches, RecBatches
 
@@ -186,6 +187,18 @@ def test_a_line_too_wide_is_cut_and_not_squeezed() -> None:
     batches = RecBatches([line], 4, REC, 0, max_width=640, augment=False)
     assert batches.batch(0).shape == (4, 3, 48, 640)
     assert {_period(row) for row in batches.batch(0)[:, 0, 20]} == {16}
+
+
+def test_texts_come_with_the_lines_that_are_whole(tmp_path: Path) -> None:
+    samples = []
+    for index, width in enumerate((100, 900, 60, 300)):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), _shade(10 * index, width=width))
+        samples.append(RecSample(tmp_path / f"{index}.png", None if index == 2 else f"text {index}", "set"))
+    batches = RecBatches(samples, 4, REC, seed=0, max_width=320, augment=False)
+    for step in range(3):
+        images, texts = batches.labelled(step)
+        assert np.array_equal(images, batches.batch(step))
+        assert dict(zip(_levels(images), texts, strict=True)) == {0: "text 0", 1: "", 2: "", 3: "text 3"}
 
 
 def test_a_cut_falls_anywhere() -> None:

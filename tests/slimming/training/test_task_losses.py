@@ -20,6 +20,7 @@ from ocrslim.slimming.training.labelled_loader import LabelledBatches
 from ocrslim.slimming.training.task_losses import (
     CtcLoss,
     DbLoss,
+    RobustCtcLoss,
     balanced_bce,
     dice,
     labelled_batches,
@@ -243,3 +244,26 @@ def test_parts_are_counted_from_anywhere(tmp_path: Path, start: int, count: int)
     assert len(every) == 20
     found = [part.targets["length"].tolist() for part in labelled_batches(batches, start, count, 1, parts=3)]
     assert found == every[start : start + count]
+
+
+def test_the_robust_loss_is_that_of_lines_that_can_be_spelled() -> None:
+    torch.manual_seed(3)
+    logits = torch.randn(4, 3, 5, requires_grad=True)
+    labels = [[1, 2], [3, 3, 0], [], [4]]  # the second needs a blank and two of class 3, then class 0: four frames
+    lengths = [2, 3, 0, 1]
+    padded = torch.tensor([[1, 2, 0], [3, 3, 3], [0, 0, 0], [4, 0, 0]])
+    loss = RobustCtcLoss()(logits, {"label_ctc": padded, "length": torch.tensor(lengths)})
+    likely = [
+        sum(
+            math.prod(torch.softmax(logits, -1)[line, frame, kind].item() for frame, kind in enumerate(path))
+            for path in itertools.product(range(5), repeat=3)
+            if [kind for kind, _ in itertools.groupby(path) if kind] == labels[line]
+        )
+        for line in (0, 3)
+    ]
+    assert loss.item() == pytest.approx(sum((1 - p**0.5) / 0.5 for p in likely) / 4, rel=1e-5)
+    loss.backward()
+    assert logits.grad is not None
+    assert not logits.grad[1:3].any()
+    none = {"label_ctc": padded[1:3], "length": torch.tensor([3, 0])}
+    assert RobustCtcLoss()(logits[1:3], none).item() == 0.0
