@@ -8,11 +8,16 @@ from pathlib import Path
 
 import cv2
 import pytest
+import torch
 
 from ocrslim import pruned, relearning
+from ocrslim.errors import ModelError
+from ocrslim.graph.importers.onnx import load_onnx
+from ocrslim.graph.importers.source import open_model
+from ocrslim.graph.passes.canonical import canonicalize
 from ocrslim.ocr.render import render_lines
 from ocrslim.pruned import PruneSettings, prune_and_distil
-from ocrslim.relearning import learns_from_lines
+from ocrslim.relearning import _speller
 from ocrslim.slimming.training.data import open_training_data
 from ocrslim.slimming.training.distillation import DistillationSettings
 
@@ -41,14 +46,23 @@ def test_labels_teach_beside_the_whole_model(
     history = prune_and_distil(zoo("PP-OCRv6_tiny_rec"), settings)["training"]["history"]
     assert [row["step"] for row in history] == [0, 1, 2]
     assert all(row["labels"] > 0 and row["distillation"] > 0 for row in history[1:])
+    assert "float model does and to read as the labels say" in (tmp_path / "out" / "MODEL_CARD.md").read_text("utf-8")
 
 
-def test_labels_teach_where_there_are_enough_and_they_have_weight(
-    labels: Path, monkeypatch: pytest.MonkeyPatch
+def test_labels_teach_where_enough_can_be_spelled_and_they_have_weight(
+    labels: Path, zoo: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    source = open_model(zoo("PP-OCRv6_tiny_rec"))
+    graph, images = canonicalize(load_onnx(source.path)), torch.zeros(1, 3, 48, 320)
     data, settings = open_training_data("rec", labels, None, (), 0), PruneSettings("openvino", Path("out"), ratio=0.1)
-    assert not learns_from_lines(data, settings)
+    foreign = replace(data, train_samples=[replace(sample, text="\u2603") for sample in data.train_samples])
+    without = replace(settings, distillation=DistillationSettings(label_ratio=0.0))
+    assert _speller(source, graph, data, images, settings) is None
     monkeypatch.setattr(relearning, "FEWEST", len(data.train))
-    assert learns_from_lines(data, settings)
-    assert not learns_from_lines(data, replace(settings, distillation=DistillationSettings(label_ratio=0.0)))
-    assert not learns_from_lines(replace(data, labelled=False), settings)
+    assert _speller(source, graph, data, images, settings) is not None
+    assert _speller(source, graph, foreign, images, settings) is None
+    assert _speller(source, graph, data, images, without) is None
+    assert _speller(source, graph, replace(data, labelled=False), images, settings) is None
+    longer = replace(source, characters=(*(source.characters or ()), "\u2603"))
+    with pytest.raises(ModelError, match="is it another model's"):
+        _speller(longer, graph, data, images, settings)

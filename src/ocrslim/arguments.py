@@ -176,7 +176,7 @@ def _add_prune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--importance", choices=("taylor", "l1"), default="taylor", help="of channels; default: %(default)s"
     )
     parser.add_argument(
-        "--learning-rate", type=_rate, metavar="X", help="see compress; default: 5e-4 for rec, 5e-5 for det"
+        "--learning-rate", type=_rate, metavar="X", help="see compress; default: 1e-3 for rec, 5e-5 for det"
     )
     parser.add_argument(
         "--label-ratio", type=_weight, metavar="X", help="weight of labels for a recogniser; see compress"

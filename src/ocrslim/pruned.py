@@ -87,7 +87,7 @@ class PruneSettings:
         threads: of training, scoring and timing.
         align: widths are multiples of it.
         importance: ``taylor`` or ``l1``.
-        learning_rate: change of a weight in a step, as a share of the root mean square of its tensor; ``None`` is 5e-4
+        learning_rate: change of a weight in a step, as a share of the root mean square of its tensor; ``None`` is 1e-3
             for rec and 5e-5 for det.
         distillation: the losses.
         dictionary: file of a recogniser's characters, for one that comes without.
@@ -113,7 +113,7 @@ class PruneSettings:
     compute: Compute = field(default_factory=Compute)
 
     def by_labels(self, ratio: float | None) -> PruneSettings:
-        """Return the settings with another weight of labels for a recogniser's last layer; ``None`` keeps the usual."""
+        """Return the settings with another weight of labels for a recogniser; ``None`` keeps the usual."""
         return self if ratio is None else replace(self, distillation=replace(self.distillation, label_ratio=ratio))
 
     def goal(self) -> Goal:

@@ -1,18 +1,20 @@
-"""What a pruned model learns: to answer as the whole one does, and from labels where there are any."""
+"""What a pruned model learns: to answer as the whole one does, and a recogniser to read as labels say."""
 
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 import onnx_ir as ir
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ocrslim.config.profile import Profile
@@ -20,7 +22,7 @@ from ocrslim.graph.executor.graph_module import GraphModule
 from ocrslim.graph.importers.source import ModelSource
 from ocrslim.graph.points import distillation_points, layer_points
 from ocrslim.learning import CHECKPOINTS, RECIPE, proportional, run_trainer, supervise
-from ocrslim.ocr.ctc import Charset
+from ocrslim.ocr.labels import RecSample
 from ocrslim.outcome import plain
 from ocrslim.report.run_log import RunLog
 from ocrslim.slimming.pruning.plan import PruningResult
@@ -35,10 +37,12 @@ from ocrslim.slimming.training.data import (
 from ocrslim.slimming.training.precision import Precision
 from ocrslim.slimming.training.task_losses import RobustCtcLoss
 from ocrslim.slimming.training.trainer import JUDGE_EVERY, Trainer, TrainingResult, TrainSettings
-from ocrslim.teaching import FEWEST, Lesson, Taught, speller, teach
+from ocrslim.teaching import FEWEST, Lesson, Taught, fitting_charset, speller, teach
 
 if TYPE_CHECKING:
     from ocrslim.pruned import PruneSettings
+
+Spell: TypeAlias = Callable[[str], "NDArray[np.int64] | None"]
 
 __all__ = ["STEPS", "distil", "fingerprint", "teach_pruned"]
 
@@ -90,6 +94,7 @@ def distil(
     student, lines = GraphModule(pruning.model), source.task == "rec"
     features = layer_points(graph) if lines else distillation_points(graph).features
     shared = find_shared(graph, pruning.model) if lines else Shared()
+    features = tuple(name for name in features if name not in shared.inside)
     teacher, compute = SameChannels(GraphModule(graph).eval(), _kept(pruning, features)), settings.compute
     steps = compute.steps(STEPS[source.task]) if settings.steps is None else settings.steps
     steps = steps if pruning.removed else 0
@@ -101,8 +106,9 @@ def distil(
         label_ratio=losses.label_ratio * LABELS,
     )
     validation = [precision.place(batch) for batch in validation_batches(data, profile, settings.seed)]
-    labels = RobustCtcLoss() if lines and learns_from_lines(data, settings) else None
-    batches = _stream(source, data, profile, settings, labelled=labels is not None)
+    spell = _speller(source, graph, data, validation[0], settings) if lines else None
+    labels = None if spell is None else RobustCtcLoss()
+    batches = _stream(source, data, profile, settings, spell)
     with precision.placed(student, teacher):
         distilled, judge = supervise(
             student, teacher, graph, source.task, losses, validation, features, shared.values, labels
@@ -133,26 +139,33 @@ def _kept(pruning: PruningResult, features: Sequence[str]) -> dict[str, dict[int
 
 
 def _stream(
-    source: ModelSource, data: TrainingData, profile: Profile, settings: PruneSettings, labelled: bool
+    source: ModelSource, data: TrainingData, profile: Profile, settings: PruneSettings, spell: Spell | None
 ) -> Callable[[int, int], Iterator[Any]]:
-    """Return (first batch, number of batches) -> batches, with their labels or without."""
+    """Return (first batch, number of batches) -> batches, with labels where ``spell`` tells them."""
     form: dict[str, Any] = {"shard": settings.compute.shard(0)}
     if source.task == "rec":
         form |= {"batch": LINES, "widest": profile.rec.width}
-    if labelled:
-        spell = speller(Charset.from_source(source))
+    if spell is not None:
         return functools.partial(labelled_lines, data, profile, spell, settings.seed, **form)
     return functools.partial(training_batches, data, profile, settings.seed, **form)
 
 
-def learns_from_lines(data: TrainingData, settings: PruneSettings) -> bool:
-    """Tell whether labels teach a recogniser: the data has enough of them, and the settings give them weight.
+def _speller(
+    source: ModelSource, graph: ir.Model, data: TrainingData, images: Tensor, settings: PruneSettings
+) -> Spell | None:
+    """Return what tells texts in the model's classes; ``None`` where too few labels can teach, or are to.
 
-    Args:
-        data: of the run.
-        settings: of the run.
+    Raises:
+        ModelError: the dictionary has another number of entries than the model has classes.
     """
-    return data.labelled and len(data.train_samples) >= FEWEST and settings.distillation.label_ratio > 0
+    if not data.labelled or settings.distillation.label_ratio <= 0:
+        return None
+    with torch.no_grad():
+        classes = GraphModule(graph).eval()(images[:1].float().cpu()).shape[-1]
+    spell = speller(fitting_charset(source, classes))
+    texts = (cast("RecSample", sample).text or "" for sample in data.train_samples)
+    spelled = (True for text in texts if spell(text) is not None)
+    return spell if sum(itertools.islice(spelled, FEWEST)) == FEWEST else None
 
 
 def teach_pruned(
@@ -176,7 +189,7 @@ def teach_pruned(
     Returns:
         tuple: the model, and what was taught; ``None`` where nothing was.
     """
-    if source.task != "rec" or not learns_from_lines(data, settings) or settings.steps == 0:
+    if source.task != "rec" or not data.labelled or not settings.distillation.label_ratio or settings.steps == 0:
         return student, None
     with tempfile.TemporaryDirectory() as folder:
         ratio = settings.distillation.label_ratio

@@ -46,6 +46,7 @@ __all__ = [
     "Taught",
     "as_lines",
     "find_last_layer",
+    "fitting_charset",
     "gains",
     "last_layer",
     "open_features",
@@ -141,12 +142,8 @@ def teach(graph: ir.Model, lesson: Lesson) -> tuple[ir.Model, Taught] | None:
     if len(samples) < FEWEST:
         log.say(f"{len(samples)} labelled lines are too few to teach the last layer, {FEWEST} are needed")
         return None
-    before, charset = last_layer(graph), Charset.from_source(lesson.source)
-    if len(charset) != len(before.bias):
-        raise ModelError(
-            f"{lesson.source.name}: the model gives {len(before.bias)} classes, its dictionary needs {len(charset)};"
-            " is it another model's?"
-        )
+    before = last_layer(graph)
+    charset = fitting_charset(lesson.source, len(before.bias))
     with log.stage("teach the last layer"):
         session = open_features(graph, lesson.folder / f"{NAME}-features.onnx", lesson.threads)
         found = _learned(before, session, charset, lesson, samples)
@@ -306,6 +303,25 @@ def as_lines(read: Iterable[tuple[RecSample, Tensor]], charset: Charset) -> list
     spelled = ((spell(sample.text or ""), features) for sample, features in read)
     lines = [Line(features, torch.from_numpy(classes)) for classes, features in spelled if classes is not None]
     return [line for line in lines if line.fits]
+
+
+def fitting_charset(source: ModelSource, classes: int) -> Charset:
+    """Return the characters of a recogniser.
+
+    Args:
+        source: the recogniser.
+        classes: that it answers with.
+
+    Raises:
+        ModelError: its dictionary has another number of entries.
+    """
+    charset = Charset.from_source(source)
+    if len(charset) != classes:
+        raise ModelError(
+            f"{source.name}: the model gives {classes} classes, its dictionary needs {len(charset)};"
+            " is it another model's?"
+        )
+    return charset
 
 
 def speller(charset: Charset) -> Callable[[str], NDArray[np.int64] | None]:

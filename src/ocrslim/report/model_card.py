@@ -171,7 +171,12 @@ def _how_pruned(result: Mapping[str, Any]) -> Iterator[str]:
     cut = sum(group["before"] - group["after"] for group in narrower)
     yield f"- {cut} channels of {len(narrower)} groups of layers cut, {len(groups) - len(narrower)} groups left whole."
     steps = f"{training['steps']} steps, the best after {training['best_step']}"
-    yield f"- Trained to answer as the float model does: {steps}." if training["steps"] else "- Not trained after that."
+    read = " and to read as the labels say" if any("labels" in row for row in training.get("history", ())) else ""
+    yield (
+        f"- Trained to answer as the float model does{read}: {steps}."
+        if training["steps"]
+        else "- Not trained after that."
+    )
     if taught := result.get("taught"):
         yield _taught(taught, "after that")
 

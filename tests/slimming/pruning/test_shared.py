@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import onnx
+import onnx_ir as ir
 import pytest
 import torch
 
@@ -24,11 +26,14 @@ def test_the_smaller_model_goes_on_from_the_whole_one(name: str, followed: Follo
     shared = find_shared(channels.model, smaller)
     assert shared.values
     assert shared.weights
+    assert set(shared.values) <= shared.inside
     shape = (2, 3, 48, 160) if name.endswith("rec") else (2, 3, 96, 64)
     x = torch.from_numpy(np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32))
     student, last = GraphModule(smaller).eval(), smaller.graph.outputs[0].name
-    for weight in shared.weights:  # nothing behind reads them
-        student.parameter(weight).data.zero_() if weight in dict(student.named_initializers()) else None
+    own = [weight for name, weight in student.named_initializers() if name in shared.weights]
+    assert own
+    for weight in own:  # nothing behind reads them
+        weight.data.zero_()
     with torch.no_grad():
         given = GraphModule(channels.model).eval()(x, fetch=shared.values)
         found = student(x, fetch=[last], given=given)[last]
@@ -49,3 +54,17 @@ def test_a_layer_with_other_weights_is_not_shared(followed: Follow) -> None:
     smaller = cut(channels, (), {weight.name: values})
     assert find_shared(channels.model, smaller) == Shared()
     assert find_shared(channels.model, cut(channels, ())).values == (), "what is shared as a whole hands nothing on"
+
+
+SPLIT = """
+<ir_version: 8, opset_import: ["": 18]>
+net (float[1,4,2,2] x) => (float[1,2,2,2] a, float[1,2,2,2] b) { a, b = Split <axis = 1, num_outputs = 2> (x) }
+"""
+
+
+def test_a_node_with_other_inputs_is_not_shared() -> None:
+    whole = ir.serde.deserialize_model(onnx.parser.parse_model(SPLIT))
+    smaller = whole.clone()
+    assert find_shared(whole, smaller).inside == {"a", "b"}
+    smaller.graph[0].resize_inputs(2)
+    assert find_shared(whole, smaller).inside == frozenset()

@@ -125,7 +125,7 @@ def _split(model: ir.Model, node: ir.Node, kept: Kept) -> None:
     """Apply rule 3: parts of equal size may not be equal any more, so their sizes are named."""
     along = attribute(node, "axis", 0)
     masks = [kept(value) for value in node.outputs]
-    if along < 0 or any(along not in mask for mask in masks):
+    if along < 0 or any(along not in mask for mask in masks) or all(mask[along].all() for mask in masks):
         return
     sizes = np.array([mask[along].sum() for mask in masks], dtype=np.int64)
     if len(node.inputs) < 2:

@@ -98,6 +98,6 @@ def prune(
 
 
 def _spread(batches: Sequence[Tensor], count: int) -> list[Tensor]:
-    """Return some batches from among all: they come sorted by shape, and the first hold the shortest lines."""
+    """Return some batches from among all: lines come sorted by shape, and the first batches hold the shortest."""
     count = min(count, len(batches))
     return [batches[(2 * index + 1) * len(batches) // (2 * count)] for index in range(count)]

@@ -19,10 +19,12 @@ class Shared:
     Args:
         values: names of what it hands on to the rest; empty where nothing is shared.
         weights: names of the initializers that only it reads.
+        inside: names of all values that it makes.
     """
 
     values: tuple[str, ...] = ()
     weights: frozenset[str] = frozenset()
+    inside: frozenset[str] = frozenset()
 
 
 def find_shared(whole: ir.Model, smaller: ir.Model) -> Shared:
@@ -33,7 +35,8 @@ def find_shared(whole: ir.Model, smaller: ir.Model) -> Shared:
         smaller: what a cut left of it; names are kept.
     """
     before = {node.name: node for node in whole.graph}
-    same = {value.name for value in smaller.graph.inputs}
+    begun = {str(value.name) for value in smaller.graph.inputs}
+    same = set(begun)
     handed, own, others = dict[str, None](), set[str](), set[str]()
     for node in smaller.graph:
         twin = before.get(node.name)
@@ -41,17 +44,19 @@ def find_shared(whole: ir.Model, smaller: ir.Model) -> Shared:
         constants = {str(value.name) for value in inputs if array_of(value) is not None}
         computed = {str(value.name): None for value in inputs if str(value.name) not in constants}
         if twin is not None and _alike(node, twin) and all(name in same for name in computed):
-            same.update(value.name for value in node.outputs)
+            same.update(str(value.name) for value in node.outputs)
             own |= constants
         else:
             handed |= {name: None for name in computed if name in same}
             others |= constants
-    begun = {value.name for value in smaller.graph.inputs}
-    return Shared(tuple(name for name in handed if name not in begun), frozenset(own - others))
+    values = tuple(name for name in handed if name not in begun)
+    return Shared(values, frozenset(own - others), frozenset(same - begun))
 
 
 def _alike(node: ir.Node, twin: ir.Node) -> bool:
     """Return whether two nodes of one name read the same constants; what they are is the same."""
+    if len(node.inputs) != len(twin.inputs):
+        return False
     for value, other in zip(node.inputs, twin.inputs, strict=True):
         mine, theirs = array_of(value), array_of(other)
         if mine is not None and (theirs is None or not np.array_equal(mine, theirs)):
