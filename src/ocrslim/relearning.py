@@ -9,12 +9,11 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import onnx_ir as ir
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ocrslim.config.profile import Profile
@@ -29,8 +28,8 @@ from ocrslim.slimming.pruning.plan import PruningResult
 from ocrslim.slimming.pruning.shared import Shared, find_shared
 from ocrslim.slimming.pruning.teacher import SameChannels
 from ocrslim.slimming.training.data import (
+    Spell,
     TrainingData,
-    labelled_lines,
     training_batches,
     validation_batches,
 )
@@ -41,8 +40,6 @@ from ocrslim.teaching import FEWEST, Lesson, Taught, fitting_charset, speller, t
 
 if TYPE_CHECKING:
     from ocrslim.pruned import PruneSettings
-
-Spell: TypeAlias = Callable[[str], "NDArray[np.int64] | None"]
 
 __all__ = ["STEPS", "distil", "fingerprint", "teach_pruned"]
 
@@ -144,9 +141,7 @@ def _stream(
     """Return (first batch, number of batches) -> batches, with labels where ``spell`` tells them."""
     form: dict[str, Any] = {"shard": settings.compute.shard(0)}
     if source.task == "rec":
-        form |= {"batch": LINES, "widest": profile.rec.width}
-    if spell is not None:
-        return functools.partial(labelled_lines, data, profile, spell, settings.seed, **form)
+        form |= {"batch": LINES, "widest": profile.rec.width, "spell": spell}
     return functools.partial(training_batches, data, profile, settings.seed, **form)
 
 

@@ -35,7 +35,7 @@ from ocrslim.ocr.metrics.recognition import RecognitionMetric, accuracy, loose_a
 from ocrslim.ocr.render import render_lines
 from ocrslim.ocr.transforms import RecWidth, line_width, resize_for_rec
 from ocrslim.report.run_log import RunLog
-from ocrslim.slimming.training.data import TrainingData
+from ocrslim.slimming.training.data import Spell, TrainingData
 from ocrslim.slimming.training.distillation import DistillationSettings
 from ocrslim.slimming.training.last_layer import LastLayer, Line, fit_last_layer
 
@@ -324,7 +324,7 @@ def fitting_charset(source: ModelSource, classes: int) -> Charset:
     return charset
 
 
-def speller(charset: Charset) -> Callable[[str], NDArray[np.int64] | None]:
+def speller(charset: Charset) -> Spell:
     """Return what tells a text in the classes of a model, or ``None`` where it does not have every character."""
     encoder = TextEncoder(charset, LONGEST)
 

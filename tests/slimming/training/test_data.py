@@ -17,7 +17,6 @@ from ocrslim.slimming.training import data as module
 from ocrslim.slimming.training.data import (
     calibration_batches,
     compared_batches,
-    labelled_lines,
     labelled_validation,
     open_training_data,
     sensitivity_batches,
@@ -113,7 +112,10 @@ def test_labels_come_with_the_same_images(lines: Path) -> None:
         return np.full(len(text), int(text[4:]), np.int64) if text and text != "text3" else None
 
     alike = {"seed": 0, "start": 2, "count": 7, "batch": 3, "widest": 320}
-    plain, found = list(training_batches(data, profile, **alike)), list(labelled_lines(data, profile, spell, **alike))
+    plain, found = (
+        list(training_batches(data, profile, **alike)),
+        list(training_batches(data, profile, spell=spell, **alike)),
+    )
     assert all(torch.equal(batch, other.images) for batch, other in zip(plain, found, strict=True))
     for batch in found:
         for label, length in zip(batch.targets["label_ctc"], batch.targets["length"].tolist(), strict=True):

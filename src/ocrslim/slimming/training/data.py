@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -23,10 +23,10 @@ from ocrslim.slimming.training.prefetch import WHOLE, Shard, prefetch
 from ocrslim.slimming.training.task_losses import LabelledBatch
 
 __all__ = [
+    "Spell",
     "TrainingData",
     "calibration_batches",
     "compared_batches",
-    "labelled_lines",
     "labelled_pages",
     "labelled_validation",
     "open_training_data",
@@ -36,6 +36,8 @@ __all__ = [
 ]
 
 Image = Path | NDArray[np.uint8]
+Spell: TypeAlias = Callable[[str], NDArray[np.int64] | None]
+"""Text -> classes of its characters; ``None`` where it can't be told in them."""
 
 HELD_SHARE = {"rec": 0.4, "det": 0.4}  # kept back from training and calibration; what is few judges badly
 HELD_MOST = {"rec": 2000, "det": 150}  # to tell some half a point; a training looks at 1,600 lines
@@ -136,7 +138,8 @@ def training_batches(
     shard: Shard = WHOLE,
     batch: int | None = None,
     widest: int | None = None,
-) -> Iterator[Tensor]:
+    spell: Spell | None = None,
+) -> Iterator[Any]:
     """Yield batches ``start`` to ``start + count`` of a process's share of the endless, shuffled, augmented stream.
 
     Args:
@@ -148,12 +151,19 @@ def training_batches(
         shard: of the process.
         batch: images in a batch; ``None`` is :data:`BATCH`.
         widest: pixels that a batch of lines has at most; ``None`` leaves it to :class:`.loader.RecBatches`.
+        spell: of a recogniser whose data has labels, to have those of the lines that are whole.
+
+    Yields:
+        Tensor: images; with ``spell`` a :class:`LabelledBatch`.
     """
-    source = _batches(
-        data, data.train, profile, seed, augment=True, batch=batch, together=shard.together, widest=widest
-    )
-    for made in prefetch(shard.of(source), start, count):
-        yield torch.from_numpy(made)
+    images = data.train if spell is None else cast("Sequence[RecSample]", data.train_samples)
+    source = _batches(data, images, profile, seed, True, batch, together=shard.together, widest=widest)
+    if spell is None:
+        yield from map(torch.from_numpy, prefetch(shard.of(source), start, count))
+        return
+    assert isinstance(source, RecBatches)  # texts are a recogniser's
+    for lines, texts in prefetch(shard.of(_Labelled(source)), start, count):
+        yield _spelled(lines, texts, spell)
 
 
 def labelled_pages(
@@ -164,42 +174,16 @@ def labelled_pages(
     yield from map(_with_targets, prefetch(shard.of(source), start, count))
 
 
-def labelled_lines(
-    data: TrainingData,
-    profile: Profile,
-    spell: Callable[[str], NDArray[np.int64] | None],
-    seed: int,
-    start: int,
-    count: int,
-    shard: Shard = WHOLE,
-    batch: int | None = None,
-    widest: int | None = None,
-) -> Iterator[LabelledBatch]:
-    """Yield what :func:`training_batches` does for a recogniser, with the labels of the lines that are whole.
-
-    Args:
-        data: has labels.
-        profile: pre-processing.
-        spell: text -> classes of its characters; ``None`` where it can't be told in them.
-        seed: of the order and the augmentation.
-        start: first batch.
-        count: batches.
-        shard: of the process.
-        batch: see :func:`training_batches`.
-        widest: see :func:`training_batches`.
-    """
-    lines = cast("Sequence[RecSample]", data.train_samples)
-    source = _batches(data, lines, profile, seed, True, batch, together=shard.together, widest=widest)
-    assert isinstance(source, RecBatches)  # texts are a recogniser's
-    for images, texts in prefetch(shard.of(_Labelled(source)), start, count):
-        labels = [spell(text) for text in texts]
-        lengths = [0 if label is None else len(label) for label in labels]
-        padded = np.zeros((len(labels), max(lengths)), np.int64)
-        for row, label in zip(padded, labels, strict=True):
-            if label is not None:
-                row[: len(label)] = label
-        targets = {"label_ctc": torch.from_numpy(padded), "length": torch.tensor(lengths)}
-        yield LabelledBatch(torch.from_numpy(images), targets)
+def _spelled(images: NDArray[np.float32], texts: Sequence[str], spell: Spell) -> LabelledBatch:
+    """Return lines with the classes of their texts, padded, and how many these are: 0 without a label."""
+    labels = [spell(text) for text in texts]
+    lengths = [0 if label is None else len(label) for label in labels]
+    padded = np.zeros((len(labels), max(lengths)), np.int64)
+    for row, label in zip(padded, labels, strict=True):
+        if label is not None:
+            row[: len(label)] = label
+    targets = {"label_ctc": torch.from_numpy(padded), "length": torch.tensor(lengths)}
+    return LabelledBatch(torch.from_numpy(images), targets)
 
 
 @dataclass(frozen=True)
