@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import onnx.parser
-import onnx_ir as ir
 import pytest
-import torch
-from step import FIRST, HEADINGS, Cost, main, measure, moved_bytes, row
+from step import FIRST, HEADINGS, Cost, main, measure, row
 
 from ocrslim.graph.importers.onnx import load_onnx
 from ocrslim.graph.importers.source import open_model
 from ocrslim.graph.inspect import count_macs
-from ocrslim.graph.passes.canonical import canonicalize
 
 
 def test_a_row_holds_the_ratios() -> None:
@@ -24,13 +20,12 @@ def test_a_row_holds_the_ratios() -> None:
         {"ours": 0.3, "without": 0.25, "all weights": 0.4, FIRST: 0.35},
         floor=0.2,
         gflops=100.0,
-        with_memory=0.25,
-        gigabytes=9.6,
+        passes=0.25,
     )
     said = row(cost)
     assert tuple(said) == HEADINGS
     assert (said["ratio"], said["ours / floor"], said["GFLOP/s"]) == ("1.20", "1.50", "100")
-    assert (said["with memory"], said["ours / that"], said["GB/s"]) == ("0.250", "1.20", "10")
+    assert (said["4 passes in openvino"], said["ours / those"]) == ("0.250", "1.20")
 
 
 def test_the_floor_is_four_times_the_multiplications_at_the_measured_rate(zoo: Callable[[str], Path]) -> None:
@@ -39,18 +34,9 @@ def test_the_floor_is_four_times_the_multiplications_at_the_measured_rate(zoo: C
     macs = count_macs(load_onnx(open_model(path).path), (1, 3, 48, 320))
     assert macs is not None
     assert cost.floor == pytest.approx(4 * macs / (cost.gflops / 2 * 1e9), rel=1e-6)
-    assert cost.with_memory >= cost.floor
+    assert cost.floor / 4 < cost.passes < 100 * cost.floor  # no engine multiplies four times as fast as that product
     assert set(cost.steps) == {"ours", "without", "all weights", FIRST}
     assert all(seconds > 0 for seconds in cost.steps.values())
-
-
-def test_bytes_are_those_of_inputs_weights_and_outputs() -> None:
-    text = """
-        <ir_version: 9, opset_import: ["" : 20]> g (float[1,2,4,4] x) => (float[1,3,4,4] y)
-        <float[3,2,1,1] w = {1,1,1,1,1,1}> { y = Conv<kernel_shape=[1,1]>(x, w) }
-    """
-    graph = canonicalize(ir.from_proto(onnx.parser.parse_model(text)))
-    assert list(moved_bytes(graph, torch.ones(1, 2, 4, 4)).values()) == [4 * (32 + 6 + 48)]
 
 
 def test_a_model_that_is_not_there_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
