@@ -88,6 +88,30 @@ def test_a_short_run_leaves_what_a_report_and_a_card_read(
     assert open_deployable(tmp_path).title == "PP-OCRv6_tiny_rec, float, pruned"
 
 
+def test_where_no_channel_can_go_the_run_ends_well(
+    zoo: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_data, "RENDERED", {"rec": 24, "det": 4})
+    monkeypatch.setattr(pruned, "MIN_BENCH_SECONDS", 0.1)
+    settings = PruneSettings("openvino", tmp_path, ratio=0.05, align=1 << 16, threads=1)
+    result = prune_and_distil(zoo("PP-OCRv6_tiny_rec"), settings)
+    assert not result["pruning"]["reached"]
+    assert all(row["before"] == row["after"] for row in result["pruning"]["groups"])
+    assert (result["training"]["steps"], result["taught"]) == (0, None)
+    assert result["drop"]["openvino"]["points"] == 0.0
+
+
+def test_a_recogniser_without_a_dictionary_is_refused_before_any_work(
+    zoo: Callable[[str], Path], tmp_path: Path
+) -> None:
+    model = onnx.load(zoo("PP-OCRv6_tiny_rec"))
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "alone.onnx")
+    with pytest.raises(InputError, match="no dictionary; name it with --dict"):
+        prune_and_distil(tmp_path / "alone.onnx", PruneSettings("openvino", tmp_path / "out", ratio=0.1))
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_and_ends_in_the_same_bytes(
     zoo: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -17,7 +17,7 @@ from ocrslim import compress as compressing
 from ocrslim import learning, pruned, searching
 from ocrslim.cli import main
 from ocrslim.compress import CompressSettings
-from ocrslim.errors import InputError
+from ocrslim.errors import InputError, VerifyError
 from ocrslim.export import verify
 from ocrslim.lock import alone_in
 from ocrslim.pruned import PruneSettings
@@ -38,11 +38,14 @@ class Parts:
         self.lost, self.reached = 0.2, True  # of what is pruned
         self.rewritten = 1.0  # time of the float model as its engine likes it
         self.delivered: dict[str, str] = {}
+        self.failing = ""  # folder of a part
         self.runs: list[CompressSettings] = []
         self.prunings: list[PruneSettings] = []
 
     def compress(self, model: object, settings: CompressSettings, console: object) -> dict[str, Any]:
         self.runs.append(settings)
+        if settings.out.name == self.failing:
+            raise VerifyError("the exported model does not agree")
         points = self.held[settings.out.name]
         result = {
             "engine": "openvino",
@@ -57,6 +60,8 @@ class Parts:
 
     def prune(self, model: object, settings: PruneSettings, console: object) -> dict[str, Any]:
         self.prunings.append(settings)
+        if settings.out.name == self.failing:
+            raise VerifyError("the exported model does not agree")
         drop = {"points": self.lost, "low": -1.0, "high": 1.0}
         told = {"engine": "openvino", "drop": {"openvino": drop}, "held": drop, "delivered": "pruned"}
         told |= {"stages": [{"seconds": 60.0}], "pruning": {"reached": self.reached}}
@@ -88,7 +93,7 @@ def stand(monkeypatch: pytest.MonkeyPatch, zoo: Callable[[str], Path]) -> Callab
         monkeypatch.setattr(searching, "compress", parts.compress)
         monkeypatch.setattr(searching, "prune_and_distil", parts.prune)
         monkeypatch.setattr(searching, "bench", parts.bench)
-        monkeypatch.setattr(searching, "try_report", lambda runs, console, out: out.write_text(f"{len(runs)} runs"))
+        monkeypatch.setattr(searching, "try_report", lambda runs, console, out, times: out.write_text(f"{times}"))
         return parts
 
     return put
@@ -116,10 +121,25 @@ def test_channels_go_where_it_is_not(stand: Callable[..., Parts], tmp_path: Path
     assert parts.runs[0].reference is None
     assert [item["part"] for item in result["found"]] == list(PARTS)
     assert {item["part"] for item in result["found"] if item["front"]} == {"int8", "pruned-int8"}
-    assert (tmp_path / "report.html").read_text() == "3 runs"
+    assert (tmp_path / "report.html").read_text() == "[0.5, 0.75, 0.4]"  # those of one moment
     assert result["verdict"] == (
         "pruned-int8: 2.50 times as fast as float, 0.20 points lost; 2.4 times within 0.3 points was asked"
     )
+
+
+@pytest.mark.parametrize(("failing", "given", "done"), [("pruned", "int8", 1), ("pruned-int8", "int8", 2)])
+def test_a_part_that_fails_does_not_take_those_before_it_away(
+    failing: str, given: str, done: int, stand: Callable[..., Parts], tmp_path: Path
+) -> None:
+    parts = stand()
+    parts.failing = failing
+    result = search(NAME, CompressSettings("openvino", tmp_path), 2.4)
+    assert (result["chosen"], len(result["found"])) == (given, done)
+    assert result["failed"] == "the exported model does not agree"
+    assert result["verdict"].endswith("what came next failed: the exported model does not agree")
+    assert (tmp_path / "model.onnx").read_text() == given
+    parts.failing = ""
+    assert search(NAME, CompressSettings("openvino", tmp_path), 2.4)["chosen"] == "pruned-int8"
 
 
 def test_what_rewriting_gained_is_not_cut_again(stand: Callable[..., Parts], tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ class CompressSettings:
         max_drop: points of accuracy or hmean that may be lost; see :func:`ocrslim.ladder.climb`.
         effort: one of :data:`ocrslim.scene.EFFORTS`.
         max_minutes: no rung is begun after so long.
-        reference: ONNX file of the float model that losses are counted from, where another one is compressed.
+        reference: the float model that losses are counted from, named as ``model`` is, where another one is compressed.
         placement: ``measured`` asks the clock where int8 pays, ``policy`` takes what usually does, ``largest`` of
             that only the operators that hold half of the work; ``None`` goes by the effort.
         dictionary: file of a recogniser's characters, for one that comes without.
@@ -236,6 +236,7 @@ def _open(
     if settings.reference is not None:
         origin = open_model(settings.reference, settings.dictionary)
         source = replace(source, name=origin.name, licence=origin.licence)
+        settings = replace(settings, reference=origin.path)
     if settings.target == AUTO:
         settings = replace(settings, target="paddle" if is_writable(source) else "onnxruntime")
         if settings.target != "paddle":

@@ -38,6 +38,7 @@ from ocrslim.learning import (
     refuse_unfinished,
     verify_module,
 )
+from ocrslim.ocr.ctc import Charset
 from ocrslim.outcome import STALE, command, judge_held, open_eval, plain, refuse_own_folder
 from ocrslim.relearning import distil, fingerprint, teach_pruned
 from ocrslim.report.html import try_report
@@ -149,13 +150,15 @@ def prune_and_distil(model: str | Path, settings: PruneSettings, console: Consol
         dict: what ``result.json`` holds.
 
     Raises:
-        InputError: the model, the data or a setting cannot be used.
+        InputError: the model, its dictionary, the data or a setting cannot be used.
         VerifyError: the engine does not compute what the trained model computed.
     """
     get_target(settings.target)
     settings.goal()
     source = open_model(model, settings.dictionary)
     refuse_own_folder(source, settings.out)
+    if source.task == "rec":
+        Charset.from_source(source)  # texts are compared at the end of half an hour
     if settings.eval is not None:
         open_eval(source.task, settings.eval, settings.data_dir)
     profile = load_profile(settings.profile, source.inference_yml)
@@ -190,7 +193,9 @@ def _run(
     export_float(pruning.model, target, untrained)
     with log.stage("train"):
         student, training = distil(source, graph, pruning, data, data_sha256, profile, settings, precision, log)
-    student, taught = teach_pruned(student, source, data, profile, settings, log)
+    taught = None
+    if pruning.removed:
+        student, taught = teach_pruned(student, source, data, profile, settings, log)
     export_float(student.to_ir(), target, exported)
     with log.stage("evaluate"):
         session = open_session(exported, settings.target, settings.threads)

@@ -90,11 +90,10 @@ def distil(
     """
     student, lines = GraphModule(pruning.model), source.task == "rec"
     features = layer_points(graph) if lines else distillation_points(graph).features
-    shared = find_shared(graph, pruning.model) if lines else Shared()
+    shared = find_shared(graph, pruning.model) if lines and pruning.removed else Shared()
     features = tuple(name for name in features if name not in shared.inside)
     teacher, compute = SameChannels(GraphModule(graph).eval(), _kept(pruning, features)), settings.compute
-    steps = compute.steps(STEPS[source.task]) if settings.steps is None else settings.steps
-    steps = steps if pruning.removed else 0
+    steps = _steps(source, settings) if pruning.removed else 0
     rate = settings.learning_rate or LEARNING_RATES[source.task]
     losses = settings.distillation
     losses = replace(
@@ -203,4 +202,9 @@ def fingerprint(source: ModelSource, settings: PruneSettings, data_sha256: str |
         gone: the units that were cut.
     """
     about = plain(settings) | dict.fromkeys(("out", "eval")) | {"model": source.sha256, "recipe": RECIPE}
-    return json.dumps(about | {"gone": gone, "data_sha256": data_sha256}, sort_keys=True)
+    about |= {"gone": gone, "data_sha256": data_sha256, "steps": _steps(source, settings)}
+    return json.dumps(about, sort_keys=True)
+
+
+def _steps(source: ModelSource, settings: PruneSettings) -> int:
+    return settings.compute.steps(STEPS[source.task]) if settings.steps is None else settings.steps

@@ -24,7 +24,7 @@ from ocrslim.compress import CompressSettings, compress
 from ocrslim.delivery import REWRITTEN
 from ocrslim.engines.targets import get_target
 from ocrslim.engines.timing import SHAPES, bench
-from ocrslim.errors import InputError
+from ocrslim.errors import EngineError, InputError, ModelError, VerifyError
 from ocrslim.graph.importers.source import ModelSource, open_model
 from ocrslim.learning import RECIPE
 from ocrslim.outcome import STALE, plain, refuse_own_folder
@@ -94,7 +94,8 @@ def search(
 
     Raises:
         InputError: the model, the data or a setting cannot be used.
-        VerifyError: an engine does not compute what a model was made to compute.
+        VerifyError: an engine does not compute what the whole model's int8 was made to compute. Where a later part
+            fails, what is done is chosen from, and ``failed`` says why.
     """
     if settings.ptq_only:
         raise InputError("--speedup: what channels leave behind has to be trained; leave out --ptq-only")
@@ -114,27 +115,25 @@ def _search(
     began, out = time.monotonic(), settings.out
     _begin(source, settings, speedup)
     whole = _int8(model, replace(settings, out=out / INT8), console)
-    parts = [INT8]
-    found = _found(out, _time(source, settings, parts), settings.max_drop)
+    parts, failed = [INT8], None
+    times = _time(source, settings, parts)
+    found = _found(out, times, settings.max_drop)
     for number in range(ROUNDS):
-        narrow, narrow_int8 = parts_of(number)
-        if not _may_go_on(settings, began, parts, narrow):
+        if not _may_go_on(settings, began, parts, parts_of(number)[0]):
             break
         wanted = _wanted(out, number, speedup, found)
         if wanted <= 1.0:
             break
-        if not _is_done(out / narrow):
-            prune_and_distil(model, _pruning(source, settings, out / narrow, wanted), console)
-        parts.append(narrow)
-        whole_round = _may_go_on(settings, began, parts, narrow_int8)
-        if whole_round:
-            small = replace(settings, out=out / narrow_int8, reference=source.path)
-            _int8(out / narrow, replace(small, max_minutes=_minutes_left(settings, began, parts)), console)
-            parts.append(narrow_int8)
-        found = _found(out, _time(source, settings, parts), settings.max_drop)
-        if not whole_round:
+        try:
+            is_whole = _round(model, source, settings, began, parts, parts_of(number), wanted, console)
+        except (EngineError, ModelError, VerifyError) as error:  # of this round's models: those before it are there
+            is_whole, failed = False, str(error)
+        times = _time(source, settings, parts)
+        found = _found(out, times, settings.max_drop)
+        if not is_whole:
             break
     chosen = _choose(found, speedup)
+    verdict = _verdict(chosen, speedup, settings.max_drop)
     result = {
         "model": {"name": source.name, "task": source.task, "sha256": source.sha256},
         "target": settings.target,
@@ -143,12 +142,36 @@ def _search(
         "chosen": chosen.part,
         "found": [asdict(item) for item in found],
         "cpu": whole["cpu"],
-        "verdict": _verdict(chosen, speedup, settings.max_drop),
+        "failed": failed,
+        "verdict": "; what came next failed: ".join(filter(None, (verdict, failed))),
     }
     result["given"] = _give(out, chosen)
     write_json(out / SEARCH, result)
-    try_report([out / part for part in parts], console, out / REPORT)
+    try_report([out / part for part in parts], console, out / REPORT, [times[part] for part in parts])
     return result
+
+
+def _round(
+    model: str | Path,
+    source: ModelSource,
+    settings: CompressSettings,
+    began: float,
+    parts: list[str],
+    names: tuple[str, str],
+    wanted: float,
+    console: Console | None,
+) -> bool:
+    """Cut channels and make int8 of what is left; add what is done to ``parts``, and return whether there was time."""
+    narrow, narrow_int8 = names
+    if not _is_done(settings.out / narrow):
+        prune_and_distil(model, _pruning(source, settings, settings.out / narrow, wanted), console)
+    parts.append(narrow)
+    if not _may_go_on(settings, began, parts, narrow_int8):
+        return False
+    small = replace(settings, out=settings.out / narrow_int8, reference=Path(model))
+    _int8(settings.out / narrow, replace(small, max_minutes=_minutes_left(settings, began, parts)), console)
+    parts.append(narrow_int8)
+    return True
 
 
 def parts_of(number: int) -> tuple[str, str]:

@@ -8,6 +8,7 @@ and a button changes between them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -33,13 +34,16 @@ LONGEST_START = 1024  # bytes of a file by which a page is known
 FOR_PICTURES = 3_000_000  # of these
 
 
-def write_report(folders: Sequence[Path], out: Path | None = None, lang: Lang = "en") -> Path:
+def write_report(
+    folders: Sequence[Path], out: Path | None = None, lang: Lang = "en", times: Sequence[float] | None = None
+) -> Path:
     """Write the report of one run or of several.
 
     Args:
         folders: that ``ocrslim compress`` or ``ocrslim prune`` wrote.
         out: the file; ``None`` is ``report.html`` in the run's folder, for several in the current one.
         lang: what the page opens in.
+        times: of each folder's model to float's, where all were timed in turns; see :class:`.run_folder.Run`.
 
     Returns:
         Path: the file.
@@ -50,6 +54,8 @@ def write_report(folders: Sequence[Path], out: Path | None = None, lang: Lang = 
     if not folders:
         raise InputError("report: name the folder of a run")
     runs = [read_run(folder) for folder in folders]
+    if times is not None:
+        runs = [replace(run, time=time) for run, time in zip(runs, times, strict=True)]
     path = out or (runs[0].folder / NAME if len(runs) == 1 else Path(NAME))
     _refuse_others(path)
     page = report_page(runs, lang)
@@ -74,16 +80,19 @@ def _refuse_others(path: Path) -> None:
         raise InputError(f"--out {path}: is there and no HTML page; name another file")
 
 
-def try_report(folders: Sequence[Path], console: Console | None, out: Path | None = None) -> None:
+def try_report(
+    folders: Sequence[Path], console: Console | None, out: Path | None = None, times: Sequence[float] | None = None
+) -> None:
     """Write the report where a run has ended; what it left is there, whatever becomes of the page.
 
     Args:
         folders: see :func:`write_report`.
         console: where it is said that there is no page; nowhere when ``None``.
         out: see :func:`write_report`.
+        times: see :func:`write_report`.
     """
     try:
-        write_report(folders, out)
+        write_report(folders, out, times=times)
     except (OcrslimError, OSError) as error:
         told = f"without {NAME}: {' '.join(str(error).split())}"
         (console or Console(quiet=True)).print(told, markup=False, soft_wrap=True)
@@ -112,7 +121,7 @@ def _page(runs: Sequence[Run], lang: Lang, room: int) -> str:
     several = len(runs) > 1
     if several:
         title, head = said("title many", n=len(runs)), said("heading many", n=len(runs))
-        parts = [section(comparison([run.result for run in runs]), 2)]
+        parts = [section(comparison([run.result for run in runs], [run.time for run in runs]), 2)]
         links = [("comparison", said("comparison"))]
         for number, run in enumerate(runs, 1):
             name = f"run{number}"

@@ -15,21 +15,21 @@ from ocrslim.report.result import made_of, title_of
 __all__ = ["comparison"]
 
 
-def comparison(results: Sequence[Mapping[str, Any]]) -> Section:
+def comparison(results: Sequence[Mapping[str, Any]], together: Sequence[float | None] = ()) -> Section:
     """Compare runs.
 
     Args:
         results: the content of each one's ``result.json``; at least two.
+        together: time of each one's model to float's where all were timed in turns; else each one's own.
     """
-    body = [
-        table(
-            said("comparison table"), _heads(), [_row(n, result) for n, result in enumerate(results, 1)], range(5, 12)
-        )
-    ]
+    own = [ratio_of_time(result) for result in results]
+    times = [mine if shared is None else shared for mine, shared in zip(own, together or own, strict=True)]
+    rows = [_row(n, *pair) for n, pair in enumerate(zip(results, times, strict=True), 1)]
+    body = [table(said("comparison table"), _heads(), rows, range(5, 12))]
     if len({_conditions(result) for result in results}) > 1:
         body.append(paragraph(said("not same"), "small"))
-    if any(ratio_of_time(result) is not None for result in results):
-        body.append(chart(said("comparison chart"), lambda lang: _draw(results, lang)))
+    if any(time is not None for time in times):
+        body.append(chart(said("comparison chart"), lambda lang: _draw(results, times, lang)))
     return Section("comparison", said("comparison"), body)
 
 
@@ -38,9 +38,9 @@ def _heads() -> list[Said]:
     return [*map(said, keys), said("ms compressed"), said("of float time"), said("of float size")]
 
 
-def _row(number: int, result: Mapping[str, Any]) -> list[Said | Html | str]:
+def _row(number: int, result: Mapping[str, Any], ratio: float | None) -> list[Said | Html | str]:
     engine, made = result["engine"], made_of(result)
-    drop, row, ratio = result["drop"][engine], row_of(result, made), ratio_of_time(result)
+    drop, row = result["drop"][engine], row_of(result, made)
     before, after = (result["metrics"][which][engine].get(drop["metric"]) for which in ("float", made))
     name = escape(plain(title_of(result)).en)
     kind = "" if made == "int8" else f", {text(_kind(result, made))}"
@@ -71,7 +71,7 @@ def _conditions(result: Mapping[str, Any]) -> tuple[str, ...]:
     return (result["data"]["judged_by"], str(result["data"]["n_eval"]), *machine)
 
 
-def _draw(results: Sequence[Mapping[str, Any]], lang: Lang) -> str:
+def _draw(results: Sequence[Mapping[str, Any]], times: Sequence[float | None], lang: Lang) -> str:
     title, under, x, y = (
         getattr(said(key), lang) for key in ("comparison chart", "comparison under", "comparison axis", "points lost")
     )
@@ -79,10 +79,9 @@ def _draw(results: Sequence[Mapping[str, Any]], lang: Lang) -> str:
     drops = [result["drop"][result["engine"]] for result in results]
     kinds = {(result["model"]["name"], timed_on(result), _conditions(result)) for result in results}
     alike = len(kinds) == 1  # else one can't take another's place
-    timed = [(ratio_of_time(result), drop["points"]) for result, drop in zip(results, drops, strict=True)]
+    timed = [(time, drop["points"]) for time, drop in zip(times, drops, strict=True)]
     front = pareto_front(timed) if alike else set()
-    for number, (result, drop) in enumerate(zip(results, drops, strict=True), 1):
-        ratio = ratio_of_time(result)
+    for number, (result, drop, ratio) in enumerate(zip(results, drops, times, strict=True), 1):
         if ratio is not None:
             told = f"{number}: {title_of(result)}, {timed_on(result)}: {ratio:.2f}, {drop['points']:+.2f}"
             points.append(

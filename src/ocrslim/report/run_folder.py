@@ -98,10 +98,13 @@ class Run:
     Args:
         folder: where its files lie.
         result: the content of ``result.json``.
+        time: of a run of the model that was made, to that of float, where several were timed in turns; ``None`` leaves
+            it to the result, whose figures are of its own moment.
     """
 
     folder: Path
     result: dict[str, Any]
+    time: float | None = None
 
 
 def read_run(folder: Path) -> Run:

@@ -152,6 +152,11 @@ CUTS = {
                      " y = Add(b, c)", {"t": (4, 4, 1, 1), "s": (4, 4, 1, 1)}),
     "slice": ("a = Conv(x, w) p = Slice(a, i2, i6, i1) q = Slice(a, i6, big, i1) b = Conv(p, t) c = Conv(q, s)"
               " y = Add(b, c)", {"t": (4, 4, 1, 1), "s": (4, 2, 1, 1)}),
+    "split from the back": ("a = Conv(x, w) p, q = Split<axis=-3>(a, split) b = Conv(p, three_in) c = Conv(q, five_in)"
+                            " y = Add(b, c)", {"three_in": (4, 3, 1, 1), "five_in": (4, 5, 1, 1)}),
+    "slice from the back": ("a = Conv(x, w) p = Slice(a, i2, i6, back) q = Slice(a, i6, big, back) b = Conv(p, t)"
+                            " c = Conv(q, s) y = Add(b, c)",
+                            {"t": (4, 4, 1, 1), "s": (4, 2, 1, 1), "back": np.array([-3])}),
     "resize to sizes": ("a = Conv(x, w) r = Resize(a, , , resized) y = Conv(r, v)", {}),
     "batch norm": ("a = Conv(x, w) n = BatchNormalization(a, s, b, m, d) y = Conv(n, v)",
                    {"s": (8,), "b": (8,), "m": (8,), "d": np.full(8, 2, np.float32)}),

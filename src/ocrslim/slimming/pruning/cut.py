@@ -47,7 +47,8 @@ def cut(channels: Channels, removed: Collection[int], weights: Mapping[str, NDAr
 
     for node in model.graph:
         if node.op_type in EDITS:
-            EDITS[node.op_type](model, node, kept)  # rules 2 and 3, on values that are still whole
+            rank = len(channels.shapes[str(node.inputs[0].name)]) if node.inputs[0] is not None else 0
+            EDITS[node.op_type](model, node, kept, rank)  # rules 2 and 3, on values that are still whole
     for value in model.graph.initializers.values():
         if str(value.name) in channels.shapes:
             _shrink(value, kept(value), (weights or {}).get(str(value.name)))
@@ -81,7 +82,7 @@ def _shrink(value: ir.Value, kept: dict[int, NDArray[np.bool_]], new: NDArray[An
     value.shape = ir.Shape(array.shape)
 
 
-def _convolution(model: ir.Model, node: ir.Node, kept: Kept) -> None:
+def _convolution(model: ir.Model, node: ir.Node, kept: Kept, rank: int) -> None:
     """Apply rule 2."""
     groups = attribute(node, "group", 1)
     mask = kept(node.inputs[0]).get(1)
@@ -89,7 +90,7 @@ def _convolution(model: ir.Model, node: ir.Node, kept: Kept) -> None:
         node.attributes["group"] = ir.AttrInt64("group", int(mask.sum()))
 
 
-def _sizes(model: ir.Model, node: ir.Node, kept: Kept) -> None:
+def _sizes(model: ir.Model, node: ir.Node, kept: Kept, rank: int) -> None:
     """Apply rule 3 to what names the sizes of its output, axis by axis; 0 and -1 say themselves what they are."""
     index = SIZES_AT[node.op_type]
     sizes = array_of(node.inputs[index]) if len(node.inputs) > index else None
@@ -102,16 +103,15 @@ def _sizes(model: ir.Model, node: ir.Node, kept: Kept) -> None:
     _put(model, node, index, new)
 
 
-def _slice(model: ir.Model, node: ir.Node, kept: Kept) -> None:
+def _slice(model: ir.Model, node: ir.Node, kept: Kept, rank: int) -> None:
     """Apply rule 3: a bound becomes the number of channels that stay before it."""
     masks = kept(node.inputs[0])
-    rank = max(masks, default=-1) + 1
     ranges = slice_ranges(node, [len(masks[axis]) if axis in masks else 1 << 31 for axis in range(rank)])
     starts, ends = array_of(node.inputs[1]), array_of(node.inputs[2])
     axes = array_of(node.inputs[3]) if len(node.inputs) > 3 else None
     if ranges is None or starts is None or ends is None:
         return
-    order = [int(axis) for axis in (range(len(starts)) if axes is None else axes)]
+    order = [int(axis) % rank for axis in (range(len(starts)) if axes is None else axes)]
     starts, ends = starts.copy(), ends.copy()
     for position, axis in enumerate(order):
         if axis in masks:
@@ -121,11 +121,11 @@ def _slice(model: ir.Model, node: ir.Node, kept: Kept) -> None:
     _put(model, node, 2, ends)
 
 
-def _split(model: ir.Model, node: ir.Node, kept: Kept) -> None:
+def _split(model: ir.Model, node: ir.Node, kept: Kept, rank: int) -> None:
     """Apply rule 3: parts of equal size may not be equal any more, so their sizes are named."""
-    along = attribute(node, "axis", 0)
     masks = [kept(value) for value in node.outputs]
-    if along < 0 or any(along not in mask for mask in masks) or all(mask[along].all() for mask in masks):
+    along = attribute(node, "axis", 0) % rank
+    if any(along not in mask for mask in masks) or all(mask[along].all() for mask in masks):
         return
     sizes = np.array([mask[along].sum() for mask in masks], dtype=np.int64)
     if len(node.inputs) < 2:
