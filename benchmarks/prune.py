@@ -37,6 +37,7 @@ HEADINGS = (
     "cost left",
     "untrained, points",
     "points (95 %)",
+    "folded",
     "times float",
     "training, minutes",
 )
@@ -162,6 +163,12 @@ def _training_minutes(result: dict[str, Any]) -> float:
     return sum(float(stage["seconds"]) for stage in result["stages"] if stage["name"] in TRAINING) / 60
 
 
+def _folded(result: dict[str, Any]) -> str:
+    """Return the points that a recogniser gained or lost with case, spaces and full-width signs folded, as a cell."""
+    before, after = (result["metrics"][label][result["engine"]].get("loose") for label in ("float", "pruned"))
+    return f"{100 * (after['accuracy'] - before['accuracy']):+.2f}" if before and after else ""
+
+
 def told(agreed: dict[str, float]) -> str:
     """Return the engines and their shares as a cell."""
     return ", ".join(f"{engine} {share:.4f}" for engine, share in agreed.items())
@@ -176,6 +183,7 @@ def cells(result: dict[str, Any]) -> dict[str, str]:
         *(result["model"]["name"], engine, f"{result['pruning']['ratio']:.2f}"),
         f"{0.0 - result['pruning']['untrained']['points']:+.2f}",
         f"{0.0 - drop['points']:+.2f} ({0.0 - drop['high']:+.2f} to {0.0 - drop['low']:+.2f})",
+        _folded(result),
         *(f"{busy}{1 / row['ratio_on_engine']:.2f}", f"{_training_minutes(result):.1f}"),
     )
     return dict(zip(HEADINGS, texts, strict=True))

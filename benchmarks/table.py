@@ -204,7 +204,10 @@ def _placement(result: Mapping[str, Any]) -> dict[str, str]:
     found, sites = result["placement"].get("measured"), len(result["placement"]["quantized"])
     told = (DASH,) * 4
     if found:
-        answer = "yes" if found["used"] else "no" if found["fast"] or found.get("outputs") else "nothing to use"
+        faster = bool(
+            found["fast"] or found.get("outputs")
+        )  # a placement of its own; else the usual one goes without slow
+        answer = "yes" if found["used"] or (found["slow"] and not faster) else "no" if faster else "nothing to use"
         told = (str(len(found["fast"])), str(len(found["slow"])), f"{found['ratio']:.2f}", answer)
     cells = (result["model"]["name"], result.get("engine", result["target"]), str(sites), *told)
     return dict(zip(PLACEMENT, cells, strict=True))

@@ -23,6 +23,10 @@ def _result(path: Path) -> dict[str, Any]:
         "engine": "openvino",
         "pruning": {"ratio": 0.7512, "untrained": {"points": 24.0}},
         "drop": {"openvino": {"points": 0.5, "low": -0.25, "high": 1.0}},
+        "metrics": {
+            "float": {"openvino": {"accuracy": 0.5, "loose": {"accuracy": 0.75}}},
+            "pruned": {"openvino": {"accuracy": 0.49, "loose": {"accuracy": 0.74}}},
+        },
         "stages": [{"name": "train", "seconds": 600.0}, {"name": "bench", "seconds": 9.0}],
         "latency": [row],
     }
@@ -32,7 +36,7 @@ def test_the_cells_say_gains_with_plus(tmp_path: Path) -> None:
     assert prune.cells(_result(tmp_path)) == dict(
         zip(
             prune.HEADINGS,
-            (MODEL, "openvino", "0.75", "-24.00", "-0.50 (-1.00 to +0.25)", "1.25", "10.0"),
+            (MODEL, "openvino", "0.75", "-24.00", "-0.50 (-1.00 to +0.25)", "-1.00", "1.25", "10.0"),
             strict=True,
         )
     )
