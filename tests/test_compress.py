@@ -45,7 +45,9 @@ def files(folder: Path) -> set[str]:
 )
 def test_a_recogniser_without_any_data(zoo: Callable[[str], Path], tmp_path: Path, target: str, effort: str) -> None:
     zoo("PP-OCRv6_tiny_rec")
-    result = compress("PP-OCRv6_tiny_rec", CompressSettings(target, tmp_path, steps=2, effort=effort))
+    settings = CompressSettings(target, tmp_path, steps=2, effort=effort, shape=(48, 160), batch=2)
+    result = compress("PP-OCRv6_tiny_rec", settings)
+    assert {tuple(row["shape"]) for row in result["latency"]} == {(2, 3, 48, 160)}
     assert files(tmp_path) == {
         *("model.onnx", "inference.yml", "dictionary.txt", "result.json", "MODEL_CARD.md", "log.txt"),
         *("report.html", *([] if result["delivered"] == "int8" else ["int8.onnx"])),  # as the clock says
@@ -188,6 +190,7 @@ def test_whether_labels_teach(task: Task, images: int, labelled: bool, ratio: fl
     [
         ({"target": "abacus"}, "target abacus: there is none of that name"),
         ({"profile": "mine"}, "--profile mine: unknown"),
+        ({"shape": (1, 1)}, "--shape 1x1 --batch 1: the model can't be timed so"),
         ({"data": "missing.txt"}, "missing.txt: no such label file"),
         ({"data": "pages.txt"}, "holds labels for text detection"),
         ({"data": "few.txt"}, "2 usable images, at least 4 are needed"),
@@ -202,7 +205,7 @@ def test_whether_labels_teach(task: Task, images: int, labelled: bool, ratio: fl
     ],
 )
 def test_a_mistake_in_a_setting_is_told_before_any_result(
-    zoo: Callable[[str], Path], tmp_path: Path, settings: dict[str, str], said: str
+    zoo: Callable[[str], Path], tmp_path: Path, settings: dict[str, Any], said: str
 ) -> None:
     zoo("PP-OCRv6_tiny_rec")
     for name in "ab":

@@ -6,12 +6,15 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx_ir as ir
 import pytest
 
 from ocrslim import lossless
 from ocrslim.cli import main
 from ocrslim.engines.options import session_options
 from ocrslim.engines.session import open_session
+from ocrslim.errors import VerifyError
+from ocrslim.export.onnx_float import with_shape
 from ocrslim.graph.importers.onnx import load_onnx
 from ocrslim.graph.importers.source import open_model
 from ocrslim.lossless import LosslessSettings, rewrite
@@ -62,6 +65,7 @@ def test_one_shape_is_what_the_file_takes(zoo: Callable[[str], Path], tmp_path: 
     assert {tuple(row["shape"]) for row in result["latency"]} == {(1, 3, 48, 640)}
     if result["delivered"] == "rewritten":
         assert open_session(tmp_path / "model.onnx", "openvino", 1).input_shape == (1, 3, 48, 640)
+    assert [check["passed"] for check in result["verify"]] == [True, True]  # the open one, and that which is given
 
 
 def test_where_it_gains_nothing_the_original_is_the_answer(
@@ -94,6 +98,7 @@ def test_nothing_of_an_earlier_run_lies_beside_the_new_model(zoo: Callable[[str]
         (["--target", "openvino", "--steps", "3"], "--float: nothing is learned or quantized, leave out --steps"),
         (["--target", "openvino", "--ptq-only"], "leave out --ptq-only"),
         (["--target", "tensorrt"], "--float: for onnxruntime or openvino, not for tensorrt"),
+        (["--target", "openvino", "--batch", "6"], "--float: images come one at a time, leave out --batch"),
         ([], "compress --float: give MODEL --target ENGINE"),
     ],
 )
@@ -110,6 +115,17 @@ def test_what_makes_no_sense_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_shape_is_for_float_only(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert main(["compress", REC, "--target", "openvino", "--out", str(tmp_path), "--shape", "48x320"]) == 2
-    assert "--shape: for --float only" in capsys.readouterr().err
+def test_a_file_of_one_shape_is_compared_too(
+    zoo: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lossless, "with_shape", lambda graph, shape: _other_weights(with_shape(graph, shape)))
+    with pytest.raises(VerifyError):
+        rewrite(zoo(REC), LosslessSettings("openvino", tmp_path, threads=1, shape=(48, 640)))
+    assert not (tmp_path / "model.onnx").exists()
+
+
+def _other_weights(model: ir.Model) -> ir.Model:
+    """Return a graph that answers otherwise."""
+    value = max(model.graph.initializers.values(), key=lambda value: value.const_value.size)
+    value.const_value = ir.tensor(value.const_value.numpy()[:, ::-1].copy(), name=value.name)
+    return model

@@ -68,11 +68,11 @@ def test_quick_asks_where_it_is_told_to(scene: Any, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(placing, "measure_placement", measure)
     monkeypatch.setattr(placing, "replace", lambda scene, **what: changed(scene, **what))
-    settings = CompressSettings("openvino", Path("x"), placement="measured", threads=3)
+    settings = CompressSettings("openvino", Path("x"), placement="measured", threads=3, shape=(48, 96), batch=6)
     found = measured(changed(scene, effort=EFFORTS["quick"], settings=settings))
     assert found.measured.fast == {"a", "b"}
     graph, target, shape, threads = asked[0][:4]
-    assert (graph, target, shape, threads) == (scene.graph, scene.target, (1, 3, 48, 320), 3)
+    assert (graph, target, shape, threads) == (scene.graph, scene.target, (6, 3, 48, 96), 3)
     assert asked[0][6].name == TABLE
     scene.log.close()
     log = (scene.settings.out / "log.txt").read_text("utf-8")

@@ -89,13 +89,11 @@ def _run_compress(options: argparse.Namespace) -> None:
     if options.float:
         return _run_float(options)
     _check_resume(options)
-    if options.shape is not None:
-        raise InputError("--shape: for --float only; an int8 model takes what the float one takes")
     from ocrslim.compress import CompressSettings
     from ocrslim.slimming.training.distillation import DistillationSettings
 
     names = ["target", "data", "eval", "data_dir", "profile", "seed", "steps", "ptq_only", "threads", "observer"]
-    names += ["learning_rate", "max_drop", "effort", "max_minutes", "placement"]
+    names += ["learning_rate", "max_drop", "effort", "max_minutes", "placement", "shape", "batch"]
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     given |= {"dictionary": options.dict, "compute": _compute(options)}
     if options.label_ratio is not None and (options.config_path is None or options.label_ratio == 0):
@@ -151,9 +149,10 @@ def _run_float(options: argparse.Namespace) -> None:
     from ocrslim.report.table import rewritten_table
 
     of_int8 = ("steps", "ptq_only", "max_drop", "effort", "max_minutes", "observer", "learning_rate", "label_ratio")
-    for name in ("config_path", *of_int8, "placement", "speedup"):
+    for name in ("config_path", *of_int8, "placement", "speedup", "batch"):
         if getattr(options, name):
-            raise InputError(f"--float: nothing is learned or quantized, leave out --{name.replace('_', '-')}")
+            why = "images come one at a time" if name == "batch" else "nothing is learned or quantized"
+            raise InputError(f"--float: {why}, leave out --{name.replace('_', '-')}")
     if options.model is None or options.target is None:
         raise InputError("compress --float: give MODEL --target ENGINE --out DIR")
     names = ("target", "out", "data", "eval", "data_dir", "profile", "seed", "threads", "shape")
@@ -181,7 +180,7 @@ def _run_prune(options: argparse.Namespace) -> None:
     from ocrslim.report.pruned import pruning_table
 
     names = ("target", "out", "speedup", "ratio", "data", "eval", "data_dir", "profile", "seed", "steps", "threads")
-    more = ("align", "importance", "learning_rate")
+    more = ("align", "importance", "learning_rate", "shape", "batch")
     given = {name: getattr(options, name) for name in (*names, *more)}
     settings = PruneSettings(**given, dictionary=options.dict, compute=_compute(options))
     console = Console()

@@ -22,7 +22,7 @@ from ocrslim.config.profile import Profile, load_profile
 from ocrslim.delivery import INT8, Delivery, open_delivery
 from ocrslim.engines.session import InferenceSession
 from ocrslim.engines.targets import PLACEMENTS, get_target
-from ocrslim.engines.timing import SHAPES
+from ocrslim.engines.timing import refuse_shape, timed_shape
 from ocrslim.errors import InputError
 from ocrslim.example import open_example_model, override
 from ocrslim.export.bundle import CARD, write_sidecars
@@ -127,6 +127,8 @@ class CompressSettings:
         placement: ``measured`` asks the clock where int8 pays, ``policy`` takes what usually does, ``largest`` of
             that only the operators that hold half of the work; ``None`` goes by the effort.
         dictionary: file of a recogniser's characters, for one that comes without.
+        shape: height and width of the images that models are timed at, pixels; ``None`` is the task's usual.
+        batch: images of a run that is timed.
         compute: what the training runs on.
         example: a file of the PaddleSlim example, see :meth:`from_example`; ``data``, ``eval``, ``profile`` and
             ``dictionary`` go before what it says.
@@ -151,6 +153,8 @@ class CompressSettings:
     reference: Path | None = None
     placement: str | None = None
     dictionary: Path | None = None
+    shape: tuple[int, int] | None = None
+    batch: int = 1
     compute: Compute = field(default_factory=Compute)
     example: ExampleConfig | None = None
 
@@ -284,6 +288,7 @@ def _run(
         teacher = GraphModule(graph).eval()
         delivery, stays_float = _follow_placement(follow, delivery, graph, settings.placement, log)
     original, known = delivery.open_original(), dict[str, Any]()
+    refuse_shape(original, timed_shape(source.task, settings.shape, settings.batch))
     counted = original if settings.reference is None else delivery.open(delivery.counted)
 
     def pair(compressed: InferenceSession) -> Pair:
@@ -365,7 +370,7 @@ def _deliver(
     with log.stage("bench"):
         delivery.finish(exported)
         delivery.rewrite(climbed.graph, exported)
-        timed = exported, (1, 3, *SHAPES[source.task]), MIN_BENCH_SECONDS
+        timed = exported, timed_shape(source.task, settings.shape, settings.batch), MIN_BENCH_SECONDS
         rows = [*delivery.bench_surely(*timed), *delivery.bench_alone(*timed)]
         checks = verified(delivery, scene, climbed)
     result = build_result(delivery, scene, judged, climbed, rows, exported, data_sha256) | {"verify": checks}

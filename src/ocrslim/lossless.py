@@ -6,16 +6,19 @@ that gains nothing, the original is the answer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
 from ocrslim import __version__
 from ocrslim.atomic import output_folder
-from ocrslim.config.profile import Profile, load_profile
+from ocrslim.config.profile import Profile, Task, load_profile
 from ocrslim.delivery import REWRITTEN, Delivery, open_delivery
 from ocrslim.engines.cpu import cpu_info
 from ocrslim.engines.options import session_options
@@ -123,10 +126,12 @@ def _run(
         data = open_training_data(source.task, settings.data, settings.data_dir, source.characters or (), settings.seed)
     original, rewritten = delivery.open_original(), delivery.open(exported)
     with log.stage("evaluate"):
-        verified = _verify(delivery, original, rewritten, data, profile, settings)
+        batches = [batch.numpy() for batch in validation_batches(data, profile, settings.seed)]
+        verified = [_verify(source.task, original, rewritten, batches)]
         judged = _judge(Pair(source, original, rewritten, profile), data, settings, log)
-    if settings.shape is not None:  # the open one was shown to be right; what it computes of the shape is now constant
+    if settings.shape is not None:  # what the open one computes of the shape is constant there
         export_float(with_shape(graph, shape), delivery.target, exported)
+        verified.append(_verify(source.task, original, delivery.open(exported), _of_size(batches, settings.shape)))
     with log.stage("bench"):
         models = [("float", source.path), (REWRITTEN, exported)]
         rows = bench(models, ENGINES, settings.threads, shape, min_seconds=MIN_BENCH_SECONDS)
@@ -144,23 +149,23 @@ def _nodes(model: Any) -> int:
 
 
 def _verify(
-    delivery: Delivery,
-    original: InferenceSession,
-    rewritten: InferenceSession,
-    data: TrainingData,
-    profile: Profile,
-    settings: LosslessSettings,
+    task: Task, original: InferenceSession, rewritten: InferenceSession, batches: Iterable[NDArray[np.float32]]
 ) -> Verification:
     """Compare both files in the engine on held-back images.
 
     Raises:
         VerifyError: they answer otherwise.
     """
-    verify = verify_rec if delivery.source.task == "rec" else verify_det
-    batches = (batch.numpy() for batch in validation_batches(data, profile, settings.seed))
-    verified = verify(original.run, rewritten, batches, SAME)
+    verified = (verify_rec if task == "rec" else verify_det)(original.run, rewritten, batches, SAME)
     verified.check()
     return verified
+
+
+def _of_size(batches: Iterable[NDArray[np.float32]], sizes: tuple[int, int]) -> Iterator[NDArray[np.float32]]:
+    """Yield the first image of each batch alone, stretched to height and width, ``[1, 3, H, W]``."""
+    for batch in batches:
+        image = cv2.resize(batch[0].transpose(1, 2, 0), sizes[::-1], interpolation=cv2.INTER_LINEAR)
+        yield np.ascontiguousarray(image.transpose(2, 0, 1)[None])
 
 
 def _judge(pair: Pair, data: TrainingData, settings: LosslessSettings, log: RunLog) -> Judged:
@@ -176,7 +181,7 @@ def _result(
     settings: LosslessSettings,
     data: TrainingData,
     judged: Judged,
-    verified: Verification,
+    verified: Sequence[Verification],
     rows: list[BenchRow],
     exported: Path,
     log: RunLog,
@@ -202,7 +207,7 @@ def _result(
         "session": session_options(engine, settings.threads),
         "delivered": REWRITTEN if ratio < GAIN else "float",
         "size": {"float": model_bytes(source.path), REWRITTEN: exported.stat().st_size},
-        "verify": [asdict(verified)],
+        "verify": [asdict(item) for item in verified],
         "stages": log.stages,
         "skipped": [asdict(item) for item in dict.fromkeys((*data.left_out, *judged.skipped))],
         "cpu": asdict(cpu_info()),

@@ -17,7 +17,7 @@ from ocrslim.config.profile import Task
 from ocrslim.engines.machine import OtherLoad
 from ocrslim.engines.probe import random_batch
 from ocrslim.engines.targets import Target
-from ocrslim.engines.timing import SHAPES, time_ratios, time_rounds
+from ocrslim.engines.timing import SHAPES, time_ratios, time_rounds, timed_shape
 from ocrslim.errors import InputError
 from ocrslim.export.onnx_qdq import export_qdq
 from ocrslim.graph.importers.zoo import cache_folder
@@ -158,7 +158,7 @@ def _ratios(scene: Scene, first: Path, others: Sequence[Path]) -> list[float]:
 
 
 def _shape(scene: Scene) -> tuple[int, int, int, int]:
-    return (1, 3, *SHAPES[scene.source.task])
+    return timed_shape(scene.source.task, scene.settings.shape, scene.settings.batch)
 
 
 def is_faster(scene: Scene, candidate: Candidate, usual: Candidate) -> bool:

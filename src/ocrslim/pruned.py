@@ -24,7 +24,7 @@ from ocrslim.engines.cpu import cpu_info
 from ocrslim.engines.options import session_options
 from ocrslim.engines.session import ENGINES, open_session
 from ocrslim.engines.targets import get_target
-from ocrslim.engines.timing import SHAPES, bench
+from ocrslim.engines.timing import bench, refuse_shape, timed_shape
 from ocrslim.errors import InputError
 from ocrslim.export.bundle import CARD, write_sidecars
 from ocrslim.export.onnx_float import export_float
@@ -92,6 +92,8 @@ class PruneSettings:
             for rec and 5e-5 for det.
         distillation: the losses.
         dictionary: file of a recogniser's characters, for one that comes without.
+        shape: height and width of the images that models are timed at, pixels; ``None`` is the task's usual.
+        batch: images of a run that is timed.
         compute: what the training runs on; one process.
     """
 
@@ -111,6 +113,8 @@ class PruneSettings:
     learning_rate: float | None = None
     distillation: DistillationSettings = field(default_factory=DistillationSettings)
     dictionary: Path | None = None
+    shape: tuple[int, int] | None = None
+    batch: int = 1
     compute: Compute = field(default_factory=Compute)
 
     def by_labels(self, ratio: float | None) -> PruneSettings:
@@ -182,6 +186,8 @@ def _run(
     log.note(f"ocrslim {__version__}: prune {source.name} ({source.sha256}); {plain(settings)}")
     data_sha256 = sha256_of(settings.data) if settings.data else None
     _refuse_other(source, settings, data_sha256)
+    shape = timed_shape(source.task, settings.shape, settings.batch)
+    refuse_shape(open_session(source.path, settings.target, settings.threads), shape)
     with log.stage("data"):
         data = open_training_data(source.task, settings.data, settings.data_dir, source.characters or (), settings.seed)
         log.say(f"{len(data.train)} images to learn from, {len(data.held)} held back, {len(data.skipped)} skipped")
@@ -206,7 +212,7 @@ def _run(
         held = after if settings.eval is None else _judge(source, exported, data, profile, settings, {}, log, held=True)
     with log.stage("bench"):
         models = [("float", source.path), ("pruned", exported)]
-        rows = bench(models, ENGINES, settings.threads, (1, 3, *SHAPES[source.task]), min_seconds=MIN_BENCH_SECONDS)
+        rows = bench(models, ENGINES, settings.threads, shape, min_seconds=MIN_BENCH_SECONDS)
     result = _result(source, settings, data, data_sha256, pruning, training, before, after)
     result |= {"held": held.worse_drop, "taught": asdict(taught) if taught else None}
     result |= {"latency": [row.to_json() for row in rows], "verify": [asdict(verified)], "stages": log.stages}
@@ -234,7 +240,7 @@ def _prune(
         settings.goal(),
         task=source.task,
         logits=distillation_points(graph).logits,
-        shape=(1, 3, *SHAPES[source.task]),
+        shape=timed_shape(source.task, settings.shape, settings.batch),
         machine=machine if settings.speedup is not None else None,
         importance=settings.importance,
         divergence=lambda answer, target: compare(source.task, [answer], [target])[0],

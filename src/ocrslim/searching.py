@@ -23,7 +23,7 @@ from ocrslim.atomic import held_folder, replacing
 from ocrslim.compress import CompressSettings, compress
 from ocrslim.delivery import REWRITTEN
 from ocrslim.engines.targets import get_target
-from ocrslim.engines.timing import SHAPES, bench
+from ocrslim.engines.timing import bench, timed_shape
 from ocrslim.errors import EngineError, InputError, ModelError, VerifyError
 from ocrslim.graph.importers.source import ModelSource, open_model
 from ocrslim.learning import RECIPE
@@ -279,7 +279,7 @@ def _int8(model: str | Path, settings: CompressSettings, console: Console | None
 
 def _pruning(source: ModelSource, settings: CompressSettings, out: Path, speedup: float) -> PruneSettings:
     names: tuple[str, ...] = ("target", "data", "eval", "data_dir", "profile", "seed", "steps", "threads")
-    names += ("distillation", "dictionary", "compute")
+    names += ("distillation", "dictionary", "compute", "shape", "batch")
     given = {name: getattr(settings, name) for name in names}
     if settings.learning_rate is not None:
         given["learning_rate"] = settings.learning_rate
@@ -293,7 +293,7 @@ def _time(source: ModelSource, settings: CompressSettings, parts: Sequence[str])
     """Return what each model takes to what the float one that came in takes, all in turns."""
     models = [("float", source.path), *((part, settings.out / part / "model.onnx") for part in parts)]
     engine = get_target(settings.target).engine
-    shape = (1, 3, *SHAPES[source.task])
+    shape = timed_shape(source.task, settings.shape, settings.batch)
     rows = bench(models, [engine], settings.threads, shape, min_seconds=MIN_BENCH_SECONDS)
     return {row.label: row.ratio_on_engine for row in rows if row.label != "float"}
 

@@ -27,11 +27,48 @@ from ocrslim.engines.probe import random_batch
 from ocrslim.engines.session import PADDLE_ENGINES, InferenceSession, open_session
 from ocrslim.errors import EngineError, InputError
 
-__all__ = ["SHAPES", "BenchRow", "TimeRatio", "bench", "measure_peak_rss", "time_ratios", "time_rounds"]
+__all__ = [
+    "SHAPES",
+    "BenchRow",
+    "TimeRatio",
+    "bench",
+    "measure_peak_rss",
+    "refuse_shape",
+    "time_ratios",
+    "time_rounds",
+    "timed_shape",
+]
 
 SHAPES = {"rec": (48, 320), "det": (640, 640)}  # height and width that a task's models are timed at, pixels
 WARM_UP = 3  # runs of each session: engines choose kernels and lay out memory at a first run of a shape
 PROBE_SECONDS = 300
+
+
+def timed_shape(task: str, sizes: tuple[int, int] | None = None, batch: int = 1) -> tuple[int, int, int, int]:
+    """Return the shape that a model is timed at, N x C x H x W.
+
+    Args:
+        task: det or rec.
+        sizes: height and width, pixels; ``None`` is the task's of :data:`SHAPES`.
+        batch: images.
+
+    >>> timed_shape("rec"), timed_shape("det", (960, 1280), 2)
+    ((1, 3, 48, 320), (2, 3, 960, 1280))
+    """
+    return (batch, 3, *(sizes or SHAPES[task]))
+
+
+def refuse_shape(session: InferenceSession, shape: Sequence[int]) -> None:
+    """Run a model once at the shape that it is to be timed at.
+
+    Raises:
+        InputError: it can't be run so.
+    """
+    try:
+        session.run(random_batch(shape))
+    except EngineError as error:
+        sizes = "x".join(map(str, shape[2:]))
+        raise InputError(f"--shape {sizes} --batch {shape[0]}: the model can't be timed so: {error}") from error
 
 
 @dataclass(frozen=True)
