@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -82,7 +82,7 @@ class Cost:
     floor: float
     gflops: float
     in_engine: float
-    peak: float
+    peak: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -195,8 +195,8 @@ def measure(name: str, batch: int | None, target: str, turns: int) -> Cost:
     found = {kind: statistics.median(times[1:]) for kind, times in seconds.items()}
     rate, forward = SIDE**3 / found.pop("product"), found.pop("pass")
     multiplied, once = subject.arithmetic(), sum(subject.macs.values())
-    images, peak = len(subject.images), _peak_of_its_own(name, batch, target)
-    return Cost(subject.name, images, found, multiplied / rate, 2e-9 * rate, multiplied / once * forward, peak)
+    images, in_engine = len(subject.images), multiplied / once * forward
+    return Cost(subject.name, images, found, multiplied / rate, 2e-9 * rate, in_engine)
 
 
 @freed_memory_kept()
@@ -208,8 +208,12 @@ def peak(name: str, batch: int | None, target: str) -> float:
     return (peak_rss_mb() or 0.0) / 1024
 
 
-def _peak_of_its_own(name: str, batch: int | None, target: str) -> float:
-    """Return what :func:`peak` tells in a fresh process."""
+def peak_of_its_own(name: str, batch: int | None, target: str) -> float:
+    """Return what :func:`peak` tells in a fresh process.
+
+    Raises:
+        OcrslimError: that process failed.
+    """
     asked = [name, "--target", target, "--threads", str(torch.get_num_threads()), "--peak"]
     asked += [] if batch is None else ["--batch", str(batch)]
     done = subprocess.run([sys.executable, __file__, *asked], capture_output=True, text=True, check=False)
@@ -269,6 +273,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(max(peak(name, options.batch, options.target) for name in names))
             return 0
         costs = [measure(name, options.batch, options.target, max(2, options.turns)) for name in names]
+        others = load.cores() or 0.0
+        costs = [
+            replace(cost, peak=peak_of_its_own(name, options.batch, options.target))
+            for name, cost in zip(names, costs, strict=True)
+        ]
     except OcrslimError as error:
         print(f"step.py: {error}", file=sys.stderr)
         return 2
@@ -276,7 +285,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(markdown([row(cost) for cost in costs], []))
     print(
         f"seconds of a step; {cpu.model}, {' '.join(cpu.flags)}; {options.threads} threads; torch {torch.__version__};"
-        f" others used {load.cores() or 0.0:.1f} cores"
+        f" others used {others:.1f} cores"
     )
     missed = [line for cost in costs for line in misses(cost)]
     for line in missed:
