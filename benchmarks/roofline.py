@@ -41,6 +41,10 @@ CHANNELS, SIDE = 256, 64  # of the convolution whose rate is the roof
 CACHED = (1, 32, 128, 128)  # 2 MiB of float32
 WARM_UP = 5
 SUMMED = ("ms", "GMAC", "GMAC/s", "least ms", "times the least")  # of a whole model
+CLASSES = (
+    *("pointwise conv", "conv", "depthwise, grouped conv", "transposed conv", "product of matrices"),
+    *("elementwise, pool, norm", "reorder, copy"),
+)
 HEADINGS = ("layers", "number", "ms", "share %", "GMAC", "GMAC/s", "least ms", "times the least")
 
 
@@ -237,16 +241,21 @@ def rows(layers: Sequence[Layer], whole: float, roofs: Roofs) -> list[dict[str, 
     return [_row(kind, members, whole, roofs) for kind, members in [*slowest, ("all", list(layers))]]
 
 
-def summed(name: str, told: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """Return what a model's rows say in one.
+def summed(name: str, layers: Sequence[Layer], roofs: Roofs) -> dict[str, str]:
+    """Return what a model's layers say in one row: its own figures, and those of each class of either precision.
 
     Args:
         name: of the model.
-        told: of :func:`rows`.
+        layers: of the model.
+        roofs: of the machine.
     """
-    *kinds, whole = told
-    slow = [f"{row['layers']} {row['share %']}" for row in kinds[:3]]
-    return {"model": name} | {key: whole[key] for key in SUMMED} | {"most of the time, %": ", ".join(slow)}
+    whole = _row("all", layers, sum(layer.seconds for layer in layers), roofs)
+    cells = {"model": name} | {key: whole[key] for key in SUMMED}
+    for kind in CLASSES:
+        members = [layer for layer in layers if layer.kind.removesuffix(", int8").removesuffix(", float") == kind]
+        told = _row(kind, members, 1.0, roofs) if members else {"ms": "", "times the least": ""}
+        cells[kind] = f"{told['ms']} ({told['times the least']})" if members else ""
+    return cells
 
 
 def _row(kind: str, layers: Sequence[Layer], whole: float, roofs: Roofs) -> dict[str, str]:
@@ -278,10 +287,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             told = rows(layers, whole, roofs)
             print(f"**{Path(name).name}: {1e3 * whole:.2f} ms in layers**\n")
             print(markdown(told, []))
-            summary.append(summed(Path(name).name, told))
+            summary.append(summed(Path(name).name, layers, roofs))
     except OcrslimError as error:
         print(f"roofline.py: {error}", file=sys.stderr)
         return 2
+    print("Of each class milliseconds, and in brackets how many times the least:\n")
     print(markdown(summary, []))
     cpu = cpu_info()
     print(

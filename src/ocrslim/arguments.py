@@ -71,14 +71,11 @@ def _add_compress(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     parser.add_argument(
         "--float", action="store_true", help="no int8: only write the float model as its engine runs it fastest"
     )
-    parser.add_argument(
-        "--shape",
-        type=_shape,
-        metavar="HxW",
-        help="of the images that models are timed at, as yours mostly are; default: 48x320 for rec, 640x640 for det;"
-        " with --float: of every image, one at a time, which the file then takes alone; default: open",
+    _add_timed(
+        parser,
+        "of the images that models are timed at, as yours mostly are; default: 48x320 for rec, 640x640 for det; with"
+        " --float: of every image, one at a time, which the file then takes alone; default: open",
     )
-    parser.add_argument("--batch", type=_positive, metavar="N", help="images of a run that is timed; default: 1")
     parser.add_argument("--ptq-only", action="store_true", help="calibrate only, no training")
     parser.add_argument(
         "--max-drop",
@@ -186,17 +183,17 @@ def _add_prune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--label-ratio", type=_weight, metavar="X", help="weight of labels for a recogniser; see compress"
     )
-    parser.add_argument(
-        "--shape", type=_shape, metavar="HxW", help="of the images that models are timed at; see compress"
-    )
-    parser.add_argument(
-        "--batch", type=_positive, default=1, metavar="N", help="images of a run that is timed; default: 1"
-    )
+    _add_timed(parser, "of the images that models are timed at; see compress")
     _add_dict(parser)
     parser.add_argument("--profile", metavar="NAME", help="pre- and post-processing; see eval")
     parser.add_argument("--seed", type=_natural, default=0, metavar="N", help="default: %(default)s")
     parser.add_argument("--threads", type=_positive, default=2, metavar="N", help="default: %(default)s")
     _add_compute(parser)
+
+
+def _add_timed(parser: argparse.ArgumentParser, shape: str) -> None:
+    parser.add_argument("--shape", type=_shape, metavar="HxW", help=shape)
+    parser.add_argument("--batch", type=_positive, metavar="N", help="images of a run that is timed; default: 1")
 
 
 def _add_eval(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

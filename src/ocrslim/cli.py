@@ -180,9 +180,9 @@ def _run_prune(options: argparse.Namespace) -> None:
     from ocrslim.report.pruned import pruning_table
 
     names = ("target", "out", "speedup", "ratio", "data", "eval", "data_dir", "profile", "seed", "steps", "threads")
-    more = ("align", "importance", "learning_rate", "shape", "batch")
+    more = ("align", "importance", "learning_rate", "shape")
     given = {name: getattr(options, name) for name in (*names, *more)}
-    settings = PruneSettings(**given, dictionary=options.dict, compute=_compute(options))
+    settings = PruneSettings(**given, batch=options.batch or 1, dictionary=options.dict, compute=_compute(options))
     console = Console()
     result = prune_and_distil(options.model, settings.by_labels(options.label_ratio), console)
     console.print(pruning_table(result), crop=False)

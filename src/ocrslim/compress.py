@@ -278,14 +278,12 @@ def _run(
     log.note(f"ocrslim {__version__}: {source.name} ({source.sha256}) for {settings.target}; {plain(settings)}")
     with log.stage("data"):
         follow, data, settings = _open_data(source, settings, log)
-        validation = validation_batches(data, profile, settings.seed)
-        data_sha256 = data_fingerprint(settings)
+        validation, data_sha256 = validation_batches(data, profile, settings.seed), data_fingerprint(settings)
     identity = refuse_unfinished(settings.out, run_fingerprint(source, settings, data_sha256))
     kept = {"fingerprint": identity, "team": team, "precision": precision}
     wait_for(team, opened=True)
     with log.stage("import"):
         graph = canonicalize(load_onnx(source.path))
-        teacher = GraphModule(graph).eval()
         delivery, stays_float = _follow_placement(follow, delivery, graph, settings.placement, log)
     original, known = delivery.open_original(), dict[str, Any]()
     refuse_shape(original, timed_shape(source.task, settings.shape, settings.batch))
@@ -320,7 +318,7 @@ def _run(
     scene = Scene(
         source,
         graph,
-        teacher,
+        GraphModule(graph).eval(),
         delivery.target,
         data,
         profile,

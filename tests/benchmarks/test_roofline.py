@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from roofline import Layer, Roofs, count_macs, kind_of, main, measure_roofs, profile
+from roofline import CLASSES, Layer, Roofs, count_macs, kind_of, main, measure_roofs, profile
 
 from ocrslim.graph.importers.onnx import load_onnx
 from ocrslim.graph.importers.source import open_model
@@ -72,5 +73,9 @@ def test_the_script_tells_each_class(zoo: Callable[[str], Path], capsys: pytest.
     assert "GMAC/s int8" in said
     summary = said[said.index("| model |") :].splitlines()
     assert summary[2].startswith("| inference.onnx |") or summary[2].startswith("| PP-OCRv6_tiny_rec")
-    assert "pointwise conv, float" in summary[2]
+    heads, cells_of = ([cell.strip() for cell in summary[line].split("|")] for line in (0, 2))
+    cells = dict(zip(heads, cells_of, strict=True))
+    assert re.fullmatch(r"\d+\.\d\d \(\d+\.\d\)", cells["pointwise conv"])
+    parts = [float(cells[kind].split()[0]) for kind in CLASSES if cells[kind]]
+    assert sum(parts) == pytest.approx(float(cells["ms"]), abs=0.05)  # every layer has a class
     assert main(["nothing.onnx"]) == 2
