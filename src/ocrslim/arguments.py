@@ -100,11 +100,7 @@ def _add_compress(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     parser.add_argument("--max-minutes", type=float, metavar="N", help="start no further rung after N minutes")
     parser.add_argument("--threads", type=_positive, default=2, metavar="N", help="default: %(default)s")
     parser.add_argument("--profile", metavar="NAME", help="pre- and post-processing; see eval")
-    parser.add_argument(
-        "--observer",
-        choices=OBSERVERS,
-        help="of activation ranges; default: output",
-    )
+    parser.add_argument("--observer", choices=OBSERVERS, help="of activation ranges; default: output")
     parser.add_argument(
         "--learning-rate",
         type=_rate,
