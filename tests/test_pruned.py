@@ -227,7 +227,7 @@ def test_a_whole_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     zoo(name)
-    monkeypatch.setattr("ocrslim.slimming.pruning.cost.SECONDS", 2.0)  # of a question; what is told is checked elsewhere
+    monkeypatch.setattr("ocrslim.slimming.pruning.cost.SECONDS", 2.0)  # a question
     labels = (real_data / task / "labels" / "train.txt").read_text(encoding="utf-8").splitlines()
     few = tmp_path / "few.txt"
     few.write_text("\n".join(labels[:: len(labels) // 60]) + "\n", encoding="utf-8")
