@@ -22,7 +22,7 @@ from ocrslim.config.profile import Profile, load_profile
 from ocrslim.engines.cpu import cpu_info, versions
 from ocrslim.engines.machine import OtherLoad
 from ocrslim.engines.session import open_session
-from ocrslim.engines.timing import SHAPES, bench
+from ocrslim.engines.timing import bench, timed_shape
 from ocrslim.errors import EngineError, InputError
 from ocrslim.evaluate import evaluate
 from ocrslim.graph.importers.source import ModelSource
@@ -237,7 +237,7 @@ class Bench:
 
         ``None`` where the machine is not quiet.
         """
-        shape = (1, 3, *SHAPES[self.source.task])
+        shape = timed_shape(self.source.task)
         key = {
             "files": {name: self._identity(file) for name, file in files.items()},
             "engine": [engine, versions()[engine]],

@@ -27,7 +27,7 @@ from ocrslim.config.profile import Task
 from ocrslim.engines.cpu import cpu_info
 from ocrslim.engines.machine import OtherLoad, peak_rss_mb
 from ocrslim.engines.targets import get_target
-from ocrslim.engines.timing import SHAPES
+from ocrslim.engines.timing import timed_shape
 from ocrslim.errors import OcrslimError
 from ocrslim.graph.executor.graph_module import GraphModule
 from ocrslim.graph.importers.onnx import load_onnx
@@ -117,7 +117,7 @@ def _timed(
 
 def _step(graph: ir.Model, task: Task, precision: Precision, batch: int) -> Callable[[], float]:
     """Return a function that makes one step and returns its loss."""
-    shape = (batch, 3, *SHAPES[task])
+    shape = timed_shape(task, batch=batch)
     images = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
     points, target = distillation_points(graph), get_target(TARGET)
     quantization = prepare(GraphModule(graph).eval(), place(graph, target), target)

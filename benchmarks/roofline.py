@@ -29,7 +29,7 @@ from table import markdown
 
 from ocrslim.engines.cpu import cpu_info, versions
 from ocrslim.engines.machine import OtherLoad
-from ocrslim.engines.timing import SHAPES
+from ocrslim.engines.timing import timed_shape
 from ocrslim.errors import OcrslimError
 from ocrslim.graph.importers.source import open_model
 
@@ -253,8 +253,8 @@ def summed(name: str, layers: Sequence[Layer], roofs: Roofs) -> dict[str, str]:
     cells = {"model": name} | {key: whole[key] for key in SUMMED}
     for kind in CLASSES:
         members = [layer for layer in layers if layer.kind.removesuffix(", int8").removesuffix(", float") == kind]
-        told = _row(kind, members, 1.0, roofs) if members else {"ms": "", "times the least": ""}
-        cells[kind] = f"{told['ms']} ({told['times the least']})" if members else ""
+        told = _row(kind, members, 1.0, roofs) if members else None
+        cells[kind] = f"{told['ms']} ({told['times the least']})" if told else ""
     return cells
 
 
@@ -282,7 +282,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         roofs = measure_roofs(options.threads, options.runs)
         for name in options.models:
             source = open_model(name)
-            shape = (options.batch, 3, *SHAPES[source.task])
+            shape = timed_shape(source.task, batch=options.batch)
             layers, whole = profile(source.path, shape, options.threads, options.runs)
             told = rows(layers, whole, roofs)
             print(f"**{Path(name).name}: {1e3 * whole:.2f} ms in layers**\n")

@@ -31,7 +31,7 @@ from ocrslim.engines.options import Options, session_options
 from ocrslim.engines.probe import random_batch
 from ocrslim.engines.session import ENGINES, InferenceSession
 from ocrslim.engines.targets import get_target
-from ocrslim.engines.timing import SHAPES, time_rounds
+from ocrslim.engines.timing import time_rounds, timed_shape
 from ocrslim.errors import OcrslimError
 from ocrslim.export.onnx_float import export_float, with_shape
 from ocrslim.graph.importers.onnx import load_onnx
@@ -96,7 +96,7 @@ def measure(name: str, engine: str, threads: int, rounds: int) -> list[dict[str,
         OcrslimError: the model can't be used.
     """
     source = open_model(name)
-    shape = (1, 3, *SHAPES[source.task])
+    shape = timed_shape(source.task)
     graph, target = canonicalize(load_onnx(source.path)), get_target(engine)
     batch, usual = random_batch(shape), session_options(engine, threads)
     rows = []

@@ -21,7 +21,7 @@ from typing import Any
 from table import BUSY, markdown, read_results
 
 from ocrslim.engines.session import ENGINES
-from ocrslim.engines.timing import SHAPES, BenchRow, bench
+from ocrslim.engines.timing import BenchRow, bench, timed_shape
 from ocrslim.errors import OcrslimError
 from ocrslim.graph.importers.source import open_model
 
@@ -93,7 +93,7 @@ def measure(folder: Path, result: dict[str, Any], batch: int, threads: int, seco
     source, engine = open_model(came_in), result.get("engine", result["target"])
     engines = tuple(dict.fromkeys((ENGINES[0], engine)))
     files: list[tuple[str | Path, Path]] = [(ORIGINAL, source.path), (INT8, folder / "model.onnx")]
-    rows = bench(files, engines, threads, (batch, 3, *SHAPES[source.task]), min_seconds=seconds)
+    rows = bench(files, engines, threads, timed_shape(source.task, batch=batch), min_seconds=seconds)
     found = {(row.label, row.engine): row for row in rows}
     points = 0.0 - result["drop"][engine]["points"]
     original, own, int8 = (found[key] for key in ((ORIGINAL, ENGINES[0]), (ORIGINAL, engine), (INT8, engine)))

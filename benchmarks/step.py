@@ -34,7 +34,7 @@ from ocrslim.engines.cpu import cpu_info
 from ocrslim.engines.machine import OtherLoad, peak_rss_mb
 from ocrslim.engines.session import open_session
 from ocrslim.engines.targets import get_target
-from ocrslim.engines.timing import SHAPES
+from ocrslim.engines.timing import timed_shape
 from ocrslim.errors import OcrslimError
 from ocrslim.graph.executor.graph_module import GraphModule
 from ocrslim.graph.importers.onnx import load_onnx
@@ -116,7 +116,7 @@ class Subject:
         """
         source = open_model(name)
         graph = canonicalize(load_onnx(source.path))
-        shape = (batch or BATCH[source.task], 3, *SHAPES[source.task])
+        shape = timed_shape(source.task, batch=batch or BATCH[source.task])
         images = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
         macs = node_macs(graph, shape)
         if macs is None:

@@ -229,7 +229,7 @@ def _run_predict(options: argparse.Namespace) -> None:
 
 def _run_bench(options: argparse.Namespace) -> None:
     """``ocrslim bench``."""
-    from ocrslim.engines.timing import SHAPES, bench
+    from ocrslim.engines.timing import bench, timed_shape
     from ocrslim.graph.importers.source import open_model
     from ocrslim.made_for import engine_for
     from ocrslim.report.table import bench_table
@@ -238,7 +238,7 @@ def _run_bench(options: argparse.Namespace) -> None:
     tasks = {source.task for source in sources}
     if len(tasks) > 1 and options.shape is None:
         raise InputError("bench: det and rec models take different shapes; time them apart or give --shape HxW")
-    height, width = options.shape or SHAPES[sources[0].task]
+    shape = timed_shape(sources[0].task, options.shape, options.batch)
     engines = [engine_for(sources, engine) for engine in options.engine or [None]]
     only_paddle = set(engines) <= set(PADDLE_ENGINES)
     paths = [source.file_for(engines[0]) if only_paddle else source.path for source in sources]
@@ -246,10 +246,10 @@ def _run_bench(options: argparse.Namespace) -> None:
         list(zip(options.models, paths, strict=True)),
         engines,
         threads=options.threads,
-        shape=(options.batch, 3, height, width),
+        shape=shape,
     )
     if options.json:
-        print(json_line({"shape": [options.batch, 3, height, width], "rows": [row.to_json() for row in rows]}))
+        print(json_line({"shape": list(shape), "rows": [row.to_json() for row in rows]}))
     else:
         Console().print(bench_table([row.to_json() for row in rows]), crop=False)
 

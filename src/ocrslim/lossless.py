@@ -23,7 +23,7 @@ from ocrslim.delivery import REWRITTEN, Delivery, open_delivery
 from ocrslim.engines.cpu import cpu_info
 from ocrslim.engines.options import session_options
 from ocrslim.engines.session import ENGINES, InferenceSession
-from ocrslim.engines.timing import SHAPES, BenchRow, bench
+from ocrslim.engines.timing import BenchRow, bench, timed_shape
 from ocrslim.errors import InputError
 from ocrslim.export.bundle import CARD, write_sidecars
 from ocrslim.export.onnx_float import copy_model, export_float, with_shape
@@ -116,7 +116,7 @@ def _run(
 ) -> dict[str, Any]:
     source = delivery.source
     log.note(f"ocrslim {__version__}: --float {source.name} ({source.sha256}); {plain(settings)}")
-    shape = (1, 3, *(settings.shape or SHAPES[source.task]))
+    shape = timed_shape(source.task, settings.shape)
     exported = partial / "model.onnx"
     with log.stage("rewrite"):
         graph = canonicalize(load_onnx(source.path))

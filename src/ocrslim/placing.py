@@ -17,7 +17,7 @@ from ocrslim.config.profile import Task
 from ocrslim.engines.machine import OtherLoad
 from ocrslim.engines.probe import random_batch
 from ocrslim.engines.targets import Target
-from ocrslim.engines.timing import SHAPES, time_ratios, time_rounds, timed_shape
+from ocrslim.engines.timing import time_ratios, time_rounds, timed_shape
 from ocrslim.errors import InputError
 from ocrslim.export.onnx_qdq import export_qdq
 from ocrslim.graph.importers.zoo import cache_folder
@@ -221,7 +221,7 @@ def small_sites(graph: ir.Model, target: Target, task: Task, keep_float: Collect
         InputError: sizes can't be inferred.
     """
     sites = [site.node for site in place(graph, target, keep_float).sites]
-    macs = node_macs(graph, (1, 3, *SHAPES[task]))
+    macs = node_macs(graph, timed_shape(task))
     if macs is None:
         raise InputError("--placement largest: the sizes of the model's values can't be told; take --placement policy")
     total, held, largest = sum(macs[name] for name in sites), 0, set[str]()

@@ -134,6 +134,8 @@ def _search(
             break
     chosen = _choose(found, speedup)
     verdict = _verdict(chosen, speedup, settings.max_drop)
+    if failed is not None:
+        verdict += f"; what came next failed: {failed}"
     result = {
         "model": {"name": source.name, "task": source.task, "sha256": source.sha256},
         "target": settings.target,
@@ -143,7 +145,7 @@ def _search(
         "found": [asdict(item) for item in found],
         "cpu": whole["cpu"],
         "failed": failed,
-        "verdict": "; what came next failed: ".join(filter(None, (verdict, failed))),
+        "verdict": verdict,
     }
     result["given"] = _give(out, chosen)
     write_json(out / SEARCH, result)

@@ -49,7 +49,9 @@ def test_a_whole_measurement(zoo: Callable[[str], Path]) -> None:
     cost = measure(str(path), 1, "openvino", turns=2)
     macs = count_macs(load_onnx(open_model(path).path), (1, 3, 48, 320))
     assert macs is not None
-    passes = cost.floor * cost.gflops / 2 * 1e9 / macs
+    multiplied = Subject.load(str(path), 1, "openvino").arithmetic()
+    assert cost.floor == pytest.approx(multiplied / (cost.gflops / 2 * 1e9), rel=1e-6)
+    passes = multiplied / macs
     assert 3.5 < passes <= 4.0  # the stem and what else is float has no gradients of weights
     assert cost.floor / 4 < cost.in_engine < 100 * cost.floor  # no engine multiplies four times as fast as that product
     assert set(cost.steps) == {"ours", "without", "all weights", FIRST}

@@ -121,7 +121,7 @@ def _page(runs: Sequence[Run], lang: Lang, room: int) -> str:
     several = len(runs) > 1
     if several:
         title, head = said("title many", n=len(runs)), said("heading many", n=len(runs))
-        parts = [section(comparison([run.result for run in runs], [run.time for run in runs]), 2)]
+        parts = [section(comparison(runs), 2)]
         links = [("comparison", said("comparison"))]
         for number, run in enumerate(runs, 1):
             name = f"run{number}"

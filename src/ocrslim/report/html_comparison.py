@@ -11,19 +11,19 @@ from ocrslim.report.html_parts import Html, Section, chart, paragraph, table, te
 from ocrslim.report.html_words import Lang, Said, between, escape, metric_name, plain, said
 from ocrslim.report.plot import Point, scatter
 from ocrslim.report.result import made_of, title_of
+from ocrslim.report.run_folder import Run
 
 __all__ = ["comparison"]
 
 
-def comparison(results: Sequence[Mapping[str, Any]], together: Sequence[float | None] = ()) -> Section:
+def comparison(runs: Sequence[Run]) -> Section:
     """Compare runs.
 
     Args:
-        results: the content of each one's ``result.json``; at least two.
-        together: time of each one's model to float's where all were timed in turns; else each one's own.
+        runs: at least two.
     """
-    own = [ratio_of_time(result) for result in results]
-    times = [mine if shared is None else shared for mine, shared in zip(own, together or own, strict=True)]
+    results = [run.result for run in runs]
+    times = [ratio_of_time(run.result) if run.time is None else run.time for run in runs]
     rows = [_row(n, *pair) for n, pair in enumerate(zip(results, times, strict=True), 1)]
     body = [table(said("comparison table"), _heads(), rows, range(5, 12))]
     if len({_conditions(result) for result in results}) > 1:
