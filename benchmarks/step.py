@@ -2,11 +2,13 @@
 
 Four steps are run in turns: ours (teacher, student with fake quantizers on fixed integers, losses, gradients of scales
 and biases, Adam), the same with the fake quantizers passing floats on, training of all the weights as quantization-
-aware training does it, and ours with the channels first in memory. The floor is the multiplications of the step,
-counted in the graph, at the rate of a large product of matrices measured in the same turns: teacher and student
-forward, and the gradients that something needs: of the sites' inputs and weights, whose scales learn, and of what lies
-behind them. No engine comes near that rate on all models. What one does reach stands beside it: as many multiplications
-at the rate of the float model's pass in OpenVINO, with its fused layers, in the same turns on the same images.
+aware training does it, and ours with the channels first in memory. The floor is the multiplications of the step as
+backpropagation makes them, counted in the graph, at the rate of a large product of matrices measured in the same turns:
+teacher and student forward, and the gradients that something needs: of the sites' inputs and weights, whose scales
+learn, and of what lies behind them. *Made* is the share of them that our step makes: the student goes on from what the
+teacher made of its float layers, and scales get their gradients from outputs. No engine comes near that rate on all
+models. What one does reach stands beside it: as many multiplications as the floor's at the rate of the float model's
+pass in OpenVINO, with its fused layers, in the same turns on the same images.
 
 The peak of memory is that of our step in a process of its own. The exit code is 1 where a figure is above what was
 asked: :data:`MOST`.
@@ -43,19 +45,22 @@ from ocrslim.graph.importers.zoo import MODELS
 from ocrslim.graph.inspect import node_macs
 from ocrslim.graph.passes.canonical import canonicalize
 from ocrslim.graph.points import distillation_points
-from ocrslim.learning import scales_and_biases
+from ocrslim.learning import scales_and_biases, supervise, without_shared
 from ocrslim.slimming.quantization.placement import place
 from ocrslim.slimming.quantization.prepare import Quantization, calibrate, prepare
-from ocrslim.slimming.training.distillation import Distillation, DistillationSettings
+from ocrslim.slimming.quantization.shared import find_float_part
+from ocrslim.slimming.shared import Shared
+from ocrslim.slimming.training.distillation import DistillationSettings
 from ocrslim.slimming.training.memory import freed_memory_kept
 from ocrslim.slimming.training.precision import FULL
 
 BATCH = {"rec": 8, "det": 2}
 SIDE = 1024  # of the matrices whose product gives the rate
 ENGINE = "openvino"  # whose passes stand beside the floor
+ALL = "all weights"  # learn, as in quantization-aware training
 FIRST = "channels first"  # ours with weights and images in the other layout
 HEADINGS = (
-    *("model", "batch", "ours", "without", "ratio", "all weights", FIRST, "floor", "ours / floor", "GFLOP/s"),
+    *("model", "batch", "ours", "without", "ratio", ALL, FIRST, "floor", "ours / floor", "made"),
     *("openvino's rate", "ours / that", "peak, GB"),
 )
 MOST = {"ratio": 1.25, "ours / floor": 1.7, "peak, GB": 8.0}
@@ -71,6 +76,7 @@ class Cost:
         batch: images.
         steps: name of the step -> seconds.
         floor: bare arithmetic, seconds.
+        made: share of its multiplications that our step makes.
         gflops: of the product of matrices, 2 for a multiplication with its addition.
         in_engine: the floor's multiplications at the rate of the float model's pass in OpenVINO, seconds.
         peak: memory of a process that makes our step, GB.
@@ -80,6 +86,7 @@ class Cost:
     batch: int
     steps: Mapping[str, float]
     floor: float
+    made: float
     gflops: float
     in_engine: float
     peak: float = 0.0
@@ -125,21 +132,19 @@ class Subject:
 
     def step(self, kind: str) -> Callable[[], None]:
         """Return what makes one step of a kind."""
-        wanted, points = get_target(self.target), distillation_points(self.graph)
-        quantization = prepare(GraphModule(self.graph).eval(), place(self.graph, wanted, ()), wanted)
-        calibrate(quantization, [self.images], "minmax")
+        own, given = GraphModule(self.graph).eval(), self.images
+        quantization = self.quantized()
         learning = _learning(quantization, kind)
         chosen = {id(parameter) for parameter in learning}
         for parameter in quantization.module.parameters():
             parameter.requires_grad_(id(parameter) in chosen)
         optimizer = torch.optim.Adam(learning, lr=NO_CHANGE)
-        own, given = GraphModule(self.graph).eval(), self.images
         if kind != FIRST:  # as compress does
             FULL.put(quantization.module, own)
             given = FULL.place(self.images)
-        criterion = Distillation(
-            quantization.module, own, self.task, points.logits, points.features, DistillationSettings()
-        )
+        shared = Shared() if kind == ALL else find_float_part(quantization, own)
+        losses, features = without_shared(DistillationSettings(), distillation_points(self.graph).features, shared)
+        criterion = supervise(quantization.module, own, self.graph, self.task, losses, [], features, shared.values)[0]
 
         def run() -> None:
             optimizer.zero_grad(set_to_none=True)
@@ -148,21 +153,33 @@ class Subject:
 
         return run
 
-    def arithmetic(self) -> int:
-        """Return the multiplications of our step: both passes, and the gradients that something needs.
+    def quantized(self) -> Quantization:
+        """Return a student, calibrated."""
+        wanted = get_target(self.target)
+        quantization = prepare(GraphModule(self.graph).eval(), place(self.graph, wanted, ()), wanted)
+        calibrate(quantization, [self.images], "minmax")
+        return quantization
 
-        A site's scales need those of its input and of its weights; what reads a value that depends on something
-        that learns needs that value's. Floats' weights don't learn.
+    def arithmetic(self) -> tuple[int, int]:
+        """Return the multiplications of our step as backpropagation makes them, and those that it makes.
+
+        A site's scales need the gradients of its input and of its weights; what reads a value that depends on something
+        that learns needs that value's. Floats' weights don't learn. Ours makes no gradients of weights, and runs what
+        student and teacher have in common once.
         """
         sites = {site.node for site in place(self.graph, get_target(self.target), ()).sites}
-        total, moved = 0, set[str]()
+        shared = find_float_part(self.quantized(), GraphModule(self.graph))
+        total, made, moved = 0, 0, set[str]()
         for node in self.graph.graph:
             depends = sum(value is not None and str(value.name) in moved for value in node.inputs)
-            gradients = 2 if node.name in sites else depends
-            total += self.macs.get(str(node.name), 0) * (2 + gradients)
-            if gradients:
+            site = node.name in sites
+            alone = str(node.outputs[0].name) in shared.inside
+            macs = self.macs.get(str(node.name), 0)
+            total += macs * (2 + (2 if site else depends))
+            made += macs * (1 if alone else 2 + (1 if site else depends))
+            if site or depends:
                 moved |= {str(value.name) for value in node.outputs}
-        return total
+        return total, made
 
 
 @freed_memory_kept()  # as while a trainer runs
@@ -182,7 +199,7 @@ def measure(name: str, batch: int | None, target: str, turns: int) -> Cost:
     a, b = torch.rand(SIDE, SIDE), torch.rand(SIDE, SIDE)
     session = open_session(subject.path, ENGINE, torch.get_num_threads())
     work: dict[str, Callable[[], object]] = {
-        **{kind: subject.step(kind) for kind in ("ours", "without", "all weights", FIRST)},
+        **{kind: subject.step(kind) for kind in ("ours", "without", ALL, FIRST)},
         "product": lambda: a @ b,
         "pass": partial(session.run, subject.images.numpy()),
     }
@@ -194,9 +211,9 @@ def measure(name: str, batch: int | None, target: str, turns: int) -> Cost:
             seconds[kind].append(time.perf_counter() - began)
     found = {kind: statistics.median(times[1:]) for kind, times in seconds.items()}
     rate, forward = SIDE**3 / found.pop("product"), found.pop("pass")
-    multiplied, once = subject.arithmetic(), sum(subject.macs.values())
+    (multiplied, made), once = subject.arithmetic(), sum(subject.macs.values())
     images, in_engine = len(subject.images), multiplied / once * forward
-    return Cost(subject.name, images, found, multiplied / rate, 2e-9 * rate, in_engine)
+    return Cost(subject.name, images, found, multiplied / rate, made / multiplied, 2e-9 * rate, in_engine)
 
 
 @freed_memory_kept()
@@ -228,7 +245,7 @@ def _learning(quantization: Quantization, kind: str) -> list[torch.nn.Parameter]
     """Return what learns in a step, and make the fake quantizers do what that step needs."""
     if kind in ("ours", FIRST):
         return [parameter for group in scales_and_biases(quantization) for parameter in group.parameters]
-    if kind == "all weights":
+    if kind == ALL:
         return list(quantization.module.parameters())
     quantization.set_mode("float")
     found = (quantization.bias(site) for site in quantization.placement.sites)
@@ -240,8 +257,8 @@ def row(cost: Cost) -> dict[str, str]:
     ours, without = cost.steps["ours"], cost.steps["without"]
     cells = (
         *(cost.model, str(cost.batch), f"{ours:.3f}", f"{without:.3f}", f"{ours / without:.2f}"),
-        *(f"{cost.steps['all weights']:.3f}", f"{cost.steps[FIRST]:.3f}"),
-        *(f"{cost.floor:.3f}", f"{ours / cost.floor:.2f}", f"{cost.gflops:.0f}"),
+        *(f"{cost.steps[ALL]:.3f}", f"{cost.steps[FIRST]:.3f}"),
+        *(f"{cost.floor:.3f}", f"{ours / cost.floor:.2f}", f"{cost.made:.2f}"),
         *(f"{cost.in_engine:.3f}", f"{ours / cost.in_engine:.2f}", f"{cost.peak:.1f}"),
     )
     return dict(zip(HEADINGS, cells, strict=True))
@@ -281,10 +298,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OcrslimError as error:
         print(f"step.py: {error}", file=sys.stderr)
         return 2
-    cpu = cpu_info()
+    cpu, rates = cpu_info(), [cost.gflops for cost in costs]
     print(markdown([row(cost) for cost in costs], []))
     print(
-        f"seconds of a step; {cpu.model}, {' '.join(cpu.flags)}; {options.threads} threads; torch {torch.__version__};"
+        f"seconds of a step; the product of matrices at {min(rates):.0f} to {max(rates):.0f} GFLOP/s;"
+        f" {cpu.model}, {' '.join(cpu.flags)}; {options.threads} threads; torch {torch.__version__};"
         f" others used {others:.1f} cores"
     )
     missed = [line for cost in costs for line in misses(cost)]

@@ -25,6 +25,8 @@ from ocrslim.scene import EFFORTS
 from ocrslim.slimming.quantization.channels import find_factors
 from ocrslim.slimming.quantization.placement import Placement
 from ocrslim.slimming.quantization.prepare import Quantization
+from ocrslim.slimming.quantization.shared import find_float_part
+from ocrslim.slimming.shared import Shared
 from ocrslim.slimming.training.checkpoint import latest_checkpoint, refuse_another_run
 from ocrslim.slimming.training.data import TrainingData
 from ocrslim.slimming.training.distillation import Distillation, DistillationSettings, LossJudge, TeacherJudge
@@ -57,13 +59,14 @@ __all__ = [
     "scales_and_biases",
     "supervise",
     "verify_module",
+    "without_shared",
 ]
 
 FEWEST_PAGES = 20  # labelled, to learn from; fewer would be learned by heart
 STEPS = {"rec": 200, "det": 100}  # some four minutes on two cores
 LEARNING_RATE = 1e-4  # of scales and biases; five times that is farther from float for half of the steps
 LABELLED_RATE = 5e-4
-RECIPE = 12  # of what is trained and how it is judged: what another one left unfinished is not gone on with
+RECIPE = 13  # of what is trained and how it is judged: what another one left unfinished is not gone on with
 CHECKPOINTS, FASTER = "checkpoints", "checkpoints-faster"  # folders in the output folder
 SMALLEST_BIAS = 1e-3  # root mean square that a smaller tensor of biases counts as, so that one of zeros can learn
 SMALLEST_RMS = 1e-4  # of a weight, so that one of zeros can learn
@@ -193,7 +196,9 @@ def open_trainer(
         steps = settings.compute.steps(round(STEPS[task] * EFFORTS[settings.effort].steps))
         give_up_at = max(1, steps // 2)
     validation = [kept["precision"].place(batch) for batch in validation[: None if kept["team"].leads else 1]]
-    distilled, judge = supervise(student, teacher, graph, task, settings.distillation, validation)
+    shared = find_float_part(quantization, teacher)
+    losses, features = without_shared(settings.distillation, distillation_points(graph).features, shared)
+    distilled, judge = supervise(student, teacher, graph, task, losses, validation, features, shared.values)
     usual = LEARNING_RATE if distilled.labels is None else LABELLED_RATE
     rate = usual if settings.learning_rate is None else settings.learning_rate
     return Trainer(
@@ -205,6 +210,21 @@ def open_trainer(
         folder=settings.out / checkpoints_of(quantization, get_target(settings.target)),
         **kept,
     )
+
+
+def without_shared(
+    settings: DistillationSettings, features: Sequence[str], shared: Shared
+) -> tuple[DistillationSettings, tuple[str, ...]]:
+    """Leave out the features that student and teacher have in common; the loss, their mean, stays what it was.
+
+    Args:
+        settings: of the losses.
+        features: names of values to match.
+        shared: see :func:`find_float_part`.
+    """
+    kept = tuple(name for name in features if name not in shared.inside)
+    share = len(kept) / len(features) if features else 1.0
+    return replace(settings, feature_ratio=settings.feature_ratio * share), kept
 
 
 def supervise(

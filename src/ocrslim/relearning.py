@@ -25,8 +25,9 @@ from ocrslim.ocr.labels import RecSample
 from ocrslim.outcome import plain
 from ocrslim.report.run_log import RunLog
 from ocrslim.slimming.pruning.plan import PruningResult
-from ocrslim.slimming.pruning.shared import Shared, find_shared
+from ocrslim.slimming.pruning.shared import find_shared
 from ocrslim.slimming.pruning.teacher import SameChannels
+from ocrslim.slimming.shared import Shared
 from ocrslim.slimming.training.data import (
     Spell,
     TrainingData,

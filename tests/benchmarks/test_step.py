@@ -28,13 +28,14 @@ def test_a_row_holds_the_ratios() -> None:
         8,
         {"ours": 0.3, "without": 0.25, "all weights": 0.4, FIRST: 0.35},
         floor=0.2,
+        made=0.75,
         gflops=100.0,
         in_engine=0.25,
         peak=8.04,
     )
     said = row(cost)
     assert tuple(said) == HEADINGS
-    assert (said["ratio"], said["ours / floor"], said["GFLOP/s"]) == ("1.20", "1.50", "100")
+    assert (said["ratio"], said["ours / floor"], said["made"]) == ("1.20", "1.50", "0.75")
     assert (said["openvino's rate"], said["ours / that"], said["peak, GB"]) == ("0.250", "1.20", "8.0")
     assert misses(cost) == []
     assert misses(replace(cost, steps={**cost.steps, "without": 0.2}, floor=0.1, peak=9.0)) == [
@@ -49,10 +50,12 @@ def test_a_whole_measurement(zoo: Callable[[str], Path]) -> None:
     cost = measure(str(path), 1, "openvino", turns=2)
     macs = count_macs(load_onnx(open_model(path).path), (1, 3, 48, 320))
     assert macs is not None
-    multiplied = Subject.load(str(path), 1, "openvino").arithmetic()
+    multiplied, made = Subject.load(str(path), 1, "openvino").arithmetic()
     assert cost.floor == pytest.approx(multiplied / (cost.gflops / 2 * 1e9), rel=1e-6)
     passes = multiplied / macs
     assert 3.5 < passes <= 4.0  # the stem and what else is float has no gradients of weights
+    assert cost.made == made / multiplied
+    assert 0.74 < cost.made < 0.8  # three products of four, the stem's gradients in neither
     assert cost.floor / 4 < cost.in_engine < 100 * cost.floor  # no engine multiplies four times as fast as that product
     assert set(cost.steps) == {"ours", "without", "all weights", FIRST}
     assert all(seconds > 0 for seconds in cost.steps.values())
@@ -75,7 +78,7 @@ def test_gradients_are_counted_where_something_needs_them() -> None:
     assert [found.node for found in place(graph, get_target("openvino"), ()).sites] == [site]
     macs = {stem: 1, site: 10, behind: 100}
     subject = Subject("m", Path("m.onnx"), "det", graph, torch.zeros(1, 2, 8, 8), "openvino", macs)
-    assert subject.arithmetic() == 2 * 1 + 4 * 10 + 3 * 100
+    assert subject.arithmetic() == (2 * 1 + 4 * 10 + 3 * 100, 1 * 1 + 3 * 10 + 3 * 100)
 
 
 def test_a_model_that_is_not_there_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ocrslim.slimming import parts
-from ocrslim.slimming.parts import dot, in_parts
+from ocrslim.slimming.parts import channel_sums, dot, in_parts
 
 
 def layouts() -> dict[str, Tensor]:
@@ -48,3 +48,27 @@ def test_different_layouts_are_worked_on_whole() -> None:
 def test_a_dot_is_the_sum_of_products(layout: str) -> None:
     x = layouts()[layout].double()
     assert dot(x, x + 1).item() == pytest.approx((x * (x + 1)).sum().item())
+
+
+@pytest.mark.parametrize("layout", ["rows", "channels last", "strided", "empty"])
+@pytest.mark.parametrize("axis", [1, -1])
+@pytest.mark.parametrize("size", [1, 7, 1 << 40])
+def test_sums_of_channels_are_over_all_other_axes(
+    layout: str, axis: int, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "IN_CACHE", size)
+    x = layouts()[layout].double()
+    others = [index for index in range(x.dim()) if index != axis % x.dim()]
+    products, sums = channel_sums(x, x + 1, axis)
+    assert torch.allclose(products, (x * (x + 1)).sum(others))
+    assert torch.allclose(sums, x.sum(others))
+
+
+def test_sums_of_channels_of_rows_are_made_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = channel_sums(torch.ones(50, 4), torch.full((50, 4), 3.0), 1)
+    monkeypatch.setattr(parts, "IN_CACHE", 3)  # three rows
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(channel_sums(torch.ones(50, 4), torch.full((50, 4), 3.0), 1), whole, strict=True)
+    )
+    assert whole[0].tolist() == [150.0] * 4

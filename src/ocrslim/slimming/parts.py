@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-__all__ = ["IN_CACHE", "dot", "in_parts"]
+__all__ = ["IN_CACHE", "channel_sums", "dot", "in_parts"]
 
 IN_CACHE = 1 << 17  # values of a part on a CPU: 0.5 MB, with their results a core's share of cache
 
@@ -36,6 +36,31 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
     """
     flat = _flat(a, b)
     return torch.dot(*flat) if flat is not None else (a * b).sum()
+
+
+def channel_sums(a: Tensor, b: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """Return for each channel the sum of ``a * b`` and that of ``a``, ``[channels]`` each.
+
+    Args:
+        a: any shape, of at least two axes.
+        b: of the same shape.
+        axis: of the channels.
+
+    >>> channel_sums(torch.ones(2, 3), torch.full((2, 3), 2.0), 1)
+    (tensor([4., 4., 4.]), tensor([2., 2., 2.]))
+    """
+    first, second = a.movedim(axis, -1), b.movedim(axis, -1)
+    if a.device.type == "cpu" and first.is_contiguous() and second.is_contiguous():  # channels last in memory
+        channels = first.shape[-1]
+        products, sums = a.new_zeros(channels), a.new_zeros(channels)
+        rows = max(1, 4 * IN_CACHE // max(1, channels))  # one temporary only
+        flat = first.reshape(-1, channels), second.reshape(-1, channels)
+        for some, other in zip(*(torch.split(values, rows) for values in flat), strict=True):
+            products += (some * other).sum(0)
+            sums += some.sum(0)
+        return products, sums
+    others = [index for index in range(a.dim()) if index != axis % a.dim()]
+    return (a * b).sum(others), a.sum(others)
 
 
 def _flat(*tensors: Tensor) -> tuple[Tensor, ...] | None:

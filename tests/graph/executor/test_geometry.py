@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ocrslim.graph.executor.ops.convolution import conv_transpose
 from ocrslim.graph.executor.ops.geometry import as_torch_pad, effective_kernel, ints, resolve_padding
 
 SIZES = st.integers(1, 40)
@@ -53,3 +54,12 @@ def test_ints_are_python_numbers() -> None:
     found = ints(torch.tensor([3, -1], dtype=torch.int32))
     assert found == [3, -1]
     assert all(type(number) is int for number in found)
+
+
+def test_a_transposed_convolution_that_crops_nothing_has_no_crop_in_its_backward() -> None:
+    x, weight = torch.ones(1, 2, 3, 3, requires_grad=True), torch.ones(2, 1, 2, 2)
+    whole = conv_transpose(x, weight, strides=(2, 2))
+    assert whole.grad_fn is not None
+    assert "Convolution" in whole.grad_fn.name()
+    cropped = conv_transpose(x, weight, strides=(2, 2), pads=(0, 0, 1, 0))
+    assert torch.equal(cropped, whole[:, :, :-1])

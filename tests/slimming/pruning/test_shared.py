@@ -13,7 +13,8 @@ import torch
 from ocrslim.graph.executor.graph_module import GraphModule
 from ocrslim.slimming.pruning.cut import cut
 from ocrslim.slimming.pruning.groups import Channels
-from ocrslim.slimming.pruning.shared import Shared, find_shared
+from ocrslim.slimming.pruning.shared import find_shared
+from ocrslim.slimming.shared import Shared
 
 Follow = Callable[[str], Channels]
 

@@ -37,6 +37,8 @@ class FakeQuantizer(nn.Module):
     Attributes:
         mode: ``quantize``; ``float`` passes the tensor on.
         codes: the fixed integers of a weight, see :meth:`fix_codes`; ``None`` rounds what comes in.
+        at_output: whether the scales of fixed integers get their gradient where the weight is read, see
+            :class:`ocrslim.slimming.quantization.scale_gradient.ScaleGradient`.
 
     >>> from ocrslim.spec import PerTensor
     >>> spec = QuantizationSpec(8, signed=False, symmetric=False, granularity=PerTensor())
@@ -62,6 +64,7 @@ class FakeQuantizer(nn.Module):
         self.spec = spec
         self.pact = pact
         self.mode: Mode = "quantize"
+        self.at_output = False
         self.log_scale = nn.Parameter(scale.detach().float().log())
         self.zero_point: Tensor
         self.codes: Tensor | None
@@ -108,6 +111,11 @@ class FakeQuantizer(nn.Module):
         self.codes = None
         return weight
 
+    @property
+    def fixed(self) -> bool:
+        """Whether :meth:`forward` returns what fixed integers stand for."""
+        return self.codes is not None and self.mode == "quantize"
+
     def divided(self, x: Tensor) -> Tensor:
         """Return ``x`` in the units of the grid's scale: divided by the factor, where there is one."""
         return x if self.factor is None else x / self.factor
@@ -124,7 +132,8 @@ class FakeQuantizer(nn.Module):
         if x.dtype in HALVES:  # under autocast: the grid and its gradients need f32
             x = x.float()
         if self.codes is not None:
-            return self.codes * self._unit(x.dim())
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.at_output):
+                return self.codes * self._unit(x.dim())
         if isinstance(self.spec.granularity, PerAxis):
             result: Tensor = _PerAxisRound.apply(x, self.log_scale, self.factor, self.spec)  # type: ignore[no-untyped-call]
         else:
@@ -159,7 +168,7 @@ class ChannelBias(nn.Module):
 
 
 class _PerTensorRound(torch.autograd.Function):
-    """``y = s * clip(round(x / s), low, high)`` with ``s = exp(log_scale)``; four passes over memory each way.
+    """``y = s * clip(round(x / s), low, high)`` with ``s = exp(log_scale)``, a part at a time.
 
     With g the gradient of y and inside where x lies in the range:
     dx = g where inside, else 0;
@@ -190,14 +199,21 @@ class _PerTensorRound(torch.autograd.Function):
         x, y, log_scale, factor = ctx.saved_tensors
         scale = log_scale.exp().item()
         low, high = (bound * scale for bound in ctx.bounds)
-        # The backward of Hardtanh: `gradient` where low < x < high, in one pass without a mask in memory.
-        inside = torch.ops.aten.hardtanh_backward(gradient, x if factor is None else x / factor, low, high)
-        of_scale = of_zero_point = None
-        if ctx.needs_input_grad[1]:
-            of_scale = (dot(gradient, y) - dot(inside, y if ctx.pact else x)).reshape(log_scale.shape)
-        if ctx.needs_input_grad[3]:
-            of_zero_point = (-scale * (gradient.sum() - inside.sum())).reshape(log_scale.shape)
-        return inside if ctx.needs_input_grad[0] else None, of_scale, None, of_zero_point, None, None
+        wanted, of_scale, of_zero_point = ctx.needs_input_grad, log_scale.new_zeros(()), log_scale.new_zeros(())
+        inside = torch.empty_like(x) if wanted[0] else None
+        tensors = (gradient, x, y) if inside is None else (gradient, x, y, inside)
+        for slope, before, after, *result in in_parts(*tensors) if factor is None else [tensors]:
+            # The backward of Hardtanh: the gradient where low < x < high, in one pass without a mask in memory.
+            limited = before if factor is None else before / factor
+            passed = result[0] if result else torch.empty_like(before)
+            torch.ops.aten.hardtanh_backward.grad_input(slope, limited, low, high, grad_input=passed)
+            if wanted[1]:
+                of_scale += dot(slope, after) - dot(passed, after if ctx.pact else before)
+            if wanted[3]:
+                of_zero_point -= scale * (slope.sum() - passed.sum())
+        shape = log_scale.shape
+        found = of_scale.reshape(shape) if wanted[1] else None, of_zero_point.reshape(shape) if wanted[3] else None
+        return inside, found[0], None, found[1], None, None
 
 
 class _PerAxisRound(torch.autograd.Function):

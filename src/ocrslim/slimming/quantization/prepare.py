@@ -16,6 +16,7 @@ from ocrslim.slimming.quantization.numerics import scale_and_zero_point
 from ocrslim.slimming.quantization.observer import Observer, mse_scale, open_observer
 from ocrslim.slimming.quantization.placement import Placement, Site
 from ocrslim.slimming.quantization.process_group import ALONE, ProcessGroup, merge_observers
+from ocrslim.slimming.quantization.scale_gradient import HeldBias, ScaleGradient
 from ocrslim.spec import PerAxis
 
 __all__ = ["Quantization", "calibrate", "observe", "prepare", "transfer"]
@@ -64,12 +65,15 @@ class Quantization:
     def install(self) -> None:
         """Hook the fake quantizers into the module, in the same order each time, and nothing else."""
         self.module.clear_hooks()
+        others = {site.weight_name for site in self.placement.sites if not _gradient_at_output(site)}
         quantized = {site.output_value for site in self.placement.sites}
         for site in self.placement.sites:
             self.module.set_input_hook(site.node, 1, self.weights[site.weight_name])
             if site.input_value not in quantized:
                 self.module.set_input_hook(site.node, 0, self.activations[site.input_value])
             chains: dict[str, list[nn.Module]] = {site.raw_output: []}
+            if site.weight_name not in others:
+                chains[site.raw_output].append(self._scale_gradient(site))
             if site.node in self.biases:
                 chains[site.raw_output].append(self.biases[site.node])
             if site.output_value is not None:
@@ -80,6 +84,15 @@ class Quantization:
         for residual in self.placement.residuals:
             if residual.value not in quantized:
                 self.module.set_input_hook(residual.node, residual.index, self.activations[residual.value])
+
+    def _scale_gradient(self, site: Site) -> ScaleGradient:
+        """Return what gives a site's scales their gradient, and hook in what leaves it the bias's."""
+        quantizer, bias = self.weights[site.weight_name], None
+        if site.has_bias:
+            assert site.bias_name is not None
+            bias = self.module.parameter(site.bias_name)
+            self.module.set_input_hook(site.node, 2, HeldBias(quantizer))
+        return ScaleGradient(quantizer, bias, -1 if site.kind == "matmul" else 1)
 
     def set_mode(self, mode: Mode) -> None:
         """Make all fake quantizers quantize or pass floats on."""
@@ -262,6 +275,11 @@ def _weight_quantizer(module: GraphModule, site: Site, target: Target, factor: T
     if divisor is not None and site.kind == "depthwise":
         divisor = divisor.transpose(0, 1).contiguous()  # its channels are those of the outputs: [channels, 1, h, w]
     return FakeQuantizer(spec, torch.ones(channels), torch.zeros(channels), factor=divisor)
+
+
+def _gradient_at_output(site: Site) -> bool:
+    """Return whether the output is the weight's scales times something, but for a bias of its own."""
+    return site.kind != "gemm" and (site.bias_name is not None or not site.has_bias)
 
 
 def _over_channels(factor: Tensor | None) -> Tensor | None:
