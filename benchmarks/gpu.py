@@ -33,11 +33,10 @@ from ocrslim.graph.executor.graph_module import GraphModule
 from ocrslim.graph.importers.onnx import load_onnx
 from ocrslim.graph.importers.source import open_model
 from ocrslim.graph.passes.canonical import canonicalize
-from ocrslim.graph.points import distillation_points
-from ocrslim.learning import scales_and_biases
+from ocrslim.learning import scales_and_biases, supervise_quantized
 from ocrslim.slimming.quantization.placement import place
 from ocrslim.slimming.quantization.prepare import calibrate, prepare
-from ocrslim.slimming.training.distillation import Distillation, DistillationSettings
+from ocrslim.slimming.training.distillation import DistillationSettings
 from ocrslim.slimming.training.precision import AMP, DEVICES, Precision, open_precision, pick_device
 
 MODELS = ("PP-OCRv6_tiny_rec", "PP-OCRv4_mobile_rec", "PP-OCRv4_mobile_det")
@@ -119,7 +118,7 @@ def _step(graph: ir.Model, task: Task, precision: Precision, batch: int) -> Call
     """Return a function that makes one step and returns its loss."""
     shape = timed_shape(task, batch=batch)
     images = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    points, target = distillation_points(graph), get_target(TARGET)
+    target = get_target(TARGET)
     quantization = prepare(GraphModule(graph).eval(), place(graph, target), target)
     calibrate(quantization, [images[:1]], "minmax")
     groups = scales_and_biases(quantization)  # fixes the integers, on the CPU as in a run
@@ -130,7 +129,7 @@ def _step(graph: ir.Model, task: Task, precision: Precision, batch: int) -> Call
     for parameter in student.parameters():
         parameter.requires_grad_(id(parameter) in chosen)
     optimizer = torch.optim.Adam(learning, lr=NO_CHANGE)
-    criterion = Distillation(student, teacher, task, points.logits, points.features, DistillationSettings())
+    criterion, _ = supervise_quantized(quantization, teacher, graph, task, DistillationSettings(), [])
     images = precision.place(images)
 
     def run() -> float:

@@ -148,20 +148,19 @@ def _student(source: Any, batches: list[Any]) -> tuple[list[Any], Any, Any]:
     from ocrslim.graph.executor.graph_module import GraphModule
     from ocrslim.graph.importers.onnx import load_onnx
     from ocrslim.graph.passes.canonical import canonicalize
-    from ocrslim.graph.points import distillation_points
-    from ocrslim.learning import scales_and_biases
+    from ocrslim.learning import scales_and_biases, supervise_quantized
     from ocrslim.slimming.quantization.placement import place
     from ocrslim.slimming.quantization.prepare import calibrate, prepare
-    from ocrslim.slimming.training.distillation import Distillation, DistillationSettings
+    from ocrslim.slimming.training.distillation import DistillationSettings
     from ocrslim.slimming.training.precision import FULL
 
     graph, target = canonicalize(load_onnx(source.path)), get_target("openvino")
-    teacher, points = GraphModule(graph).eval(), distillation_points(graph)
+    teacher = GraphModule(graph).eval()
     quantization = prepare(GraphModule(graph).eval(), place(graph, target), target)
     calibrate(quantization, batches, "minmax")
     student = quantization.module
     FULL.put(student, teacher)
-    criterion = Distillation(student, teacher, "rec", points.logits, points.features, DistillationSettings())
+    criterion, _ = supervise_quantized(quantization, teacher, graph, "rec", DistillationSettings(), [])
     return scales_and_biases(quantization), student, criterion
 
 

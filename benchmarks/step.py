@@ -44,13 +44,11 @@ from ocrslim.graph.importers.source import open_model
 from ocrslim.graph.importers.zoo import MODELS
 from ocrslim.graph.inspect import node_macs
 from ocrslim.graph.passes.canonical import canonicalize
-from ocrslim.graph.points import distillation_points
-from ocrslim.learning import scales_and_biases, supervise, without_shared
+from ocrslim.learning import scales_and_biases, supervise, supervise_quantized
 from ocrslim.slimming.quantization.placement import place
 from ocrslim.slimming.quantization.prepare import Quantization, calibrate, prepare
 from ocrslim.slimming.quantization.shared import find_float_part
-from ocrslim.slimming.shared import Shared
-from ocrslim.slimming.training.distillation import DistillationSettings
+from ocrslim.slimming.training.distillation import Distillation, DistillationSettings
 from ocrslim.slimming.training.memory import freed_memory_kept
 from ocrslim.slimming.training.precision import FULL
 
@@ -142,9 +140,7 @@ class Subject:
         if kind != FIRST:  # as compress does
             FULL.put(quantization.module, own)
             given = FULL.place(self.images)
-        shared = Shared() if kind == ALL else find_float_part(quantization, own)
-        losses, features = without_shared(DistillationSettings(), distillation_points(self.graph).features, shared)
-        criterion = supervise(quantization.module, own, self.graph, self.task, losses, [], features, shared.values)[0]
+        criterion = self.criterion(quantization, own, kind)
 
         def run() -> None:
             optimizer.zero_grad(set_to_none=True)
@@ -152,6 +148,13 @@ class Subject:
             optimizer.step()
 
         return run
+
+    def criterion(self, quantization: Quantization, teacher: GraphModule, kind: str) -> Distillation:
+        """Return the loss of a kind of step; where all weights learn, student and teacher have nothing in common."""
+        settings, known = DistillationSettings(), (quantization.module, teacher, self.graph, self.task)
+        if kind == ALL:
+            return supervise(*known, settings, [])[0]
+        return supervise_quantized(quantization, *known[1:], settings, [])[0]
 
     def quantized(self) -> Quantization:
         """Return a student, calibrated."""
@@ -164,19 +167,21 @@ class Subject:
         """Return the multiplications of our step as backpropagation makes them, and those that it makes.
 
         A site's scales need the gradients of its input and of its weights; what reads a value that depends on something
-        that learns needs that value's. Floats' weights don't learn. Ours makes no gradients of weights, and runs what
-        student and teacher have in common once.
+        that learns needs that value's. Floats' weights don't learn. Ours makes no gradients of weights where scales get
+        theirs at the output, and runs what student and teacher have in common once.
         """
-        sites = {site.node for site in place(self.graph, get_target(self.target), ()).sites}
-        shared = find_float_part(self.quantized(), GraphModule(self.graph))
+        quantization = self.quantized()
+        sites = {site.node: quantization.weights[site.weight_name].at_output for site in quantization.placement.sites}
+        shared = find_float_part(quantization, GraphModule(self.graph))
         total, made, moved = 0, 0, set[str]()
         for node in self.graph.graph:
             depends = sum(value is not None and str(value.name) in moved for value in node.inputs)
-            site = node.name in sites
+            site, held = node.name in sites, sites.get(str(node.name), False)
+            own = 2 - held if site else depends
             alone = str(node.outputs[0].name) in shared.inside
             macs = self.macs.get(str(node.name), 0)
             total += macs * (2 + (2 if site else depends))
-            made += macs * (1 if alone else 2 + (1 if site else depends))
+            made += macs * (1 if alone else 2 + own)
             if site or depends:
                 moved |= {str(value.name) for value in node.outputs}
         return total, made

@@ -300,8 +300,8 @@ def _run(
     batches = functools.partial(make if follow is None else follow.batches, shard=settings.compute.shard(team.rank))
 
     def train(graph: ir.Model, quantization: Quantization) -> TrainingResult:
-        # Of the same graph as the student: equalised channels have other scales inside, and features are compared.
-        teacher = aligned(team, GraphModule(graph).eval())
+        # Both as rank 0 has them: equalised channels have other scales inside, and features are compared.
+        teacher, _ = (aligned(team, module) for module in (GraphModule(graph).eval(), quantization.module))
         with precision.placed(quantization.module, teacher):
             if follow is None:
                 judged = labelled_validation(data, profile, settings.seed) if by_labels else validation

@@ -26,7 +26,6 @@ from ocrslim.slimming.quantization.channels import find_factors
 from ocrslim.slimming.quantization.placement import Placement
 from ocrslim.slimming.quantization.prepare import Quantization
 from ocrslim.slimming.quantization.shared import find_float_part
-from ocrslim.slimming.shared import Shared
 from ocrslim.slimming.training.checkpoint import latest_checkpoint, refuse_another_run
 from ocrslim.slimming.training.data import TrainingData
 from ocrslim.slimming.training.distillation import Distillation, DistillationSettings, LossJudge, TeacherJudge
@@ -58,8 +57,8 @@ __all__ = [
     "say_unused_ratio",
     "scales_and_biases",
     "supervise",
+    "supervise_quantized",
     "verify_module",
-    "without_shared",
 ]
 
 FEWEST_PAGES = 20  # labelled, to learn from; fewer would be learned by heart
@@ -196,9 +195,7 @@ def open_trainer(
         steps = settings.compute.steps(round(STEPS[task] * EFFORTS[settings.effort].steps))
         give_up_at = max(1, steps // 2)
     validation = [kept["precision"].place(batch) for batch in validation[: None if kept["team"].leads else 1]]
-    shared = find_float_part(quantization, teacher)
-    losses, features = without_shared(settings.distillation, distillation_points(graph).features, shared)
-    distilled, judge = supervise(student, teacher, graph, task, losses, validation, features, shared.values)
+    distilled, judge = supervise_quantized(quantization, teacher, graph, task, settings.distillation, validation)
     usual = LEARNING_RATE if distilled.labels is None else LABELLED_RATE
     rate = usual if settings.learning_rate is None else settings.learning_rate
     return Trainer(
@@ -212,19 +209,22 @@ def open_trainer(
     )
 
 
-def without_shared(
-    settings: DistillationSettings, features: Sequence[str], shared: Shared
-) -> tuple[DistillationSettings, tuple[str, ...]]:
-    """Leave out the features that student and teacher have in common; the loss, their mean, stays what it was.
+def supervise_quantized(
+    quantization: Quantization,
+    teacher: GraphModule,
+    graph: ir.Model,
+    task: Task,
+    settings: DistillationSettings,
+    validation: Sequence[Tensor] | Sequence[LabelledBatch],
+) -> tuple[Distillation, Callable[[], Score]]:
+    """Return what :func:`supervise` does, for a student that goes on from the teacher's float layers.
 
-    Args:
-        settings: of the losses.
-        features: names of values to match.
-        shared: see :func:`find_float_part`.
+    Features that both have in common are left out; the loss, the mean of all, stays what it was.
     """
+    shared, features = find_float_part(quantization, teacher), distillation_points(graph).features
     kept = tuple(name for name in features if name not in shared.inside)
-    share = len(kept) / len(features) if features else 1.0
-    return replace(settings, feature_ratio=settings.feature_ratio * share), kept
+    settings = replace(settings, feature_ratio=settings.feature_ratio * len(kept) / max(1, len(features)))
+    return supervise(quantization.module, teacher, graph, task, settings, validation, kept, shared.values)
 
 
 def supervise(

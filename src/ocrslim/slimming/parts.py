@@ -38,29 +38,35 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
     return torch.dot(*flat) if flat is not None else (a * b).sum()
 
 
-def channel_sums(a: Tensor, b: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """Return for each channel the sum of ``a * b`` and that of ``a``, ``[channels]`` each.
+def channel_sums(a: Tensor, b: Tensor, axis: int, offset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return for each channel the sum of ``a * (b - offset)`` and that of ``a``, ``[channels]``.
+
+    Half types are summed in single precision.
 
     Args:
         a: any shape, of at least two axes.
         b: of the same shape.
         axis: of the channels.
+        offset: ``[channels]``; ``None`` is 0. Values of ``b`` that are the offset count exactly nothing.
 
     >>> channel_sums(torch.ones(2, 3), torch.full((2, 3), 2.0), 1)
     (tensor([4., 4., 4.]), tensor([2., 2., 2.]))
     """
     first, second = a.movedim(axis, -1), b.movedim(axis, -1)
+    channels = first.shape[-1]
+    others = list(range(first.dim() - 1))
+    pieces = [(first, second)]
     if a.device.type == "cpu" and first.is_contiguous() and second.is_contiguous():  # channels last in memory
-        channels = first.shape[-1]
-        products, sums = a.new_zeros(channels), a.new_zeros(channels)
-        rows = max(1, 4 * IN_CACHE // max(1, channels))  # one temporary only
+        rows = max(1, 4 * IN_CACHE // max(1, channels))  # one or two temporaries only
         flat = first.reshape(-1, channels), second.reshape(-1, channels)
-        for some, other in zip(*(torch.split(values, rows) for values in flat), strict=True):
-            products += (some * other).sum(0)
-            sums += some.sum(0)
-        return products, sums
-    others = [index for index in range(a.dim()) if index != axis % a.dim()]
-    return (a * b).sum(others), a.sum(others)
+        pieces, others = list(zip(*(torch.split(values, rows) for values in flat), strict=True)), [0]
+    kind = torch.promote_types(a.dtype, torch.float32)  # a half type is too coarse for sums of many
+    products, sums = (torch.zeros(channels, dtype=kind, device=a.device) for _ in range(2))
+    for some, other in pieces:
+        weights, values = some.to(kind), other.to(kind)
+        products += (weights * (values if offset is None else values - offset)).sum(others)
+        sums += weights.sum(others)
+    return products, sums
 
 
 def _flat(*tensors: Tensor) -> tuple[Tensor, ...] | None:

@@ -298,3 +298,32 @@ def test_parts_of_a_cache_change_no_bit(layout: str, monkeypatch: pytest.MonkeyP
         found.append(tensor_quantizer()(x))
     assert torch.equal(*found)
     assert found[0].stride() == (x / 2).stride()  # the layout goes on through the network
+
+
+@pytest.mark.parametrize("pact", [False, True])
+@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize("wanted", [False, True], ids=["scales only", "the input's too"])
+@pytest.mark.parametrize("layout", ["rows", "channels last", "strided"])
+def test_parts_of_a_cache_change_no_gradient(
+    layout: str, wanted: bool, learned: bool, pact: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = torch.randn(2, 8, 5, 7, generator=torch.Generator().manual_seed(0)) * 3
+    x = {"rows": x, "channels last": x.contiguous(memory_format=torch.channels_last), "strided": x[:, ::2, 1:]}[layout]
+    slope, found = torch.randn(x.shape, generator=torch.Generator().manual_seed(1)), []
+    if layout == "channels last":
+        slope = slope.contiguous(memory_format=torch.channels_last)
+    for size in (7, 1 << 40):
+        monkeypatch.setattr(parts, "IN_CACHE", size)
+        quantizer = FakeQuantizer(U8, torch.tensor([0.03]), torch.tensor([90]), learn_zero_point=learned, pact=pact)
+        seen = x.detach().requires_grad_(wanted)
+        quantizer(seen).backward(slope)
+        assert quantizer.log_scale.grad is not None
+        found.append([quantizer.log_scale.grad, *([quantizer.zero_point.grad] if learned else [])])
+        if wanted:
+            found[-1].append(seen.grad)
+            seen.grad = None
+    assert all(torch.allclose(a, b, rtol=1e-5, atol=1e-5) for a, b in zip(*found, strict=True))
+    assert found[0][0].abs().item() > 0.1
+    if wanted:
+        assert torch.equal(found[0][-1], found[1][-1])
+        assert 0 < int((found[0][-1] == 0).sum()) < x.numel()

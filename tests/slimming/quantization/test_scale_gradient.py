@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import onnx
+import onnx.parser
+import onnx_ir as ir
 import pytest
 import torch
 import torch.nn.functional as F
@@ -45,7 +49,10 @@ def test_gradients_are_those_of_backpropagation(name: str, biased: bool, layout:
     torch.manual_seed(0)
     operator, of_x, of_weight, weight_axis, axis = OPERATORS[name]
     weight, channels = torch.randn(of_weight).double(), of_weight[weight_axis]
-    factor = None if name == "product" else 0.5 + torch.rand(1, *of_weight[1:2], *([1] * (len(of_weight) - 2)))
+    of_factor = {"product": None, "depthwise": (channels, 1, 1, 1)}.get(
+        name, (1, of_weight[1], *([1] * (len(of_x) - 2)))
+    )
+    factor = None if of_factor is None else 0.5 + torch.rand(of_factor)
     x = torch.randn(of_x).double()
     if layout == "channels last" and x.dim() == 4:
         x = x.contiguous(memory_format=torch.channels_last)
@@ -58,6 +65,7 @@ def test_gradients_are_those_of_backpropagation(name: str, biased: bool, layout:
         quantizer.double()
         quantizer.fix_codes(weight)
         seen, given = x.clone(memory_format=torch.preserve_format).requires_grad_(), bias
+        quantizer.at_output = at_output
         if at_output:
             gradient = ScaleGradient(quantizer, bias, axis)
             given = None if bias is None else HeldBias(quantizer)(bias)
@@ -79,6 +87,7 @@ def test_without_fixed_integers_nothing_is_held() -> None:
     quantizer = FakeQuantizer(spec(0), torch.full((3,), 0.1), torch.zeros(3))
     bias, y, weight = nn.Parameter(torch.ones(3)), torch.ones(1, 3, 2, 2), torch.ones(3, 2)
     gradient, held = ScaleGradient(quantizer, bias, 1), HeldBias(quantizer)
+    quantizer.at_output = True
     assert held(bias) is bias
     assert gradient(y) is y
     quantizer.fix_codes(weight)
@@ -87,19 +96,58 @@ def test_without_fixed_integers_nothing_is_held() -> None:
     assert gradient(y).requires_grad
     with torch.no_grad():
         assert gradient(y) is y
-    quantizer.mode = "float"
+    quantizer.at_output = False
+    assert held(bias) is bias
+    assert quantizer(weight).requires_grad
+    quantizer.at_output, quantizer.mode = True, "float"
     assert held(bias) is bias
     assert gradient(y) is y
 
 
-def test_half_types_are_summed_in_single_precision() -> None:
-    quantizer = FakeQuantizer(spec(0), torch.full((1,), 1.0), torch.zeros(1))
-    gradient = ScaleGradient(quantizer, None, 1)
-    quantizer.fix_codes(torch.ones(1, 1, 1, 1))
-    y = torch.ones(1, 1, 100, 100, dtype=torch.bfloat16)  # 10,001 of such would add up to 256
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_a_bias_that_is_all_of_an_output_moves_no_scale(kind: torch.dtype) -> None:
+    """In half types the bias is added in that type; a channel without products has a gradient of exactly 0."""
+    quantizer = FakeQuantizer(spec(0), torch.ones(2), torch.zeros(2))
+    bias = nn.Parameter(torch.tensor([7.77, 3.33]))
+    gradient = ScaleGradient(quantizer, bias, 1)
+    quantizer.at_output = True
+    quantizer.fix_codes(torch.ones(2, 1, 1, 1))
+    y = bias.detach().to(kind).reshape(1, 2, 1, 1).expand(1, 2, 100, 100).clone()
+    y[:, 1] += 1
     gradient(y).sum().backward()
     assert quantizer.log_scale.grad is not None
-    assert quantizer.log_scale.grad.tolist() == [10_000.0]
+    assert quantizer.log_scale.grad[0].item() == 0.0
+    assert quantizer.log_scale.grad[1].item() == pytest.approx(10_000, rel=0.02)
+    assert bias.grad is not None
+    assert bias.grad.tolist() == [10_000.0] * 2  # a half type's sum of ones ends at 256
+
+
+def test_each_way_to_read_a_weight_learns_as_backpropagation_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One weight at two sites, a bias that two convolutions share, a Gemm, and a product with its bias behind it."""
+    text = """
+        <ir_version: 9, opset_import: ["" : 20]>
+        g (float[1,8,9,9] x, float[16,8,3,3] w, float[16,8,3,3] v, float[16,16,3,3] u, float[16] b, float[16] c,
+           float[16,12] m, float[12] d, float[12,10] n, float[10] e) => (float[1,10] y) <int64[2] axes = {2, 3}>
+        { a0 = Conv<kernel_shape=[3,3], pads=[1,1,1,1]>(x, w, c) a1 = Conv<kernel_shape=[3,3], pads=[1,1,1,1]>(x, v, b)
+          a2 = Add(a0, a1) r = Relu(a2) f = Conv<kernel_shape=[3,3], pads=[1,1,1,1]>(r, u, b)
+          h = Conv<kernel_shape=[3,3], pads=[1,1,1,1]>(f, u) l = ReduceMean<keepdims=0>(h, axes)
+          p = MatMul(l, m) q = Add(p, d) y = Gemm(q, n, e) }
+    """
+    model = onnx.parser.parse_model(text)
+    noise = np.random.default_rng(0)
+    for value in [model.graph.input.pop(1) for _ in range(len(model.graph.input) - 1)]:
+        sizes = [size.dim_value for size in value.type.tensor_type.shape.dim]
+        constant = noise.normal(size=sizes).astype(np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(constant, value.name))
+    graph, target = canonicalize(ir.from_proto(model)), get_target("openvino")
+    quantization = prepare(GraphModule(graph).eval(), place(graph, target), target)
+    images = torch.randn(1, 8, 9, 9, generator=torch.Generator().manual_seed(0))
+    calibrate(quantization, [images], "minmax")
+    held = {site.raw_output: quantization.weights[site.weight_name].at_output for site in quantization.placement.sites}
+    assert held
+    assert not all(held.values())
+    assert any(held.values())
+    compare(quantization, images, monkeypatch)
 
 
 def test_what_is_registered_is_what_was_there_before() -> None:
@@ -116,14 +164,18 @@ def test_a_whole_model_learns_what_backpropagation_says(name: str, zoo: Zoo, mon
     images = torch.rand(shape, generator=torch.Generator().manual_seed(1)) * 2 - 1
     quantization = prepare(GraphModule(graph).eval(), place(graph, target), target)
     calibrate(quantization, [images], "minmax")
+    assert all(quantizer.at_output for quantizer in quantization.weights.values())
+    assert len(quantization.weights) > 10
+    compare(quantization, images, monkeypatch)
+
+
+def compare(quantization: Quantization, images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Assert that a step's gradients are those of backpropagation through the weights."""
     learning = [parameter for group in scales_and_biases(quantization) for parameter in group.parameters]
     short = gradients(quantization, images, learning)
-    assert sum(quantizer.at_output for quantizer in quantization.weights.values()) == len(quantization.weights) > 10
-    quantization.module.clear_hooks()
     monkeypatch.setattr("ocrslim.slimming.quantization.prepare._gradient_at_output", lambda site: False)
-    for quantizer in quantization.weights.values():
-        quantizer.at_output = False
     quantization.install()
+    assert not any(quantizer.at_output for quantizer in quantization.weights.values())
     plain = gradients(quantization, images, learning)
     for one, other in zip(short, plain, strict=True):
         assert (one is None) == (other is None)

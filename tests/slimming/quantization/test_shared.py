@@ -9,12 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from ocrslim import learning as learned
+from ocrslim.config.profile import Task
 from ocrslim.engines.targets import get_target
 from ocrslim.graph.executor.graph_module import GraphModule
 from ocrslim.graph.importers.onnx import load_onnx
 from ocrslim.graph.passes.canonical import canonicalize
-from ocrslim.graph.points import distillation_points
-from ocrslim.learning import scales_and_biases, supervise, without_shared
+from ocrslim.graph.points import DistillationPoints, distillation_points
+from ocrslim.learning import scales_and_biases, supervise, supervise_quantized
 from ocrslim.slimming.quantization.placement import place
 from ocrslim.slimming.quantization.prepare import Quantization, calibrate, prepare
 from ocrslim.slimming.quantization.shared import find_float_part
@@ -56,27 +58,33 @@ def test_a_weight_that_is_another_ends_it(zoo: Zoo) -> None:
 
 
 @pytest.mark.parametrize("name", ["PP-OCRv4_mobile_det", "PP-OCRv6_tiny_rec"])
-def test_going_on_from_the_teacher_changes_neither_loss_nor_gradients(zoo: Zoo, name: str) -> None:
-    task, images = ("rec", torch.rand(2, 3, 48, 96)) if name.endswith("rec") else ("det", pages())
+def test_going_on_from_the_teacher_changes_neither_loss_nor_gradients(
+    zoo: Zoo, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A feature in the part that both have in common is one of those that the loss is the mean of."""
+    task: Task = "rec" if name.endswith("rec") else "det"
+    images = torch.rand(2, 3, 48, 96) if task == "rec" else pages()
     quantization = quantized(zoo(name), "openvino", images)
     graph = canonicalize(load_onnx(zoo(name)))
     teacher = GraphModule(graph).eval()
     learning = [parameter for group in scales_and_biases(quantization) for parameter in group.parameters]
-    points, common, found = distillation_points(graph), find_float_part(quantization, teacher), []
-    stem = common.values[0]
-    for shared in (Shared(), common):
-        losses, features = without_shared(DistillationSettings(), (*points.features, stem), shared)
-        assert (stem in features) == (shared != common)
-        distilled, _ = supervise(quantization.module, teacher, graph, task, losses, [], features, shared.values)  # type: ignore[arg-type]
+    points, shared = distillation_points(graph), find_float_part(quantization, teacher)
+    stem = shared.values[0]
+    features = (*points.features, stem)
+    monkeypatch.setattr(learned, "distillation_points", lambda graph: DistillationPoints(points.logits, features))
+    settings = DistillationSettings()
+    whole, _ = supervise(quantization.module, teacher, graph, task, settings, [], features)
+    short, _ = supervise_quantized(quantization, teacher, graph, task, settings, [])
+    assert whole.features == features
+    assert short.features == tuple(name for name in points.features if name not in shared.inside)
+    assert short.features
+    assert short.shared
+    found = []
+    for criterion in (whole, short):
         for parameter in learning:
             parameter.grad = None
-        loss, _ = distilled(images)
+        loss, _ = criterion(images)
         loss.backward()  # type: ignore[no-untyped-call]
         found.append([loss.detach(), *(p.grad.clone() for p in learning if p.grad is not None)])
     assert len(found[0]) > 20
     assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-5 * float(a.abs().max())) for a, b in zip(*found, strict=True))
-
-
-def test_no_features_leave_the_settings_as_they_were() -> None:
-    settings = DistillationSettings()
-    assert without_shared(settings, (), Shared()) == (settings, ())

@@ -211,3 +211,30 @@ def test_the_js_divergence_gives_the_teacher_no_gradient() -> None:
     assert teacher.grad is None
     with torch.no_grad():
         assert not ctc_js(student, teacher).requires_grad
+
+
+def test_the_js_divergence_of_sure_models_is_finite() -> None:
+    """Of most classes both are surer than a float can say: p + q is 0 there, and counts nothing."""
+    teacher, student = torch.full((1, 2, 5), -200.0), torch.full((1, 2, 5), -200.0)
+    teacher[..., 1], student[0, 0, 1], student[0, 1, 2] = 200.0, 200.0, 200.0
+    student.requires_grad_()
+    loss = ctc_js(student, teacher)
+    loss.backward()
+    assert loss.item() == pytest.approx(0.5 * math.log(2), rel=1e-6)  # one frame of two is as far as can be
+    assert student.grad is not None
+    assert bool(torch.isfinite(student.grad).all())
+
+
+def test_a_small_gradient_of_the_js_divergence_outlives_a_half_type() -> None:
+    """Of a loss that a gradient scaler has multiplied: 2e-8 of a class would be 0 before that, and is not behind it."""
+    torch.manual_seed(7)
+    teacher, answer = torch.randn(1, 50, 3000), torch.randn(1, 50, 3000)
+    half = answer.half().requires_grad_()
+    (ctc_js(half, teacher.half()).float() * 2.0**14).backward()
+    whole = answer.half().float().requires_grad_()
+    (ctc_js(whole, teacher.half().float()) * 2.0**14).backward()
+    assert half.grad is not None
+    assert whole.grad is not None
+    small = (whole.grad / 2.0**14).abs() < 2.0**-25
+    assert int(small.sum()) > 1_000
+    assert torch.allclose(half.grad.float(), whole.grad, rtol=2e-3, atol=1e-7)

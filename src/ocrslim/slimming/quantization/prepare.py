@@ -72,6 +72,7 @@ class Quantization:
             if site.input_value not in quantized:
                 self.module.set_input_hook(site.node, 0, self.activations[site.input_value])
             chains: dict[str, list[nn.Module]] = {site.raw_output: []}
+            self.weights[site.weight_name].at_output = site.weight_name not in others
             if site.weight_name not in others:
                 chains[site.raw_output].append(self._scale_gradient(site))
             if site.node in self.biases:

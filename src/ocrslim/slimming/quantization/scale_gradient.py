@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ocrslim.slimming.parts import channel_sums
-from ocrslim.slimming.quantization.fake_quantizer import HALVES, FakeQuantizer
+from ocrslim.slimming.quantization.fake_quantizer import FakeQuantizer
 
 __all__ = ["HeldBias", "ScaleGradient"]
 
@@ -25,21 +25,20 @@ class ScaleGradient(nn.Module):
     While the integers aren't fixed it does nothing. The quantizer and the bias are not registered: the graph has them.
 
     Args:
-        quantizer: of the weight, which leaves its gradient to this one: :attr:`FakeQuantizer.at_output` is set.
+        quantizer: of the weight, which leaves its gradient to this one where :attr:`FakeQuantizer.at_output` is set.
         bias: ``[channels]``, that the operator itself adds, see :class:`HeldBias`.
         axis: of the output's channels.
     """
 
     def __init__(self, quantizer: FakeQuantizer, bias: nn.Parameter | None, axis: int) -> None:
         super().__init__()
-        quantizer.at_output = True
         self._of = (quantizer, bias)
         self.axis = axis
 
     def forward(self, y: Tensor) -> Tensor:
         """Return ``y``."""
         quantizer, bias = self._of
-        if not quantizer.fixed or not torch.is_grad_enabled():
+        if not _held(quantizer) or not torch.is_grad_enabled():
             return y
         result: Tensor = _AtOutput.apply(y, quantizer.log_scale, bias, self.axis)  # type: ignore[no-untyped-call]
         return result
@@ -58,7 +57,11 @@ class HeldBias(nn.Module):
 
     def forward(self, bias: Tensor) -> Tensor:
         """Return ``bias``."""
-        return bias.detach() if self._of[0].fixed else bias
+        return bias.detach() if _held(self._of[0]) else bias
+
+
+def _held(quantizer: FakeQuantizer) -> bool:
+    return quantizer.at_output and quantizer.fixed
 
 
 class _AtOutput(torch.autograd.Function):
@@ -74,9 +77,6 @@ class _AtOutput(torch.autograd.Function):
         if not any(ctx.needs_input_grad[1:3]):
             return gradient, None, None, None
         y, bias = ctx.saved_tensors
-        # Sums of many terms: a half type is too coarse for them.
-        slope, made = (values.float() if values.dtype in HALVES else values for values in (gradient, y))
-        of_scale, of_bias = channel_sums(slope, made, ctx.axis)
-        if bias is not None:
-            of_scale.sub_(bias * of_bias)
+        # What was added is the bias in the type of the output.
+        of_scale, of_bias = channel_sums(gradient, y, ctx.axis, None if bias is None else bias.to(y.dtype))
         return gradient, of_scale, None if bias is None else of_bias, None

@@ -146,15 +146,16 @@ class _JsOfFrames(torch.autograd.Function):
     def forward(ctx: Any, student: Tensor, teacher: Tensor, weights: Tensor) -> Tensor:
         learnt, taught, each = student.flatten(0, -2), teacher.flatten(0, -2), weights.flatten()
         total = each.sum().clamp_min(1e-6)
-        gradient = torch.empty_like(learnt) if ctx.needs_input_grad[0] else None
+        kind = torch.promote_types(learnt.dtype, torch.float32)  # small gradients vanish in a half type
+        gradient = torch.empty_like(learnt, dtype=kind) if ctx.needs_input_grad[0] else None
         parts = []
         for some in _few_frames(learnt):
-            divergence, slope = _js(learnt[some], taught[some])
-            if gradient is not None:
+            divergence, slope = _js(learnt[some], taught[some], kind, gradient is not None)
+            if gradient is not None and slope is not None:
                 gradient[some] = slope.mul_((each[some] / total)[:, None])
             parts.append(divergence)
         ctx.save_for_backward(gradient)
-        ctx.shape = student.shape
+        ctx.shape, ctx.kind = student.shape, student.dtype
         return (torch.cat(parts) * each).sum() / total
 
     @staticmethod
@@ -165,24 +166,23 @@ class _JsOfFrames(torch.autograd.Function):
             return None, None, None
         if upstream.device.type != "cpu" or upstream.item() != 1.0:  # usually 1: then a pass over memory is spared
             gradient = gradient * upstream.to(gradient.dtype)
-        return gradient.reshape(ctx.shape), None, None
+        return gradient.reshape(ctx.shape).to(ctx.kind), None, None
 
 
-def _js(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the Jensen-Shannon divergence of each frame ``[F]`` of logits ``[F, C]``, and its gradient ``[F, C]``.
+def _js(student: Tensor, teacher: Tensor, kind: torch.dtype, learns: bool) -> tuple[Tensor, Tensor | None]:
+    """Return the Jensen-Shannon divergence of each frame ``[F]`` of logits ``[F, C]``, and its gradient where asked.
 
     With p and q the probabilities of teacher and student and m their mean, the divergence is half of
     ``sum(p log(p / m)) + sum(q log(q / m))``; its derivative by q is ``log(q / m) / 2``, which the Softmax makes
     ``q (log(q / m) - sum(q log(q / m))) / 2`` by logits. A third of the time of what autograd finds by itself.
     """
-    kind = student.dtype if student.dtype in WHOLE else torch.float32
     log_p, log_q = F.log_softmax(teacher, dim=-1, dtype=kind), F.log_softmax(student, dim=-1, dtype=kind)
     p, q = log_p.exp(), log_q.exp()
     log_m = (p + q).clamp_min_(torch.finfo(kind).tiny).log_().sub_(math.log(2.0))  # 0 log(0 / tiny) counts nothing
     of_p, of_q = log_p.sub_(log_m), log_q.sub_(log_m)
     from_q = (q * of_q).sum(dim=-1)
     divergence = 0.5 * (p.mul_(of_p).sum(dim=-1) + from_q)
-    return divergence, of_q.sub_(from_q[:, None]).mul_(q).mul_(0.5)
+    return divergence, of_q.sub_(from_q[:, None]).mul_(q).mul_(0.5) if learns else None
 
 
 def _few_frames(frames: Tensor) -> Iterator[slice]:
