@@ -131,7 +131,8 @@ class Subject:
     def step(self, kind: str) -> Callable[[], None]:
         """Return what makes one step of a kind."""
         own, given = GraphModule(self.graph).eval(), self.images
-        quantization = self.quantized()
+        quantization = self.prepared()
+        calibrate(quantization, [self.images], "minmax")
         learning = _learning(quantization, kind)
         chosen = {id(parameter) for parameter in learning}
         for parameter in quantization.module.parameters():
@@ -151,17 +152,15 @@ class Subject:
 
     def criterion(self, quantization: Quantization, teacher: GraphModule, kind: str) -> Distillation:
         """Return the loss of a kind of step; where all weights learn, student and teacher have nothing in common."""
-        settings, known = DistillationSettings(), (quantization.module, teacher, self.graph, self.task)
+        graph, task, settings = self.graph, self.task, DistillationSettings()
         if kind == ALL:
-            return supervise(*known, settings, [])[0]
-        return supervise_quantized(quantization, *known[1:], settings, [])[0]
+            return supervise(quantization.module, teacher, graph, task, settings, [])[0]
+        return supervise_quantized(quantization, teacher, graph, task, settings, [])[0]
 
-    def quantized(self) -> Quantization:
-        """Return a student, calibrated."""
+    def prepared(self) -> Quantization:
+        """Return a student before its calibration."""
         wanted = get_target(self.target)
-        quantization = prepare(GraphModule(self.graph).eval(), place(self.graph, wanted, ()), wanted)
-        calibrate(quantization, [self.images], "minmax")
-        return quantization
+        return prepare(GraphModule(self.graph).eval(), place(self.graph, wanted, ()), wanted)
 
     def arithmetic(self) -> tuple[int, int]:
         """Return the multiplications of our step as backpropagation makes them, and those that it makes.
@@ -170,19 +169,18 @@ class Subject:
         that learns needs that value's. Floats' weights don't learn. Ours makes no gradients of weights where scales get
         theirs at the output, and runs what student and teacher have in common once.
         """
-        quantization = self.quantized()
+        quantization = self.prepared()
         sites = {site.node: quantization.weights[site.weight_name].at_output for site in quantization.placement.sites}
         shared = find_float_part(quantization, GraphModule(self.graph))
         total, made, moved = 0, 0, set[str]()
         for node in self.graph.graph:
             depends = sum(value is not None and str(value.name) in moved for value in node.inputs)
-            site, held = node.name in sites, sites.get(str(node.name), False)
-            own = 2 - held if site else depends
-            alone = str(node.outputs[0].name) in shared.inside
+            gradients = 2 if node.name in sites else depends
+            spared = sites.get(str(node.name), False) + (str(node.outputs[0].name) in shared.inside)
             macs = self.macs.get(str(node.name), 0)
-            total += macs * (2 + (2 if site else depends))
-            made += macs * (1 if alone else 2 + own)
-            if site or depends:
+            total += macs * (2 + gradients)
+            made += macs * (2 + gradients - spared)
+            if gradients:
                 moved |= {str(value.name) for value in node.outputs}
         return total, made
 

@@ -112,9 +112,9 @@ class FakeQuantizer(nn.Module):
         return weight
 
     @property
-    def fixed(self) -> bool:
-        """Whether :meth:`forward` returns what fixed integers stand for."""
-        return self.codes is not None and self.mode == "quantize"
+    def held(self) -> bool:
+        """Whether :meth:`forward` returns fixed integers' weight without a gradient, see :attr:`at_output`."""
+        return self.at_output and self.codes is not None and self.mode == "quantize"
 
     def divided(self, x: Tensor) -> Tensor:
         """Return ``x`` in the units of the grid's scale: divided by the factor, where there is one."""
@@ -132,8 +132,8 @@ class FakeQuantizer(nn.Module):
         if x.dtype in HALVES:  # under autocast: the grid and its gradients need f32
             x = x.float()
         if self.codes is not None:
-            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.at_output):
-                return self.codes * self._unit(x.dim())
+            weight = self.codes * self._unit(x.dim())
+            return weight.detach() if self.held else weight
         if isinstance(self.spec.granularity, PerAxis):
             result: Tensor = _PerAxisRound.apply(x, self.log_scale, self.factor, self.spec)  # type: ignore[no-untyped-call]
         else:

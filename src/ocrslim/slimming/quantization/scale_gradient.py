@@ -38,7 +38,7 @@ class ScaleGradient(nn.Module):
     def forward(self, y: Tensor) -> Tensor:
         """Return ``y``."""
         quantizer, bias = self._of
-        if not _held(quantizer) or not torch.is_grad_enabled():
+        if not quantizer.held or not torch.is_grad_enabled():
             return y
         result: Tensor = _AtOutput.apply(y, quantizer.log_scale, bias, self.axis)  # type: ignore[no-untyped-call]
         return result
@@ -57,11 +57,7 @@ class HeldBias(nn.Module):
 
     def forward(self, bias: Tensor) -> Tensor:
         """Return ``bias``."""
-        return bias.detach() if _held(self._of[0]) else bias
-
-
-def _held(quantizer: FakeQuantizer) -> bool:
-    return quantizer.at_output and quantizer.fixed
+        return bias.detach() if self._of[0].held else bias
 
 
 class _AtOutput(torch.autograd.Function):
