@@ -80,6 +80,20 @@ def test_answers_are_kept_by_widths(chain: Channels, tmp_path: Path, monkeypatch
     assert timed == [4, 4], "other threads, another time"
 
 
+def test_looks_again_are_others_and_are_kept(
+    chain: Channels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([0.70, 0.79, 0.71, 0.75])
+    monkeypatch.setattr(Clock, "_time", lambda self, graphs, rounds: [TimeRatio(next(answers), 0.001)])
+    half = halves(chain)["a"]
+    clock = Clock(chain, "openvino", 2, SHAPE, tmp_path / "table.json")
+    assert clock.ratio(half) == 0.70
+    assert clock.again(half) == 0.75, "the median of the three looks after the first"
+    resumed = Clock(chain, "openvino", 2, SHAPE, tmp_path / "table.json")
+    assert (resumed.ratio(half), resumed.again(half)) == (0.70, 0.75), "an interrupted run ends in the same model"
+    assert clock.again(()) == 1.0, "of the whole model there is nothing to time"
+
+
 def test_what_noise_could_explain_does_not_pay(chain: Channels, monkeypatch: pytest.MonkeyPatch) -> None:
     times = [TimeRatio(1.05, 0.001), TimeRatio(0.97, 0.001), TimeRatio(0.9, 0.06), TimeRatio(0.9, 0.01)]
     monkeypatch.setattr(Clock, "_time", lambda self, graphs, rounds: times)

@@ -34,6 +34,9 @@ class Scripted:
     def ratio(self, removed: Collection[int]) -> float:
         return 1.0 - sum(self.worth.get(unit, 0.0) for unit in removed)
 
+    def again(self, removed: Collection[int]) -> float:
+        return self.ratio(removed)
+
 
 @pytest.mark.parametrize(
     ("ratio", "align", "most", "words"),
@@ -201,6 +204,33 @@ def test_what_is_fast_enough_as_it_is_loses_nothing(chain: Channels) -> None:
     assert done.reached
     assert done.removed == ()
     assert (done.uncut, done.ratio) == (pytest.approx(0.8), pytest.approx(0.8))
+
+
+def test_a_first_look_that_flatters_does_not_end_the_search(chain: Channels) -> None:
+    class Flattering(Scripted):
+        """The first look at a model that is cut sees a twentieth less than it takes."""
+
+        def __init__(self) -> None:
+            super().__init__(chain, {"a", "b"})
+            self.looked_again: list[int] = []
+
+        def ratio(self, removed: Collection[int]) -> float:
+            return super().ratio(removed) - (0.05 if removed else 0.0)
+
+        def again(self, removed: Collection[int]) -> float:
+            self.looked_again.append(len(removed))
+            return Scripted.ratio(self, removed)
+
+    cost = Flattering()
+    done = choose(chain, magnitude(chain), cost, Goal(0.8))
+    assert done.reached
+    assert done.ratio == pytest.approx(1.0 - 0.01 * len(done.removed))
+    assert len(done.removed) == 24, "at 16 the first look was enough, those after it were not"
+    assert cost.looked_again == [16, 24], "only what seems to reach the goal is looked at again"
+    # What no look but the first holds fast enough is not called reached, and a whole model's first look is no better.
+    narrow = choose(chain, magnitude(chain), Flattering(), Goal(1.0 - 0.01 * 48 - 0.04))
+    assert not narrow.reached
+    assert narrow.ratio > 1.0 - 0.01 * 48 - 0.04
 
 
 def test_cuts_that_the_clock_refutes_together_are_undone(chain: Channels) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import statistics
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ LAYERS = ("Conv", "ConvTranspose", "MatMul", "Gemm")  # what takes the time; the
 AT_ONCE = 6  # candidates that are loaded and timed together
 ROUNDS, FINAL_ROUNDS = 20, 40
 SECONDS = 10.0  # of a question, at least: what a cut saves of a fast model's 8 ms is less than the noise of 20 rounds
+LOOKS = 3  # at what was chosen, each with sessions of its own: how they lie in memory is part of the noise
 LEAST = 0.002  # share of the time of the whole model that a cut has to save
 
 
@@ -77,6 +79,10 @@ class Cost(Protocol):
         """Return the cost without some units."""
         ...
 
+    def again(self, removed: Collection[int]) -> float:
+        """Return the same by looks of their own, which had no say in the choice of the units."""
+        ...
+
 
 class Counter:
     """Cost by counting.
@@ -101,6 +107,10 @@ class Counter:
     def ratio(self, removed: Collection[int]) -> float:
         """Return the cost without some units; see :class:`Cost`."""
         return self._count(self._channels.sizes(removed)) / self._whole
+
+    def again(self, removed: Collection[int]) -> float:
+        """Return the cost without some units; counting finds what it found."""
+        return self.ratio(removed)
 
     def _count(self, sizes: Mapping[str, tuple[int, ...]]) -> float:
         return sum(_macs(node, sizes) + self._per_float * _floats(node, sizes) for node in self._nodes)
@@ -177,9 +187,20 @@ class Clock:
         Raises:
             EngineError: the engine can't run the graph.
         """
+        return self._look(removed, 0)
+
+    def again(self, removed: Collection[int]) -> float:
+        """Return the median of some more looks at the time without some units to that of the whole model.
+
+        Raises:
+            EngineError: the engine can't run the graph.
+        """
+        return statistics.median(self._look(removed, number) for number in range(1, LOOKS + 1))
+
+    def _look(self, removed: Collection[int], number: int) -> float:
         if not removed and self._whole is None:
             return 1.0
-        key = self._key(removed, ())
+        key = self._key(removed, (), number)
         if key not in self._known:
             (smaller,) = self._time([None, removed], FINAL_ROUNDS)
             self._known[key] = smaller.value
@@ -204,10 +225,11 @@ class Clock:
                 ir.save(smaller if self._whole is None else self._whole.write(smaller), paths[-1])
             yield [open_session(path, self._engine, self._threads) for path in paths]
 
-    def _key(self, removed: Collection[int], candidate: Collection[int]) -> str:
+    def _key(self, removed: Collection[int], candidate: Collection[int], look: int = 0) -> str:
         """Name a question by what decides its answer: widths, not which channels are gone."""
         widths = [_widths(self._channels, units) for units in (removed, candidate)]
-        return hashlib.sha256(f"{self._about} {widths}".encode()).hexdigest()
+        text = f"{self._about} {widths}" + (f" look {look}" if look else "")
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def _save(self) -> None:
         if self._table is not None:
