@@ -80,9 +80,7 @@ def test_answers_are_kept_by_widths(chain: Channels, tmp_path: Path, monkeypatch
     assert timed == [4, 4], "other threads, another time"
 
 
-def test_looks_again_are_others_and_are_kept(
-    chain: Channels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_looks_again_are_others_and_are_kept(chain: Channels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([0.70, 0.79, 0.71, 0.75])
     monkeypatch.setattr(Clock, "_time", lambda self, graphs, rounds: [TimeRatio(next(answers), 0.001)])
     half = halves(chain)["a"]
