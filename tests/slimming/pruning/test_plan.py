@@ -227,7 +227,7 @@ def test_a_first_look_that_flatters_does_not_end_the_search(chain: Channels) -> 
     assert done.ratio == pytest.approx(1.0 - 0.01 * len(done.removed))
     assert len(done.removed) == 24, "at 16 the first look was enough, those after it were not"
     assert cost.looked_again == [16, 24], "only what seems to reach the goal is looked at again"
-    # What no look but the first holds fast enough is not called reached, and a whole model's first look is no better.
+    # What no look but the first holds fast enough is not called reached.
     narrow = choose(chain, magnitude(chain), Flattering(), Goal(1.0 - 0.01 * 48 - 0.04))
     assert not narrow.reached
     assert narrow.ratio > 1.0 - 0.01 * 48 - 0.04
