@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,9 +18,22 @@ from hypothesis import HealthCheck, settings
 
 from ocrslim.errors import OcrslimError
 
+# Of several workers side by side each takes one thread (set before torch is imported): more would quarrel over the cores.
+WORKER = "PYTEST_XDIST_WORKER" in os.environ
+if WORKER:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # A machine that does other work besides is slow at times; that is no failure of what is tested.
 settings.register_profile("ocrslim", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ocrslim")
+
+
+@pytest.fixture(autouse=True)
+def worker_thread() -> None:
+    """Give a worker its one thread back: a run of ``compress`` in the same process takes what its settings say."""
+    torch = sys.modules.get("torch")
+    if WORKER and torch is not None:
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
