@@ -35,7 +35,7 @@ def test_every_file_with_slow_tests_is_run(tmp_path: Path) -> None:
     asked = {word for line in lines if re.match(r"pytest -rs -m .*slow", line) for word in line.split()}
     assert len(FILES) > 10
     assert [str(path) for path in FILES if str(path) not in asked] == []
-    (plain,) = (number for number, line in enumerate(lines) if line == "pytest -rs")
+    (plain,) = (number for number, line in enumerate(lines) if line == "pytest -rs -n 2 --dist loadfile")
     (without,) = (number for number, line in enumerate(lines) if "benchmarks/without_torch.py" in line)
     assert plain < without
     assert "--det-data /images/det/labels/val.txt --rec-data /images/rec/labels/val.txt" in lines[without]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -61,15 +62,18 @@ def test_a_busy_neighbour_is_seen_and_our_own_work_is_not() -> None:
         assert cores is not None
         return cores
 
-    # Neighbours on the machine may come and go; one that we start must add to them.
+    # Neighbours on the machine may come and go, and another worker of this very run is one; those that we start must
+    # add to them, so they are more than there are cores.
     quiet = min(spin(0.3) for _ in range(3))
-    neighbour = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    count = 2 * (os.cpu_count() or 1)
+    neighbours = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
         time.sleep(0.2)
         busy = max(spin(0.3) for _ in range(3))
     finally:
-        neighbour.kill()
-        neighbour.wait()
+        for neighbour in neighbours:
+            neighbour.kill()
+            neighbour.wait()
     assert busy > quiet + 0.2
 
 
