@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, settings
 
 from ocrslim.errors import OcrslimError
 
-# Of several workers side by side each takes one thread (set before torch is imported); more would only quarrel.
+# Of several workers side by side each has torch take one thread (set before its import); more would only quarrel.
 WORKER = "PYTEST_XDIST_WORKER" in os.environ
 if WORKER:
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -13,10 +13,10 @@ import session_options
 
 def test_a_slower_choice_is_above_one() -> None:
     def quick(batch: np.ndarray) -> None:
-        time.sleep(0.002)
+        time.sleep(0.02)
 
     def slow(batch: np.ndarray) -> None:
-        time.sleep(0.006)
+        time.sleep(0.06)
 
     batch = np.zeros(1, np.float32)
     assert 2.0 < session_options.ratio(quick, slow, batch, 5) < 4.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -63,17 +62,17 @@ def test_a_busy_neighbour_is_seen_and_our_own_work_is_not() -> None:
         return cores
 
     # Neighbours on the machine may come and go, and another worker of this very run is one; those that we start must
-    # add to them, so they are more than there are cores.
+    # add to them, on two cores that are both busy too.
     quiet = min(spin(0.3) for _ in range(3))
-    count = 2 * (os.cpu_count() or 1)
-    neighbours = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    neighbour = "import time\nend = time.monotonic() + 10\nwhile time.monotonic() < end: pass"
+    neighbours = [subprocess.Popen([sys.executable, "-c", neighbour]) for _ in range(4)]
     try:
         time.sleep(0.2)
         busy = max(spin(0.3) for _ in range(3))
     finally:
-        for neighbour in neighbours:
-            neighbour.kill()
-            neighbour.wait()
+        for process in neighbours:
+            process.kill()
+            process.wait()
     assert busy > quiet + 0.2
 
 

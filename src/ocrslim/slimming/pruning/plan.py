@@ -174,7 +174,8 @@ def choose(
     4. What the clock refutes, as two cuts together may make an engine choose slower kernels, is undone, and half of
        it tried. A group that saves nothing even by itself is asked for more, as one of rule 2.
     5. A cost that falls to the goal is looked at again: of many noisy looks, one below the goal is too low more often
-       than not. The search goes on where the new looks are above it.
+       than not. The search goes on where the new looks are above it. They undo nothing: that a cut helps was seen
+       against the cost before it, a single look as well.
 
     Args:
         channels: of the whole model.
