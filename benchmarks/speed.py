@@ -5,8 +5,8 @@
 ``RUNS`` are output folders of ``ocrslim compress``. All files of a row are timed in turns at the same moment, a
 recogniser on lines of 48x320, a detector on pages of 640x640 and one at a time. What is shown is how many times as fast
 int8 is; a ``~`` marks a time from a machine that others kept busy. The exit code is 1 where int8 is slower than float
-of its engine, loses more than half a point, or is less than :data:`ASKED` times as fast as float in ONNX Runtime on
-each engine that is given; what misses is told.
+of its engine, loses more than half a point, or where no run of a model reaches the :data:`ASKED` times of float in ONNX
+Runtime: give the runs of both engines together. What misses is told.
 """
 
 from __future__ import annotations
