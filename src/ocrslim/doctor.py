@@ -46,7 +46,7 @@ MEASURED = (
 )
 MEASURED_VNNI = (
     "Measured on two cores of an AMD EPYC with VNNI: OpenVINO int8 took 0.5 to 0.75 of OpenVINO float's time; ONNX"
-    " Runtime 0.5 to 0.65 of its float time for recognisers and 0.65 to 0.85 for detectors, but 0.8 and 1.0 for"
+    " Runtime 0.5 to 0.65 of its float time for recognisers and 0.6 to 0.85 for detectors, but 0.75 and 0.95 for"
     " PP-OCRv6 tiny, which has little to gain."
 )
 

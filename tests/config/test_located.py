@@ -138,6 +138,7 @@ def test_a_section_is_a_mapping(tmp_path: Path, text: str) -> None:
         (".5", 0.5),
         ("'0.25'", 0.25),
         ("1e3", 1000.0),
+        (r'"2\x1f"', 2.0),
     ],
 )
 def test_numbers_in_all_their_spellings(tmp_path: Path, value: str, number: float) -> None:

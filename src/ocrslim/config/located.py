@@ -332,7 +332,7 @@ def _real(value: Any) -> float | None:
     if not isinstance(value, str):
         return None
     if _NUMBER.fullmatch(value):
-        return _real(float(value))
+        return _real(float(value.strip()))  # `float` leaves some separators that `\s` takes, as U+001F
     fraction = _FRACTION.fullmatch(value)
     try:
         return float(fraction.group(1)) / float(fraction.group(2)) if fraction else None
